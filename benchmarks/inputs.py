@@ -1,0 +1,57 @@
+"""The inputs of the benchmark: scenarios, deterministic, as an application would send them."""
+
+from __future__ import annotations
+
+import random
+from datetime import UTC, datetime, timedelta
+
+FIRST_DAY = datetime(2026, 1, 5, tzinfo=UTC)
+"""A Monday in winter, when London's clocks show UTC; ranges of more than twelve weeks cross clock changes."""
+
+STEP, SLOT = timedelta(minutes=15), timedelta(minutes=30)
+
+
+def scenario(*, hosts: int = 1, days: int = 30, busy: int = 200, need: int | str = 1) -> dict[str, object]:
+    """A question: Mon-Fri 09:00-17:00 in London, 30 minutes every 15, buffers of 5, `busy` blocks a host at random."""
+    members = [f"host-{i}" for i in range(hosts)]
+    return {
+        "now": written(FIRST_DAY),
+        "from": written(FIRST_DAY),
+        "until": written(FIRST_DAY + timedelta(days=days)),
+        "event_type": {
+            "slug": "visit", "duration_minutes": 30, "step_minutes": 15,
+            "buffer_before_minutes": 5, "buffer_after_minutes": 5,
+            "hosts": [{"members": members, "need": need}],
+        },
+        "hosts": {
+            slug: {
+                "timezone": "Europe/London",
+                "weekly_hours": [{"days": ["mon", "tue", "wed", "thu", "fri"], "start": "09:00", "end": "17:00"}],
+                "busy": random_blocks(random.Random(seed), days, busy),  # noqa: S311 - an input, not a secret
+            }
+            for seed, slug in enumerate(members)
+        },
+    }  # fmt: skip
+
+
+def random_blocks(chance: random.Random, days: int, count: int) -> list[list[str]]:
+    """`count` different blocks of 30 minutes on a 15-minute grid inside the hours, in UTC as in London's winter."""
+    weekdays = [day for day in range(days) if (FIRST_DAY + timedelta(days=day)).weekday() < 5]  # noqa: PLR2004 - Saturday
+    places = [(day, quarter) for day in weekdays for quarter in range(31)]
+    starts = [
+        FIRST_DAY + timedelta(days=day, hours=9) + quarter * STEP for day, quarter in chance.sample(places, count)
+    ]
+    return [[written(start), written(start + SLOT)] for start in starts]
+
+
+def busy_until_the_last_week(days: int = 365, busy: int = 2000) -> dict[str, object]:
+    """Case B with every working day but those of the last week busy as a whole."""
+    asked = scenario(days=days, busy=busy)
+    whole = [FIRST_DAY + timedelta(days=day) for day in range(days - 7)]
+    asked["hosts"]["host-0"]["busy"] += [[written(day), written(day + timedelta(days=1))] for day in whole]  # type: ignore[index]
+    return asked
+
+
+def written(value: datetime) -> str:
+    """An instant as a scenario writes it."""
+    return f"{value:%Y-%m-%dT%H:%M:%SZ}"

@@ -1,0 +1,28 @@
+"""The command line: `nxsched slots`. Its packages come with the extra `cli`."""
+
+from __future__ import annotations
+
+from nxsched.errors import MissingExtra
+
+try:
+    import click
+    import rich  # noqa: F401 - asked for here, so that its absence is named here
+except ModuleNotFoundError as error:
+    raise MissingExtra(what="The command line", extra="cli") from error
+
+from nxsched import __version__
+from nxsched.cli.slots import slots
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="nxsched")
+def main() -> None:
+    """Compute the free slots of people, rooms and teams.
+
+    \b
+    Example:
+      nxsched slots examples/clinic.json --timezone Europe/London
+    """
+
+
+main.add_command(slots)

@@ -1,0 +1,40 @@
+"""Read scenarios from a file or from standard input."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from nxsched.errors import InvalidInput
+
+
+@contextmanager
+def opened(file: str) -> Iterator[BinaryIO]:
+    """Open a file for reading, or standard input where it is `-`. A file that cannot be read is `InvalidInput`."""
+    if file == "-":
+        yield sys.stdin.buffer
+        return
+    try:
+        stream = Path(file).open("rb")
+    except OSError as error:
+        raise InvalidInput(field=file, reason=error.strerror or str(error)) from error
+    with stream:
+        yield stream
+
+
+def holds_lines(file: str, first: bytes, rest: bytes) -> bool:
+    """Whether this is JSON Lines: by the name of the file; on standard input where a whole object fills the first line."""
+    if file != "-":
+        return file.endswith(".jsonl")
+    return first.strip().endswith(b"}") and bool(rest.strip())
+
+
+def text_of(data: bytes) -> str:
+    """The text of a scenario; a byte order mark at its front is passed over."""
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InvalidInput(field="scenario", reason=f"is not UTF-8 text: byte {error.start} cannot be read") from error

@@ -1,0 +1,63 @@
+"""Slots and refusals for people to read: a table by day, a list of sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from nxsched.domain.refusals import Refusal
+from nxsched.slots import SlotQuery, Slots
+
+
+def show_slots(console: Console, title: str, query: SlotQuery, slots: Slots, timezone: str) -> None:
+    """Print the slots by local day; those with the same hosts share a row."""
+    zone = ZoneInfo(timezone)
+    if not slots:
+        start, end = (f"{at.astimezone(zone):%a %Y-%m-%d %H:%M}" for at in (query.start, query.end))
+        console.print(Text(f"{title}: no slot is free from {start} to {end}, {timezone}. Ask --explain TIME for the reasons."))
+        return
+    seats = query.event_type.capacity > 1
+    table = Table(title=Text(f"{title}: {_counted(len(slots), 'slot')}, times in {timezone}"), title_justify="left")
+    for column in ("Day", "Hosts", *(["Seats left"] if seats else []), "Starts"):
+        table.add_column(column, overflow="fold")
+    for day, of_day in slots.by_day(timezone).items():
+        rows: dict[tuple[tuple[str, ...], int], list[str]] = {}
+        for slot in of_day:
+            rows.setdefault((slot.hosts, slot.seats_left), []).append(clock(slot.start, zone))
+        label = f"{day:%a %Y-%m-%d}"
+        for (hosts, left), starts in rows.items():
+            cells = [label, ", ".join(hosts), *([str(left)] if seats else []), "  ".join(starts)]
+            table.add_row(*(Text(cell) for cell in cells))
+            label = ""
+        table.add_section()
+    console.print(table)
+
+
+def show_refusals(console: Console, title: str, start: datetime, refusals: Sequence[Refusal], timezone: str) -> None:
+    """Print why a start is refused, one sentence a line, each with its code and the number of its rule."""
+    local = start.astimezone(ZoneInfo(timezone))
+    asked = f"{title}: {local:%a %Y-%m-%d} {clock(start, ZoneInfo(timezone))} {timezone}"
+    if not refusals:
+        console.print(Text(f"{asked} is offered (the range apart)."))
+        return
+    console.print(Text(f"{asked} is refused:"))
+    for refusal in refusals:
+        console.print(Text(f"  - {refusal.sentence(timezone)} [{refusal.code}, rule {refusal.rule}]"), soft_wrap=True)
+
+
+def clock(at: datetime, zone: ZoneInfo) -> str:
+    """The wall time of an instant; with its offset in an hour that the clocks go through twice."""
+    local = at.astimezone(zone)
+    text = f"{local:%H:%M:%S}".removesuffix(":00")
+    if local.replace(fold=0).utcoffset() != local.replace(fold=1).utcoffset():
+        text += f"{local:%z}"
+    return text
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -1,0 +1,205 @@
+"""`nxsched slots`: answer scenario files."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import BinaryIO
+from zoneinfo import ZoneInfo
+
+import click
+from rich.console import Console
+from rich.progress import Progress
+
+from nxsched.cli.files import holds_lines, opened, text_of
+from nxsched.cli.picture import draw
+from nxsched.cli.show import show_refusals, show_slots
+from nxsched.domain.checks import shown
+from nxsched.domain.instants import epoch_exact
+from nxsched.domain.refusals import Refusal
+from nxsched.domain.timezones import timezone_name
+from nxsched.errors import InvalidInput
+from nxsched.slots import explain, find_slots
+from nxsched.slots.scenario import decode, dump, load
+
+_ASKED = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}(:\d{2})?(Z|[+-]\d{2}:\d{2})?", re.ASCII)
+_PATIENCE = 1.0
+"""Seconds of work after which a bar shows how far it is."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What was asked for on the command line."""
+
+    as_json: bool
+    timezone: str | None
+    limit: int | None
+    explain: str | None
+    picture: Path | None
+
+
+@click.command()
+@click.argument("file")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, one object a scenario, instants in UTC.")
+@click.option("--timezone", metavar="NAME", help="Time zone of the times shown and asked; else the event type's own.")
+@click.option("--limit", type=click.IntRange(1, 100_000), metavar="N", help="Stop after the first N slots.")
+@click.option("--explain", metavar="TIME", help="Say why TIME is refused: 2026-03-30T10:00 in --timezone, or with Z or an offset.")
+@click.option("--picture", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE.svg", help="Draw hours, busy time and slots, week by week.")
+@click.option("--lines", is_flag=True, help="Read FILE as JSON Lines, whatever its name.")
+def slots(file: str, *, lines: bool, **asked: object) -> None:
+    """Answer the scenario in FILE: which slots are free?
+
+    FILE is JSON, or JSON Lines (.jsonl: one scenario a line, one answer a line); - is standard input.
+    Exit status: 0, answered; 1, some lines of a JSON Lines file are broken; 2, nothing could be answered.
+
+    \b
+    Examples:
+      nxsched slots examples/clinic.json
+      nxsched slots examples/clinic.json --limit 3 --json
+      nxsched slots examples/clinic.json --explain 2026-03-30T10:00
+      nxsched slots examples/team.json --timezone Asia/Tokyo --picture team.svg
+    """
+    try:
+        status = _answer_file(file, Options(**asked), lines=lines)  # type: ignore[arg-type]
+    except InvalidInput as error:
+        click.echo(str(error), err=True)
+        status = 2
+    sys.exit(status)
+
+
+def _answer_file(file: str, options: Options, *, lines: bool) -> int:
+    """Answer all that a file holds, and give the exit status."""
+    if options.timezone is not None:
+        timezone_name("--timezone", options.timezone)
+    if options.explain is not None:
+        _moment(options.explain, "UTC")
+    with opened(file) as stream:
+        first = stream.readline()
+        rest = b"" if file != "-" else stream.read()
+        if lines or holds_lines(file, first, rest):
+            if options.picture:
+                raise InvalidInput(field="--picture", reason="draws one scenario, and JSON Lines may hold many")
+            return _answer_lines(file, first, iter(rest.splitlines(keepends=True)) if file == "-" else stream, options)
+        _answer(decode(text_of(first + rest + (stream.read() if file != "-" else b""))), "", options)
+    return 0
+
+
+def _answer_lines(file: str, first: bytes, rest: Iterator[bytes] | BinaryIO, options: Options) -> int:
+    """Answer line by line; a broken line gives its error in its place, and status 1 in the end."""
+    status = 0
+    size = Path(file).stat().st_size if file != "-" and Path(file).is_file() else None
+    with _Bar(size) as bar:
+        number = 0
+        for number, line in enumerate(_chain(first, rest), start=1):
+            if line.strip():
+                try:
+                    _answer(decode(text_of(line)), f"line {number}", options)
+                except InvalidInput as error:
+                    status = 1
+                    click.echo(json.dumps({"error": str(error)}) if options.as_json else f"line {number}: error: {error}")
+            bar.advance(len(line))
+    return status
+
+
+def _chain(first: bytes, rest: Iterator[bytes] | BinaryIO) -> Iterator[bytes]:
+    yield first
+    yield from rest
+
+
+def _answer(data: object, title: str, options: Options) -> None:
+    """Answer one scenario on standard output."""
+    query = load(data)
+    timezone = options.timezone or query.prepared.timezone
+    name = data.get("name") if isinstance(data, dict) else None
+    title = name if isinstance(name, str) else title or query.event_type.slug or "slots"
+    console = Console(highlight=False, markup=False, emoji=False)
+    if options.explain is not None:
+        start = _moment(options.explain, timezone)
+        refusals = explain(query, start)
+        if options.as_json:
+            click.echo(json.dumps({"start": _json(start), "refusals": [_refusal(one, timezone) for one in refusals]}))
+        else:
+            show_refusals(console, shown(title)[1:-1], start, refusals, timezone)
+    else:
+        found = find_slots(query, limit=options.limit)
+        if options.as_json:
+            click.echo(json.dumps({"slots": dump(found)}))
+        else:
+            show_slots(console, shown(title)[1:-1], query, found, timezone)
+    if options.picture:
+        found = find_slots(query, limit=options.limit)
+        picture = draw(query, found, timezone, shown(title)[1:-1])
+        try:
+            options.picture.write_text(picture, encoding="utf-8")
+        except OSError as error:
+            raise InvalidInput(field=str(options.picture), reason=error.strerror or str(error)) from error
+        click.echo(f"The picture is in {options.picture}", err=True)
+
+
+def _moment(text: str, timezone: str) -> datetime:
+    """The instant of `--explain`: with `Z` or an offset as it stands, else a wall time read by rule 3."""
+    if not _ASKED.fullmatch(text):
+        reason = f"must be a time such as 2026-03-30T10:00 or 2026-03-30T10:00:00Z, not {shown(text)}"
+        raise InvalidInput(field="--explain", reason=reason)
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise InvalidInput(field="--explain", reason=f"{text} does not exist: {error}") from error
+    found = found if found.tzinfo else found.replace(tzinfo=ZoneInfo(timezone), fold=0)
+    epoch_exact("--explain", found)
+    return found.astimezone(UTC)
+
+
+def _refusal(refusal: Refusal, timezone: str) -> dict[str, object]:
+    """A refusal as JSON: its code, rule and sentence, and those of its facts that there are."""
+    facts = {
+        "host": refusal.host,
+        "start": refusal.start,
+        "end": refusal.end,
+        "from": refusal.from_date,
+        "until": refusal.until_date,
+        "limit": str(refusal.limit) if refusal.limit else None,
+        "id": refusal.id,
+        "reason": refusal.reason or None,
+        "group": refusal.group,
+        "need": refusal.need,
+        "able": refusal.able,
+    }
+    given = {name: _json(value) for name, value in facts.items() if value is not None}
+    return {"code": refusal.code, "rule": refusal.rule, **given, "sentence": refusal.sentence(timezone)}
+
+
+def _json(value: object) -> object:
+    if isinstance(value, datetime):
+        return f"{value:%Y-%m-%dT%H:%M:%SZ}"
+    return value.isoformat() if isinstance(value, date) else value
+
+
+class _Bar:
+    """A progress bar on standard error: only on a terminal, and only for work that takes more than a second."""
+
+    def __init__(self, size: int | None) -> None:
+        console = Console(stderr=True)
+        self._wanted = console.is_terminal
+        # What is printed meanwhile may go around the bar only where it goes to the same terminal.
+        self._bar = Progress(console=console, transient=True, redirect_stdout=sys.stdout.isatty(), redirect_stderr=False)
+        self._task = self._bar.add_task("Answering", total=size)
+        self._begun = time.monotonic()
+
+    def __enter__(self) -> _Bar:
+        return self
+
+    def advance(self, size: int) -> None:
+        self._bar.advance(self._task, size)
+        if self._wanted and time.monotonic() - self._begun > _PATIENCE:
+            self._bar.start()
+            self._wanted = False
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()

@@ -1,0 +1,30 @@
+"""How much one question may ask for. An error that meets a bound names it."""
+
+from __future__ import annotations
+
+from typing import Final
+
+MAX_STARTS: Final = 100_000
+"""Starts in one answer, unless the question sets a `limit`."""
+
+MAX_RANGE_DAYS: Final = 36_525
+"""Days between the two ends of a range: a hundred years."""
+
+MAX_RULE_OCCURRENCES: Final = 10_000
+"""Occurrences of one recurrence rule that may have to be looked at for one range."""
+
+MAX_MEMBERS: Final = 1_000
+"""Members of all host groups of one event type."""
+
+MAX_MINUTES: Final = 366 * 24 * 60
+"""Minutes in a duration, a step, a buffer or a notice: a leap year."""
+
+MAX_CAPACITY: Final = 1_000_000
+"""Seats of one occurrence, and the largest count or total of a limit."""
+
+MAX_TEXT: Final = 200
+"""Characters in a slug, an id or a name."""
+
+FIRST_YEAR: Final = 1900
+LAST_YEAR: Final = 9000
+"""Years in which an instant may lie. Dates alone may go to 9999-12-31, which many use for "for ever"."""

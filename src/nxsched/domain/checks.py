@@ -1,0 +1,95 @@
+"""Checks of single values. Each returns the value it was given, or raises `InvalidInput` for the field it is told."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from datetime import date, datetime, timedelta
+from typing import TypeVar
+from unicodedata import category
+
+from nxsched.domain.bounds import FIRST_YEAR, MAX_MINUTES, MAX_TEXT
+from nxsched.errors import InvalidInput
+
+T = TypeVar("T")
+
+_UNPRINTABLE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+_SHOWN = 60
+
+
+def shown(value: object) -> str:
+    """How `value` stands in an error: on one line, quoted where it is text, cut where it is long."""
+    if isinstance(value, str):
+        text = json.dumps("".join(c if category(c) not in _UNPRINTABLE else "\N{REPLACEMENT CHARACTER}" for c in value),
+                          ensure_ascii=False)
+    else:
+        text = ascii(value)
+    return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
+
+
+def text(field: str, value: object, *, empty: bool = False) -> str:
+    """A text of at most 200 characters, all printable; empty only where that is allowed."""
+    if not isinstance(value, str):
+        raise InvalidInput(field=field, reason=f"must be text, not {shown(value)}")
+    if not value.strip() and not (empty and not value):
+        raise InvalidInput(field=field, reason="must not be empty")
+    if len(value) > MAX_TEXT:
+        raise InvalidInput(field=field, reason=f"must have at most {MAX_TEXT} characters, not {len(value)}")
+    if any(category(c) in _UNPRINTABLE for c in value):
+        raise InvalidInput(field=field, reason=f"must not hold control or formatting characters: {shown(value)}")
+    return value
+
+
+def whole(field: str, value: object, *, least: int, most: int) -> int:
+    """A whole number between `least` and `most`, both included; a bool is none."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise InvalidInput(field=field, reason=f"must be a whole number, not {shown(value)}")
+    if not least <= value <= most:
+        raise InvalidInput(field=field, reason=f"must lie between {least} and {most}, not {shown(value)}")
+    return value
+
+
+def duration(field: str, value: object, *, least: int = 0) -> timedelta:
+    """A timedelta of whole minutes, at least `least` of them and at most a leap year's."""
+    if not isinstance(value, timedelta):
+        raise InvalidInput(field=field, reason=f"must be a timedelta, not {shown(value)}")
+    minutes, rest = divmod(value, timedelta(minutes=1))
+    if rest:
+        raise InvalidInput(field=field, reason=f"must be whole minutes, not {value}")
+    if not least <= minutes <= MAX_MINUTES:
+        raise InvalidInput(field=field, reason=f"must lie between {least} and {MAX_MINUTES} minutes, not {minutes}")
+    return value
+
+
+def one_of(field: str, value: object, choices: Sequence[str]) -> str:
+    """One of the texts in `choices`."""
+    if not isinstance(value, str) or value not in choices:
+        raise InvalidInput(field=field, reason=f"must be one of {', '.join(choices)}, not {shown(value)}")
+    return value
+
+
+def calendar_date(field: str, value: object) -> date:
+    """A date, and not a datetime; not before 1900."""
+    if isinstance(value, datetime) or not isinstance(value, date):
+        raise InvalidInput(field=field, reason=f"must be a date, not {shown(value)}")
+    if value.year < FIRST_YEAR:
+        raise InvalidInput(field=field, reason=f"must not lie before the year {FIRST_YEAR}, as {value} does")
+    return date(value.year, value.month, value.day)
+
+
+def items(field: str, value: object, kind: type[T]) -> tuple[T, ...]:
+    """A collection of `kind` as a tuple; a text is no collection."""
+    if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
+        raise InvalidInput(field=field, reason=f"must be a list of {kind.__name__}, not {shown(value)}")
+    found = tuple(value)
+    for i, item in enumerate(found):
+        if not isinstance(item, kind):
+            raise InvalidInput(field=f"{field}[{i}]", reason=f"must be a {kind.__name__}, not {shown(item)}")
+    return found
+
+
+def instance(field: str, value: object, kind: type[T]) -> T:
+    """An object of `kind`."""
+    if not isinstance(value, kind):
+        raise InvalidInput(field=field, reason=f"must be a {kind.__name__}, not {shown(value)}")
+    return value

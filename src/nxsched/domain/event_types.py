@@ -1,0 +1,174 @@
+"""Event types: what can be booked, with which hosts, and under which limits (rules 13 to 23)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import Literal
+
+from nxsched.domain import checks
+from nxsched.domain.bounds import MAX_CAPACITY, MAX_MEMBERS, MAX_RANGE_DAYS
+from nxsched.domain.timezones import timezone_name
+from nxsched.errors import InvalidInput
+
+Align = Literal["window", "clock", "free"]
+Period = Literal["day", "week", "month", "year"]
+
+ALIGNMENTS = ("window", "clock", "free")
+PERIODS = ("day", "week", "month", "year")
+
+_NONE = timedelta()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limit:
+    """The most there may be in a `day`, `week` (from Monday), `month` or `year` of local dates (rule 21).
+
+    `count` is a number of bookings, `minutes` the sum of their durations; what is given must all hold.
+    Raises `InvalidInput`.
+    """
+
+    per: Period
+    count: int | None = None
+    minutes: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        checks.one_of("per", self.per, PERIODS)
+        if self.count is None and self.minutes is None:
+            raise InvalidInput(field="count", reason="a limit needs count, minutes or both")
+        if self.count is not None:
+            checks.whole("count", self.count, least=1, most=MAX_CAPACITY)
+        if self.minutes is not None:
+            checks.whole("minutes", self.minutes, least=1, most=MAX_CAPACITY)
+
+    def __str__(self) -> str:
+        """Return the limit in words: `4 bookings a day`."""
+        parts = []
+        if self.count is not None:
+            parts.append(f"{self.count} booking{'s' if self.count > 1 else ''}")
+        if self.minutes is not None:
+            parts.append(f"{self.minutes} minute{'s' if self.minutes > 1 else ''}")
+        return f"{' and '.join(parts)} a {self.per}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BookingWindow:
+    """The local dates on which a slot may start (rule 14): all that is given must hold; nothing given allows all.
+
+    `days` counts from today: 0 is today alone. `from_date` and `until_date` are both included.
+    Raises `InvalidInput`.
+    """
+
+    days: int | None = None
+    from_date: date | None = None
+    until_date: date | None = None
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        if self.days is not None:
+            checks.whole("days", self.days, least=0, most=MAX_RANGE_DAYS)
+        for field in ("from_date", "until_date"):
+            value = getattr(self, field)
+            if value is not None:
+                object.__setattr__(self, field, checks.calendar_date(field, value))
+        if self.from_date and self.until_date and self.until_date < self.from_date:
+            reason = f"must not lie before the first date: {self.until_date} is before {self.from_date}"
+            raise InvalidInput(field="until_date", reason=reason)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostGroup:
+    """Hosts, by slug, of which a booking needs `need`: a number, or `"all"` (rule 16). Raises `InvalidInput`."""
+
+    members: Sequence[str]
+    need: int | Literal["all"] = 1
+
+    def __post_init__(self) -> None:
+        """Check the values, and keep the members as a tuple."""
+        members = checks.items("members", self.members, str)
+        if not members:
+            raise InvalidInput(field="members", reason="must name at least one host")
+        for i, slug in enumerate(members):
+            checks.text(f"members[{i}]", slug)
+        object.__setattr__(self, "members", members)
+        if isinstance(self.need, str):
+            checks.one_of("need", self.need, ("all",))
+        elif isinstance(self.need, bool) or not isinstance(self.need, int) or not 1 <= self.need <= len(members):
+            reason = f'must be "all" or a number from 1 to {len(members)}, not {checks.shown(self.need)}'
+            raise InvalidInput(field="need", reason=reason)
+
+    @property
+    def needed(self) -> int:
+        """`need` as a number."""
+        return len(self.members) if isinstance(self.need, str) else self.need
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventType:
+    """What can be booked: how long it takes, where its starts lie, who takes part.
+
+    `hosts` are host groups, or slugs: `["ada", "bob"]` is short for one group that needs one of them. `step` is the
+    duration if None. `timezone` is that of the first member of the first group if None (rule 14). `slug` may be empty
+    for an event type that stands in a question alone: no booking belongs to it. All durations are whole minutes.
+    Raises `InvalidInput`.
+    """
+
+    duration: timedelta
+    hosts: Sequence[HostGroup] | Sequence[str]
+    slug: str = ""
+    name: str = ""
+    step: timedelta | None = None
+    buffer_before: timedelta = _NONE
+    buffer_after: timedelta = _NONE
+    minimum_notice: timedelta = _NONE
+    booking_window: BookingWindow = BookingWindow()  # noqa: RUF009 - frozen, and so safely shared
+    limits: Sequence[Limit] = ()
+    align: Align = "window"
+    offset: timedelta = _NONE
+    capacity: int = 1
+    timezone: str | None = None
+
+    def __post_init__(self) -> None:
+        """Check the values, and keep the lists as tuples."""
+        checks.text("slug", self.slug, empty=True)
+        object.__setattr__(self, "name", checks.text("name", self.name, empty=True) or self.slug)
+        checks.duration("duration", self.duration, least=1)
+        if self.step is not None:
+            checks.duration("step", self.step, least=1)
+        for field in ("buffer_before", "buffer_after", "minimum_notice", "offset"):
+            checks.duration(field, getattr(self, field))
+        checks.instance("booking_window", self.booking_window, BookingWindow)
+        object.__setattr__(self, "limits", checks.items("limits", self.limits, Limit))
+        checks.one_of("align", self.align, ALIGNMENTS)
+        checks.whole("capacity", self.capacity, least=1, most=MAX_CAPACITY)
+        if self.timezone is not None:
+            timezone_name("timezone", self.timezone)
+        object.__setattr__(self, "hosts", _groups(self.hosts))
+
+    @property
+    def groups(self) -> tuple[HostGroup, ...]:
+        """`hosts` as groups."""
+        return tuple(group for group in self.hosts if isinstance(group, HostGroup))
+
+
+def _groups(value: object) -> tuple[HostGroup, ...]:
+    """Host groups, whichever way they were written; no host stands in two places (rule 16)."""
+    given = checks.items("hosts", value, object)
+    if not given:
+        raise InvalidInput(field="hosts", reason="must name at least one host")
+    if isinstance(given[0], str):
+        groups: tuple[HostGroup, ...] = (HostGroup(members=checks.items("hosts", given, str)),)
+    else:
+        groups = checks.items("hosts", given, HostGroup)
+    seen: dict[str, str] = {}
+    for g, group in enumerate(groups):
+        for m, slug in enumerate(group.members):
+            place = f"hosts[{g}].members[{m}]"
+            if slug in seen:
+                raise InvalidInput(field=place, reason=f"{checks.shown(slug)} stands already in {seen[slug]}")
+            seen[slug] = place
+    if len(seen) > MAX_MEMBERS:
+        raise InvalidInput(field="hosts", reason=f"must have at most {MAX_MEMBERS} members in all, not {len(seen)}")
+    return groups

@@ -1,0 +1,70 @@
+"""Instants at the edge: aware datetimes outside, whole seconds since the epoch inside (rule 1)."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+from typing import Final
+
+from nxsched.domain.bounds import FIRST_YEAR, LAST_YEAR
+from nxsched.domain.checks import shown
+from nxsched.errors import InvalidInput
+
+DAY: Final = 86_400
+"""Seconds in a day of 24 hours."""
+
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+_EPOCH_DAY: Final = date(1970, 1, 1).toordinal()
+_MICROSECOND: Final = timedelta(microseconds=1)
+_PER_SECOND: Final = 1_000_000
+
+
+def _microseconds(field: str, value: object) -> int:
+    """Microseconds since the epoch, from the fields and the offset: subclasses redefine subtraction, not these."""
+    if not isinstance(value, datetime):
+        raise InvalidInput(field=field, reason=f"must be an aware datetime, not {shown(value)}")
+    offset = value.utcoffset()
+    if offset is None:
+        raise InvalidInput(field=field, reason=f"must have a time zone; {value.isoformat()} is naive")
+    if not FIRST_YEAR <= value.year < LAST_YEAR:
+        years = f"the years {FIRST_YEAR} and {LAST_YEAR}"
+        raise InvalidInput(field=field, reason=f"must lie between {years}, not {value.isoformat()}")
+    return wall_seconds(value) * _PER_SECOND + value.microsecond - offset // _MICROSECOND
+
+
+def epoch_floor(field: str, value: object) -> int:
+    """Whole seconds since the epoch, a fraction cut off. A naive datetime is refused."""
+    return _microseconds(field, value) // _PER_SECOND
+
+
+def epoch_ceil(field: str, value: object) -> int:
+    """Whole seconds since the epoch, a fraction rounded up."""
+    return -(-_microseconds(field, value) // _PER_SECOND)
+
+
+def epoch_exact(field: str, value: object) -> int:
+    """Whole seconds since the epoch; a fraction of a second is refused."""
+    seconds, fraction = divmod(_microseconds(field, value), _PER_SECOND)
+    if fraction:
+        raise InvalidInput(field=field, reason="must have no fraction of a second")
+    return seconds
+
+
+def instant(seconds: int) -> datetime:
+    """The UTC datetime of whole seconds since the epoch."""
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+def day_number(value: date) -> int:
+    """Days from 1970-01-01 to `value`: dates as integers."""
+    return value.toordinal() - _EPOCH_DAY
+
+
+def date_of(day: int) -> date:
+    """The date that lies `day` days after 1970-01-01."""
+    return date.fromordinal(day + _EPOCH_DAY)
+
+
+def wall_seconds(value: datetime) -> int:
+    """A naive wall time as seconds since 1970-01-01T00:00 on the same clock; its fraction is cut off."""
+    return day_number(value) * DAY + value.hour * 3600 + value.minute * 60 + value.second

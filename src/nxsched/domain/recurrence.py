@@ -1,0 +1,166 @@
+"""Recurrence rules of blocked periods: the RRULE of RFC 5545, section 3.3.10, expanded by python-dateutil (rule 9)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from typing import Literal
+
+from dateutil.rrule import rrule, rrulestr
+
+from nxsched.domain.bounds import MAX_RULE_OCCURRENCES
+from nxsched.domain.checks import shown
+from nxsched.errors import InvalidInput
+
+_DAYS = "MO|TU|WE|TH|FR|SA|SU"
+_FREQUENCIES = ("YEARLY", "MONTHLY", "WEEKLY", "DAILY", "HOURLY")
+_TIME_PARTS = ("BYSECOND", "BYMINUTE", "BYHOUR")
+
+
+def _signed(most: str) -> str:
+    return rf"[+-]?0*({most})"
+
+
+def _listed(item: str) -> re.Pattern[str]:
+    return re.compile(rf"({item})(,({item}))*")
+
+
+_PARTS = {
+    "FREQ": re.compile("|".join((*_FREQUENCIES, "MINUTELY", "SECONDLY"))),
+    "UNTIL": re.compile(r"\d{8}(T\d{6}Z?)?"),
+    "COUNT": re.compile(r"0*[1-9]\d{0,6}"),
+    "INTERVAL": re.compile(r"0*[1-9]\d{0,4}"),
+    "BYSECOND": _listed(r"[0-5]?\d"),
+    "BYMINUTE": _listed(r"[0-5]?\d"),
+    "BYHOUR": _listed(r"[01]?\d|2[0-3]"),
+    "BYDAY": _listed(rf"([+-]?0*([1-9]|[1-4]\d|5[0-3]))?({_DAYS})"),
+    "BYMONTHDAY": _listed(_signed(r"[1-9]|[12]\d|3[01]")),
+    "BYYEARDAY": _listed(_signed(r"[1-9]|[1-9]\d|[12]\d\d|3[0-5]\d|36[0-6]")),
+    "BYWEEKNO": _listed(_signed(r"[1-9]|[1-4]\d|5[0-3]")),
+    "BYMONTH": _listed(r"0*([1-9]|1[0-2])"),
+    "BYSETPOS": _listed(_signed(r"[1-9]|[1-9]\d|[12]\d\d|3[0-5]\d|36[0-6]")),
+    "WKST": re.compile(_DAYS),
+}
+"""What each part of a rule may hold. python-dateutil takes some values that RFC 5545 forbids, and searches without
+end for an INTERVAL of 0: so the text is read before it gets there."""
+
+_UNITS = {"HOURLY": timedelta(hours=1), "DAILY": timedelta(days=1), "WEEKLY": timedelta(weeks=1)}
+
+
+@dataclass(frozen=True, slots=True)
+class Recurrence:
+    """A rule with its DTSTART, a wall time; `occurrences` gives wall times, and UNTIL in the form it was written."""
+
+    text: str
+    start: datetime
+    freq: str
+    interval: int
+    fixed_start: bool
+    until: datetime | None
+    until_is: Literal["instant", "local"]
+
+    def occurrences(self, after: datetime, before: datetime) -> Iterator[datetime]:
+        """Wall times of the occurrences with `after <= start < before`, ascending.
+
+        Raises `InvalidInput` where more than 10,000 would have to be looked at.
+        """
+        looked_at = 0
+        for wall in self._rule(self._anchor(after)):
+            if wall >= before or (self.until_is == "local" and self.until is not None and wall > self.until):
+                return
+            looked_at += 1
+            if looked_at > MAX_RULE_OCCURRENCES:
+                reason = f"repeats more than {MAX_RULE_OCCURRENCES} times up to {before:%Y-%m-%d}; that is the most"
+                raise InvalidInput(field="rrule", reason=reason)
+            if wall >= after:
+                yield wall
+
+    def ever(self) -> bool:
+        """Whether the rule yields anything at all.
+
+        python-dateutil searches up to the year 9999. The calendar repeats every 400 years: asked in the last two
+        of these rounds the question has the same answer and a near end.
+        """
+        return next(iter(self._rule(self.start.replace(year=9200 + self.start.year % 400))), None) is not None
+
+    def _rule(self, start: datetime) -> rrule:
+        rule = rrulestr(self.text, dtstart=start)
+        assert isinstance(rule, rrule)  # noqa: S101 - the checked text holds one RRULE and nothing else
+        return rule
+
+    def _anchor(self, after: datetime) -> datetime:
+        """A start from which the rule repeats in the same way, as near before `after` as whole intervals allow."""
+        unit = _UNITS.get(self.freq)
+        if unit is None or self.fixed_start or after <= self.start:
+            return self.start
+        return self.start + (after - self.start) // (unit * self.interval) * (unit * self.interval)
+
+
+def recurrence(field: str, value: object, start: date) -> Recurrence:
+    """Read the RRULE `value`; `start`, a date or a wall time, is its DTSTART. Raises `InvalidInput`."""
+    parts = _parts(field, value)
+    whole_days = not isinstance(start, datetime)
+    freq = parts["FREQ"]
+    if freq not in _FREQUENCIES or (whole_days and freq == "HOURLY"):
+        least = "DAILY for whole days" if whole_days else "HOURLY"
+        raise InvalidInput(field=field, reason=f"FREQ={freq} repeats too often; the most is {least}")
+    if whole_days and any(part in parts for part in _TIME_PARTS):
+        raise InvalidInput(field=field, reason="whole days take no BYHOUR, BYMINUTE or BYSECOND")
+    if "UNTIL" in parts and "COUNT" in parts:
+        raise InvalidInput(field=field, reason="takes UNTIL or COUNT, not both")
+    if freq not in {"MONTHLY", "YEARLY"} and re.search(r"\d", parts.get("BYDAY", "")):
+        raise InvalidInput(field=field, reason=f"BYDAY={parts['BYDAY']} counts weekdays, which needs FREQ=MONTHLY or YEARLY")
+    until, until_is = _until(field, parts.pop("UNTIL", None))
+    rule = Recurrence(
+        text=";".join(f"{name}={part}" for name, part in parts.items()),
+        start=start if isinstance(start, datetime) else datetime(start.year, start.month, start.day),  # noqa: DTZ001 - a wall time
+        freq=freq,
+        interval=int(parts.get("INTERVAL", "1")),
+        # A shifted start would count anew, and BYSETPOS counts within the first, partial, period.
+        fixed_start="COUNT" in parts or "BYSETPOS" in parts,
+        until=until,
+        until_is=until_is,
+    )
+    try:
+        ever = rule.ever()
+    except ValueError as error:
+        raise InvalidInput(field=field, reason=f"{shown(value)} cannot be expanded: {error}") from error
+    if not ever:
+        raise InvalidInput(field=field, reason=f"{shown(value)} never comes to pass from {start.isoformat()} on")
+    return rule
+
+
+def _parts(field: str, value: object) -> dict[str, str]:
+    """The parts of a rule by name, every one of them as RFC 5545 has it."""
+    if not isinstance(value, str):
+        raise InvalidInput(field=field, reason=f"must be a recurrence rule such as FREQ=DAILY, not {shown(value)}")
+    parts: dict[str, str] = {}
+    for part in value.upper().removeprefix("RRULE:").split(";"):
+        name, _, content = part.partition("=")
+        pattern = _PARTS.get(name)
+        if pattern is None:
+            raise InvalidInput(field=field, reason=f"{shown(part)} is no part of a recurrence rule (RFC 5545)")
+        if name in parts:
+            raise InvalidInput(field=field, reason=f"{name} is given twice")
+        if not pattern.fullmatch(content) or not content.isascii():
+            raise InvalidInput(field=field, reason=f"{name} cannot be {shown(content)} (RFC 5545)")
+        parts[name] = content
+    if "FREQ" not in parts:
+        raise InvalidInput(field=field, reason=f"{shown(value)} has no FREQ")
+    return parts
+
+
+def _until(field: str, value: str | None) -> tuple[datetime | None, Literal["instant", "local"]]:
+    """UNTIL as an instant (with `Z`) or as a wall time; a bare date includes that whole day."""
+    if value is None:
+        return None, "local"
+    try:
+        if value.endswith("Z"):
+            return datetime.strptime(value, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC), "instant"
+        if "T" in value:
+            return datetime.strptime(value, "%Y%m%dT%H%M%S"), "local"  # noqa: DTZ007 - a wall time
+        return datetime.strptime(value + "T235959", "%Y%m%dT%H%M%S"), "local"  # noqa: DTZ007 - a wall time
+    except ValueError as error:
+        raise InvalidInput(field=field, reason=f"UNTIL={value} is no date") from error

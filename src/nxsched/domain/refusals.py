@@ -1,0 +1,87 @@
+"""Why a start is refused, as data and in words (rule 25)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Literal
+from zoneinfo import ZoneInfo
+
+from nxsched.domain.event_types import Limit
+
+RefusalCode = Literal[
+    "past", "notice", "window", "off_grid", "outside_hours", "blocked", "busy",
+    "host_limit", "event_limit", "full", "not_enough_hosts",
+]  # fmt: skip
+
+RULES: dict[RefusalCode, int] = {
+    "past": 13, "notice": 13, "window": 14, "event_limit": 15, "off_grid": 17, "outside_hours": 10, "blocked": 10,
+    "busy": 11, "host_limit": 12, "full": 23, "not_enough_hosts": 16,
+}  # fmt: skip
+"""The rule behind each code, by its number in `docs/rules.md`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """One rule that refuses a start.
+
+    `code` is stable. `host` is the slug where it is about one. `start` and `end`, UTC, bound the time that is in the way
+    (`blocked`, `busy`, `full`) or, one of them alone, the first start that the rule allows (`past`, `notice`).
+    `from_date` and `until_date` are the dates of the booking window. `limit` is the limit that has no room. `id` is that
+    of the booking or blocked period, where it has one; `reason` is the blocked period's own. `group` counts host groups
+    from 0; it needs `need` members and has `able`.
+    """
+
+    code: RefusalCode
+    host: str | None = None
+    start: datetime | None = None
+    end: datetime | None = None
+    from_date: date | None = None
+    until_date: date | None = None
+    limit: Limit | None = None
+    id: str | None = None
+    reason: str = ""
+    group: int | None = None
+    need: int | None = None
+    able: int | None = None
+
+    @property
+    def rule(self) -> int:
+        """The number of the rule that refuses."""
+        return RULES[self.code]
+
+    def sentence(self, timezone: str = "UTC") -> str:
+        """Say it to a person, with times as the clocks of `timezone` show them."""
+        zone = ZoneInfo(timezone)
+
+        def at(value: datetime | None) -> str:
+            return f"{value.astimezone(zone):%a %Y-%m-%d %H:%M:%S}".removesuffix(":00") if value else "?"
+
+        span = f"from {at(self.start)} to {at(self.end)}"
+        named = f" ({self.id})" if self.id else ""
+        match self.code:
+            case "past":
+                return f"The start has passed: it is {at(self.start)} now."
+            case "notice":
+                return f"The notice is too short: the earliest start is {at(self.start)}."
+            case "window":
+                bounds = [f"from {self.from_date}"] * bool(self.from_date) + [f"until {self.until_date}"] * bool(self.until_date)
+                return f"The date is outside the booking window, which is open {' '.join(bounds)}."
+            case "off_grid":
+                return "The start is not on the grid of the event type."
+            case "outside_hours":
+                return f"{self.host} does not work through the whole of that time."
+            case "blocked":
+                because = f": {self.reason}" if self.reason else ""
+                return f"{self.host} is blocked {span}{named}{because}."
+            case "busy":
+                return f"{self.host} is busy {span}{named}, buffers included."
+            case "host_limit":
+                return f"{self.host} has reached the limit of {self.limit}."
+            case "event_limit":
+                return f"The event type has reached the limit of {self.limit}."
+            case "full":
+                return f"All seats of the occurrence {span}{named} are taken."
+            case "not_enough_hosts":
+                which = "" if not self.group else f" in group {self.group + 1}"
+                return f"The booking needs {self.need} of its hosts{which}, and {self.able} can take it."

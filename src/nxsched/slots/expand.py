@@ -1,0 +1,112 @@
+"""Weekly hours and blocked periods, which recur in wall time, as intervals of instants (rules 5 to 9)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+
+from nxsched.domain.availability import BlockedPeriod
+from nxsched.domain.hosts import WEEKDAYS, Host, Travel, window_minutes
+from nxsched.domain.instants import DAY, EPOCH, day_number, epoch_ceil, epoch_floor, wall_seconds
+from nxsched.slots.intervals import Interval, union
+from nxsched.slots.zones import Zone, zone
+
+_MONDAY = 3
+"""1970-01-01 was a Thursday: `(day + 3) % 7` is 0 on Mondays."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hours:
+    """The hours of a host in integers: windows are seconds after the midnight of their date."""
+
+    timezone: str
+    week: tuple[tuple[Interval, ...], ...]
+    overrides: Mapping[int, tuple[Interval, ...]]
+    travel: tuple[Travel, ...]
+
+
+def read_hours(host: Host) -> Hours:
+    """Weekly hours, overrides and travel of a host, read once."""
+    week: list[list[Interval]] = [[] for _ in WEEKDAYS]
+    for entry in host.weekly_hours:
+        for day in entry.days:
+            week[WEEKDAYS.index(day)].append(_window(entry.start, entry.end))
+    overrides = {day_number(one.date): tuple(sorted(_window(*pair) for pair in one.hours)) for one in host.overrides}
+    return Hours(host.timezone, tuple(tuple(sorted(windows)) for windows in week), overrides, tuple(host.travel))
+
+
+def _window(start: str, end: str) -> Interval:
+    a, b = window_minutes(start, end)
+    return a * 60, b * 60
+
+
+def open_time(hours: Hours, start: int, end: int) -> list[Interval]:
+    """When the hours are open (rule 8), complete between `start` and `end`; stretches may reach beyond.
+
+    A window lasts a day at most and a local date lies at most a day from the date in UTC, so those of a few dates on
+    either side matter too.
+    """
+    found: list[Interval] = []
+    week, overrides = hours.week, hours.overrides
+    for name, first, last in _dates_by_zone(hours, start // DAY - 3, end // DAY + 3):
+        windows = [
+            (day * DAY + a, day * DAY + b)
+            for day in range(first, last)
+            for a, b in overrides.get(day, week[(day + _MONDAY) % 7])
+        ]
+        found += zone(name, start, end).instants(windows)
+    return union(found)
+
+
+def _dates_by_zone(hours: Hours, first: int, last: int) -> Iterator[tuple[str, int, int]]:
+    """The dates of `[first, last)` in runs, each with the zone its windows are read in (rule 7)."""
+    for trip in hours.travel:
+        away, back = max(day_number(trip.from_date), first), min(day_number(trip.until_date) + 1, last)
+        if away < back:
+            yield hours.timezone, first, away
+            yield trip.timezone, away, back
+            first = back
+    yield hours.timezone, first, last
+
+
+def blocked_time(
+    periods: Iterable[BlockedPeriod], timezone: str, start: int, end: int
+) -> Iterator[tuple[int, int, BlockedPeriod]]:
+    """Each occurrence of each period that meets `[start, end)`, as instants, with the period it comes from (rule 9)."""
+    table = zone(timezone, start, end)
+    for period in periods:
+        for a, b in _occurrences(period, table, start, end):
+            if a < b and a < end and b > start:
+                yield a, b, period
+
+
+def _occurrences(period: BlockedPeriod, table: Zone, start: int, end: int) -> Iterator[Interval]:
+    if isinstance(period.start, datetime) and period.start.tzinfo is not None:
+        yield epoch_floor("start", period.start), epoch_ceil("end", period.end)
+        return
+    begins = _wall(period.start)
+    lasts = _wall(period.end or period.start) - begins
+    if not isinstance(period.start, datetime):
+        lasts += DAY
+    if period.recurrence is None:
+        # A wall time differs from its instant by less than two days: what lies further off need not be converted.
+        if begins < end + 2 * DAY and begins + lasts > start - 2 * DAY:
+            yield table.instant(begins), table.instant(begins + lasts)
+        return
+    rule = period.recurrence
+    until = epoch_floor("until", rule.until) if rule.until is not None and rule.until_is == "instant" else None
+    for wall in rule.occurrences(_naive(max(begins, start - lasts - 2 * DAY)), _naive(end + 2 * DAY)):
+        begins = wall_seconds(wall)
+        at = table.instant(begins)
+        if until is not None and at > until:
+            return
+        yield at, table.instant(begins + lasts)
+
+
+def _wall(value: date) -> int:
+    return wall_seconds(value) if isinstance(value, datetime) else day_number(value) * DAY
+
+
+def _naive(wall: int) -> datetime:
+    return (EPOCH + timedelta(seconds=wall)).replace(tzinfo=None)

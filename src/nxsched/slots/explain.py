@@ -1,0 +1,114 @@
+"""Say why a start is refused: the same ground as the calculator's, asked rule by rule (rule 25)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+
+from nxsched.domain.instants import date_of, epoch_exact, instant
+from nxsched.domain.refusals import Refusal
+from nxsched.slots.expand import blocked_time
+from nxsched.slots.intervals import covers
+from nxsched.slots.limits import Reached
+from nxsched.slots.prepared import ALWAYS, Group, Member, busy_time
+from nxsched.slots.query import SlotQuery
+from nxsched.slots.terrain import Terrain
+from nxsched.slots.zones import zone
+
+
+def explain(query: SlotQuery, start: datetime) -> list[Refusal]:
+    """Every rule that refuses `start`, an aware datetime of whole seconds; none where the start is offered.
+
+    The query's range plays no part. Raises `InvalidInput`.
+    """
+    return list(_Judgement(query, epoch_exact("start", start)).refusals())
+
+
+class _Judgement:
+    """One start, looked at rule by rule."""
+
+    def __init__(self, query: SlotQuery, start: int) -> None:
+        self.query = query
+        self.asked = query.prepared
+        self.start = start
+        self.end = start + self.asked.duration
+        self.terrain = Terrain(self.asked, query.event_type.align, start, start + 1)
+
+    def refusals(self) -> Iterator[Refusal]:
+        """The event type's refusals, then group by group those of its hosts."""
+        yield from self._time()
+        if self.start in self.asked.joinable:
+            return
+        if not any(self.start in run for run in self.terrain.grid()):
+            yield Refusal(code="off_grid")
+        day = self._day(self.asked.timezone)
+        for limit in _without_room(self.asked.reached, day):
+            yield Refusal(code="event_limit", limit=limit.limit)
+        short = [(i, *found) for i, group in enumerate(self.asked.groups) if (found := self._short(group))]
+        yield from self._full({member.slug for _, members, _ in short for member in members})
+        for i, members, able in short:
+            yield Refusal(code="not_enough_hosts", group=i, need=self.asked.groups[i].need, able=able)
+            for member in members:
+                yield from self._host(member)
+
+    def _time(self) -> Iterator[Refusal]:
+        asked = self.asked
+        if self.start < asked.now:
+            yield Refusal(code="past", start=instant(asked.now))
+        if self.start < asked.earliest and asked.earliest > asked.now:
+            yield Refusal(code="notice", start=instant(asked.earliest))
+        first, end = asked.days
+        if not first <= self._day(asked.timezone) < end:
+            from_date = date_of(first) if first != ALWAYS[0] else None
+            until_date = date_of(end - 1) if end != ALWAYS[1] else None
+            yield Refusal(code="window", from_date=from_date, until_date=until_date)
+
+    def _short(self, group: Group) -> tuple[list[Member], int] | None:
+        """The members of a group, and how many of them can take the slot, if these are too few."""
+        members = [member for member in self.asked.members if member.bit & group.bits]
+        able = sum(1 for member in members if self._can(member))
+        return (members, able) if able < group.need else None
+
+    def _can(self, member: Member) -> bool:
+        """Rules 10 to 12 for one host."""
+        day = self._day(member.timezone)
+        return covers(self.terrain.able(member), self.start, self.start + 1) and not any(
+            _without_room(member.reached, day)
+        )
+
+    def _host(self, member: Member) -> Iterator[Refusal]:
+        if not covers(self.terrain.hours(member), self.start, self.end):
+            yield Refusal(code="outside_hours", host=member.slug)
+        for start, end, period in blocked_time(member.blocked, member.timezone, self.start, self.end):
+            yield Refusal(
+                code="blocked",
+                host=member.slug,
+                start=instant(start),
+                end=instant(end),
+                id=period.id,
+                reason=period.reason,
+            )
+        for start, end, booking in self._busy(member):
+            yield Refusal(code="busy", host=member.slug, start=instant(start), end=instant(end), id=booking)
+        for limit in _without_room(member.reached, self._day(member.timezone)):
+            yield Refusal(code="host_limit", host=member.slug, limit=limit.limit)
+
+    def _busy(self, member: Member) -> Iterator[tuple[int, int, str | None]]:
+        """The busy time of a host that is in the way, each booking by itself, earliest first (rule 11)."""
+        first, end = self.start - self.asked.before, self.end + self.asked.after
+        found = [one for one in busy_time(self.query, member.slug) if one[0] < end and one[1] > first]
+        yield from sorted(found, key=lambda one: one[:2])
+
+    def _full(self, slugs: set[str]) -> Iterator[Refusal]:
+        """The full occurrences at this start that keep hosts of short groups busy (rule 23)."""
+        for one in self.asked.standing.get(self.start, ()):
+            if one.hosts & slugs:
+                name = one.ids[0] if one.ids else None
+                yield Refusal(code="full", start=instant(one.start), end=instant(one.end), id=name)
+
+    def _day(self, timezone: str) -> int:
+        return zone(timezone, self.start, self.start).day_of(self.start)
+
+
+def _without_room(limits: Iterable[Reached], day: int) -> Iterator[Reached]:
+    return (limit for limit in limits if limit.refuses(day))

@@ -1,0 +1,75 @@
+"""Limits of event types and hosts: the local dates on which there is no more room (rules 21 and 22)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import date
+
+from nxsched.domain.event_types import Limit, Period
+from nxsched.domain.instants import date_of, day_number
+from nxsched.slots.intervals import Interval
+from nxsched.slots.zones import zone
+
+_MONDAY = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """A limit, and where it has no room for one more booking: everywhere, or on some local dates (day numbers)."""
+
+    limit: Limit
+    everywhere: bool
+    days: tuple[Interval, ...]
+
+    def refuses(self, day: int) -> bool:
+        """Whether the limit has no room on this local date."""
+        return self.everywhere or any(first <= day < end for first, end in self.days)
+
+    def refused(self, timezone: str, start: int, end: int) -> list[Interval]:
+        """The starts in `[start, end)` that the limit refuses, by local date in `timezone`."""
+        if self.everywhere:
+            return [(start, end)]
+        table = zone(timezone, start, end)
+        return [found for first, last in self.days for found in table.during(first, last, start, end)]
+
+
+def reached(
+    limits: Iterable[Limit], occurrences: Iterable[tuple[int, int]], timezone: str, seconds: int
+) -> tuple[Reached, ...]:
+    """What is used up of each limit by `occurrences` (start, end), when a booking of `seconds` more is asked for."""
+    found: list[Reached] = []
+    taken: list[tuple[int, int]] | None = None
+    for limit in limits:
+        if taken is None:  # one table lookup an occurrence, however many limits there are
+            taken = [(zone(timezone, start, start).day_of(start), end - start) for start, end in occurrences]
+        used: dict[Interval, tuple[int, int]] = {}
+        for day, lasts in taken:
+            period = period_of(limit.per, day)
+            count, total = used.get(period, (0, 0))
+            used[period] = count + 1, total + lasts
+        full = [period for period, (count, total) in used.items() if not _room(limit, count, total + seconds)]
+        found.append(Reached(limit, not _room(limit, 0, seconds), tuple(sorted(full))))
+    return tuple(found)
+
+
+def _room(limit: Limit, count: int, total: int) -> bool:
+    """Whether one more than `count` fits, and `total` seconds do."""
+    fits = limit.count is None or count < limit.count
+    return fits and (limit.minutes is None or total <= limit.minutes * 60)
+
+
+def period_of(per: Period, day: int) -> Interval:
+    """The day, the week from Monday, the month or the year that holds a local date, as half-open day numbers."""
+    if per == "day":
+        return day, day + 1
+    if per == "week":
+        monday = day - (day + _MONDAY) % 7
+        return monday, monday + 7
+    found = date_of(day)
+    if per == "month":
+        first = found.replace(day=1)
+        after = date(first.year + first.month // 12, first.month % 12 + 1, 1)
+    else:
+        first, after = date(found.year, 1, 1), date(found.year + 1, 1, 1)
+    return day_number(first), day_number(after)

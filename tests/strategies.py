@@ -1,0 +1,563 @@
+"""Hypothesis strategies that make scenarios (rules, section 10): wide and nasty, yet valid.
+
+Everything is built from small integers around one anchor date, near a clock change more often than not, and bookings,
+busy time and blocked periods lie near the hours, so that rules get in each other's way. What is drawn first in a list
+is the simplest, for the shrinker.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from functools import cache
+from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
+
+from hypothesis import strategies as st
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+Json = dict[str, Any]
+Draw = Any  # hypothesis' DrawFn, which is generic in each call
+
+WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+SLUGS = ("ada", "bob", "cyd", "dee")
+PERIODS = ("day", "week", "month", "year")
+
+ZONES = (
+    "UTC",
+    "Europe/London",
+    "America/New_York",
+    "Australia/Lord_Howe",
+    "Asia/Kathmandu",
+    "Asia/Beirut",
+    "America/Havana",
+    "Africa/Cairo",
+    "Pacific/Kiritimati",
+    "Pacific/Apia",
+    "Pacific/Chatham",
+    "Africa/Casablanca",
+    "America/St_Johns",
+    "America/Santiago",
+    "Antarctica/Troll",
+    "Atlantic/Azores",
+    "America/Nuuk",
+    "Asia/Tokyo",
+    "Etc/GMT+12",
+)
+# No clock has changed there since 2024, and none is announced.
+STEADY_ZONES = (
+    "UTC",
+    "Asia/Tokyo",
+    "Africa/Lagos",
+    "Asia/Kathmandu",
+    "Pacific/Kiritimati",
+    "America/Phoenix",
+    "Pacific/Marquesas",
+    "Etc/GMT+12",
+)
+
+ONE_DAY = timedelta(days=1)
+FIRST_SECOND = int(datetime(2023, 12, 1, tzinfo=UTC).timestamp())
+LAST_SECOND = int(datetime(2031, 2, 1, tzinfo=UTC).timestamp())
+
+
+@dataclass(frozen=True, order=True)
+class ClockChange:
+    """The first second of a new offset; offsets in seconds."""
+
+    second: int
+    before: int
+    after: int
+
+
+def offset(second: int, zone: ZoneInfo) -> int:
+    found = datetime.fromtimestamp(second, zone).utcoffset()
+    assert found is not None
+    return int(found.total_seconds())
+
+
+@cache
+def clock_changes(name: str) -> tuple[ClockChange, ...]:
+    """Every clock change of a zone from December 2023 to January 2031, found by looking every second day."""
+    zone = ZoneInfo(name)
+    changes = []
+    left = FIRST_SECOND
+    while left < LAST_SECOND:
+        right = left + 2 * 86_400
+        before, after = offset(left, zone), offset(right, zone)
+        if before != after:
+            low, high = left, right
+            while high - low > 1:
+                middle = (low + high) // 2
+                if offset(middle, zone) == before:
+                    low = middle
+                else:
+                    high = middle
+            changes.append(ClockChange(high, before, after))
+        left = right
+    return tuple(changes)
+
+
+def text(moment: datetime) -> str:
+    """An instant as in the scenarios, with a fraction where it has one."""
+    naive = moment.astimezone(UTC).replace(tzinfo=None)
+    return naive.isoformat(timespec="microseconds" if naive.microsecond else "seconds") + "Z"
+
+
+def moment(value: str) -> datetime:
+    return datetime.fromisoformat(value)
+
+
+def _wall(value: datetime) -> str:
+    return value.isoformat(timespec="seconds" if value.second else "minutes")
+
+
+def _clock(minutes: int) -> str:
+    return f"{minutes // 60:02}:{minutes % 60:02}"
+
+
+def _rarely(draw: Draw, of: int = 6) -> bool:
+    return draw(st.integers(0, of - 1)) == of - 1
+
+
+# --- hours -----------------------------------------------------------------------------------------------------------
+
+TELLING_WINDOWS = (
+    ("09:00", "17:00"),
+    ("09:00", "12:00"),
+    ("13:00", "17:00"),
+    ("00:00", "24:00"),
+    ("00:00", "00:00"),
+    ("22:00", "06:00"),
+    ("20:00", "24:00"),
+    ("00:00", "03:00"),
+    ("01:00", "03:00"),
+    ("02:00", "03:00"),
+    ("02:15", "02:45"),
+    ("01:30", "02:00"),
+    ("23:30", "00:30"),
+    ("12:00", "12:00"),
+    ("00:30", "00:15"),
+    ("23:00", "01:05"),
+)
+
+
+@st.composite
+def windows(draw: Draw) -> Json:
+    """One window of hours: a telling one, or any start and length in steps of five minutes."""
+    if draw(st.booleans()):
+        start, end = draw(st.sampled_from(TELLING_WINDOWS))
+        return {"start": start, "end": end}
+    first = draw(st.integers(0, 24 * 4 - 1)) * 15 + draw(st.sampled_from((0, 0, 0, 5, 10)))
+    length = draw(st.sampled_from((60, 30, 90, 15, 180, 240, 480, 720, 1200, 50, 1435)))
+    last = first + length
+    return {"start": _clock(first), "end": _clock(last if last <= 24 * 60 else last - 24 * 60)}
+
+
+DAYS = st.one_of(
+    st.just(list(WEEKDAYS)),
+    st.just(list(WEEKDAYS[:5])),
+    st.lists(st.sampled_from(WEEKDAYS), min_size=1, max_size=4, unique=True),
+)
+
+
+@st.composite
+def _weekly_hours(draw: Draw) -> list[Json]:
+    weekly = [{"days": draw(DAYS), **draw(windows())} for _ in range(draw(st.sampled_from((1, 2, 1, 3, 0))))]
+    if draw(st.integers(0, 3)) < 3:  # long hours every day, so that most scenarios have slots
+        start, end = draw(st.sampled_from(TELLING_WINDOWS[:7]))
+        weekly.insert(0, {"days": list(WEEKDAYS), "start": start, "end": end})
+    return weekly
+
+
+# --- recurrence ------------------------------------------------------------------------------------------------------
+
+RULES = {
+    "DAILY": ("FREQ=DAILY", "FREQ=DAILY;INTERVAL=2", "FREQ=DAILY;INTERVAL=3", "FREQ=DAILY;BYDAY=MO,WE,FR,SU"),
+    "WEEKLY": (
+        "FREQ=WEEKLY",
+        "FREQ=WEEKLY;BYDAY=MO,SU,TU",
+        "FREQ=WEEKLY;INTERVAL=2;BYDAY=SA,SU",
+        "FREQ=WEEKLY;INTERVAL=2;WKST=SU;BYDAY=SU,MO",
+        "FREQ=WEEKLY;BYDAY=SU,FR,SA",
+    ),
+    "MONTHLY": (
+        "FREQ=MONTHLY",
+        "FREQ=MONTHLY;BYDAY=-1SU,1SU",
+        "FREQ=MONTHLY;BYDAY=2SU,-1FR",
+        "FREQ=MONTHLY;BYMONTHDAY=1,29,-1",
+        "FREQ=MONTHLY;INTERVAL=2;BYMONTHDAY=31",
+        "FREQ=MONTHLY;BYDAY=MO,TU,WE,TH,FR;BYSETPOS=-1",
+    ),
+    "YEARLY": ("FREQ=YEARLY", "FREQ=YEARLY;BYMONTH=3,10;BYDAY=-1SU", "FREQ=YEARLY;BYMONTH=3;BYMONTHDAY=29,30,31"),
+    "HOURLY": (
+        "FREQ=HOURLY;INTERVAL=6",
+        "FREQ=HOURLY",
+        "FREQ=HOURLY;INTERVAL=5",
+        "FREQ=HOURLY;INTERVAL=25;BYDAY=SA,SU,MO",
+        "FREQ=HOURLY;BYHOUR=0,1,2,3",
+    ),
+}
+LOOKBACK = {
+    "DAILY": (0, 1, 2, 7, 100),
+    "WEEKLY": (0, 1, 6, 7, 14, 365),
+    "MONTHLY": (0, 10, 31, 120, 800),
+    "YEARLY": (0, 1, 365, 366, 1500),
+    "HOURLY": (0, 1, 2, 20),
+}
+
+
+@st.composite
+def _until(draw: Draw, frame: Frame) -> str:
+    until = frame.local(draw)
+    form = draw(st.sampled_from(("%Y%m%d", "%Y%m%dT%H%M%SZ", "%Y%m%dT%H%M%S")))
+    return until.strftime(form)
+
+
+@st.composite
+def _blocked(draw: Draw, frame: Frame, frequencies: Sequence[str]) -> Json:
+    kind = draw(st.sampled_from(("wall", "date", "wall", "instant")))
+    if kind == "instant":
+        start = draw(frame.instants())
+        length = timedelta(minutes=draw(st.sampled_from((30, 15, 60, 300, 1500))), seconds=draw(ODD_SECONDS))
+        return {"start": text(start), "end": text(start + length)}
+    rule = None
+    back = 0
+    if frequencies and draw(st.booleans()):
+        frequency = draw(st.sampled_from([f for f in frequencies if kind == "wall" or f != "HOURLY"]))
+        rule = draw(st.sampled_from(RULES[frequency]))
+        back = draw(st.sampled_from(LOOKBACK[frequency]))
+        if kind == "date" and rule in {"FREQ=DAILY", "FREQ=DAILY;INTERVAL=2"} and not _rarely(draw):
+            rule = "FREQ=WEEKLY"  # or else there would be hardly a day left in too many scenarios
+        bound = draw(st.sampled_from(("", "", "COUNT", "UNTIL")))
+        if bound == "COUNT":
+            rule += f";COUNT={draw(st.sampled_from((1, 2, 3, 5, 40)))}"
+        elif bound == "UNTIL":
+            rule += f";UNTIL={draw(_until(frame))}"
+    first = frame.local(draw) - timedelta(days=back)
+    if kind == "date":
+        period: Json = {"start": first.date().isoformat()}
+        days = draw(st.sampled_from((None, 0, 1, 2)))
+        if days is not None:
+            period["end"] = (first.date() + timedelta(days=days)).isoformat()
+    else:
+        length = timedelta(minutes=draw(st.sampled_from((45, 15, 30, 60, 180, 600, 1440, 1500, 3000))))
+        period = {"start": _wall(first), "end": _wall(first + length)}
+    if rule is not None:
+        period["rrule"] = rule
+    return period
+
+
+# --- where things happen ---------------------------------------------------------------------------------------------
+
+ODD_SECONDS = st.sampled_from((0, 0, 0, 0, 0, 0, 30, 1, 59))
+FRACTIONS = st.sampled_from((0, 0, 0, 500_000, 1, 999_999, 250_000))
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The days and the times of day near which everything in a scenario lies."""
+
+    day: date
+    days: int
+    times: tuple[int, ...]  # minutes since midnight at which hours begin or end
+    zones: tuple[str, ...]
+    step: int
+
+    def local(self, draw: Draw) -> datetime:
+        """A wall time near an edge of the hours, on one of the days or next to them."""
+        day = self.day + draw(st.integers(-1, self.days)) * ONE_DAY
+        minutes = draw(st.sampled_from(self.times)) + draw(st.integers(-3, 8)) * draw(st.sampled_from((self.step, 5)))
+        return datetime(day.year, day.month, day.day) + timedelta(minutes=minutes)
+
+    @st.composite  # type: ignore[arg-type]  # a method as a strategy
+    @staticmethod
+    def _instants(draw: Draw, frame: Frame) -> datetime:
+        wall = frame.local(draw)
+        zone = ZoneInfo(draw(st.sampled_from(frame.zones)))
+        return wall.replace(tzinfo=zone).astimezone(UTC)
+
+    def instants(self) -> st.SearchStrategy[datetime]:
+        return Frame._instants(self)
+
+
+@st.composite
+def _busy(draw: Draw, frame: Frame) -> list[str]:
+    start = draw(frame.instants()) + timedelta(seconds=draw(ODD_SECONDS), microseconds=draw(FRACTIONS))
+    length = timedelta(
+        minutes=draw(st.sampled_from((20, 5, 60, 0, 300, 0))),
+        seconds=draw(ODD_SECONDS),
+        microseconds=draw(FRACTIONS),
+    )
+    return [text(start), text(start + length)]
+
+
+@st.composite
+def _bookings(draw: Draw, frame: Frame, hosts: list[str], duration: int, capacity: int) -> list[tuple[Json, list[str]]]:
+    """Some bookings that are one occurrence, unless they have no event type; each with its hosts."""
+    start = draw(frame.instants()) + timedelta(seconds=draw(ODD_SECONDS) if _rarely(draw) else 0)
+    minutes = draw(st.sampled_from((duration, duration, duration, duration, duration, 30, 60, 5, 480)))
+    common: Json = {"start": text(start), "end": text(start + timedelta(minutes=minutes))}
+    slug = draw(st.sampled_from(("visit", "visit", "visit", "visit", "call", None)))
+    if slug is not None:
+        common["event_type"] = slug
+    for side in ("before", "after"):
+        buffer = draw(st.sampled_from((None, None, 10, 0, 5, 60)))
+        if buffer is not None:
+            common[f"buffer_{side}_minutes"] = buffer
+    size = draw(st.sampled_from((1, 1, 1, 2, len(hosts))))
+    holders = draw(st.permutations(hosts))[:size]
+    made = []
+    for _ in range(draw(st.sampled_from((1, 1, 2, 1, 3))) if capacity > 1 or _rarely(draw) else 1):
+        booking = dict(common)
+        seats = draw(st.sampled_from((None, 1, None, 2, capacity))) if capacity > 1 else None
+        if seats is not None:
+            booking["seats"] = seats
+        made.append((booking, holders))
+    if len(hosts) > 1 and capacity > 1 and draw(st.booleans()):
+        # another occurrence at the same moment, held by somebody else
+        others = [slug for slug in hosts if slug not in holders] or hosts
+        made.append((dict(common), [draw(st.sampled_from(others))]))
+    return made
+
+
+@st.composite
+def _travel(draw: Draw, frame: Frame) -> list[Json]:
+    trips = []
+    day = frame.day - 2 * ONE_DAY
+    for _ in range(draw(st.sampled_from((1, 2)))):
+        first = day + draw(st.integers(0, 3)) * ONE_DAY
+        last = first + draw(st.integers(0, 2)) * ONE_DAY
+        trips.append({"from": str(first), "until": str(last), "timezone": draw(st.sampled_from(frame.zones))})
+        day = last + ONE_DAY
+    return trips
+
+
+@st.composite
+def _limits(draw: Draw, periods: Sequence[str], duration: int) -> list[Json]:
+    limits = []
+    for _ in range(draw(st.sampled_from((1, 1, 2)))):
+        limit: Json = {"per": draw(st.sampled_from(periods))}
+        kind = draw(st.sampled_from(("count", "minutes", "both")))
+        if kind != "minutes":
+            limit["count"] = draw(st.integers(1, 4))
+        if kind != "count":
+            limit["minutes"] = draw(st.sampled_from((2 * duration, duration, 3 * duration, 4 * duration, 240, 10)))
+        limits.append(limit)
+    return limits
+
+
+@st.composite
+def _groups(draw: Draw, hosts: list[str]) -> list[Json]:
+    order = draw(st.permutations(hosts))
+    used = order[: draw(st.integers(1, len(order)))] if _rarely(draw, 3) else order
+    cut = draw(st.integers(1, len(used) - 1)) if len(used) > 1 and _rarely(draw, 3) else len(used)
+    groups = []
+    for members in (used[:cut], used[cut:]):
+        if members:
+            need = draw(st.sampled_from((1, None, 1, "all", *range(1, len(members) + 1))))
+            groups.append({"members": list(members)} if need is None else {"members": list(members), "need": need})
+    return groups
+
+
+@st.composite
+def _booking_window(draw: Draw, frame: Frame) -> Json:
+    window: Json = {}
+    kind = draw(st.integers(1, 7))
+    if kind & 1:
+        window["days"] = draw(st.sampled_from((2, 0, 1, 3, 5, 7, 12)))
+    first = draw(st.integers(-1, frame.days))
+    if kind & 2:
+        window["from"] = str(frame.day + first * ONE_DAY)
+    if kind & 4:
+        window["until"] = str(frame.day + draw(st.integers(first, frame.days)) * ONE_DAY)
+    return window
+
+
+# --- all of it -------------------------------------------------------------------------------------------------------
+
+
+@st.composite
+def _day(draw: Draw, zones: Sequence[str]) -> date:
+    """A date near a clock change of one of the zones where they have any, else any date or a telling one."""
+    changes = [change for name in zones for change in clock_changes(name)]
+    if changes and draw(st.integers(0, 3)) < 3:
+        change = draw(st.sampled_from(changes))
+        return datetime.fromtimestamp(change.second, UTC).date() - draw(st.integers(0, 2)) * ONE_DAY
+    telling = (date(2026, 3, 2), date(2028, 2, 28), date(2026, 12, 30), date(2024, 2, 27), date(2029, 12, 31))
+    if draw(st.booleans()):
+        return draw(st.sampled_from(telling))
+    return date(2024, 1, 10) + draw(st.integers(0, 2500)) * ONE_DAY
+
+
+def _minutes(clock: str) -> int:
+    return int(clock[:2]) * 60 + int(clock[3:])
+
+
+@st.composite
+def scenarios(  # noqa: PLR0913
+    draw: Draw,
+    *,
+    zones: Sequence[str] = ZONES,
+    aligns: Sequence[str] = ("window", "clock", "free"),
+    capacities: Sequence[int] = (1, 1, 1, 2, 3, 5),
+    periods: Sequence[str] = PERIODS,
+    frequencies: Sequence[str] = tuple(RULES),
+    max_days: int = 5,
+    max_hosts: int = 4,
+    steps: Sequence[int | None] = (None, None, 30, 15, 60, 7, 25, 45, 90, 1440, 5),
+) -> Json:
+    """A valid scenario, in its JSON form, without `name` and `expected`."""
+    slugs = list(SLUGS[: draw(st.integers(1, max_hosts))])
+    homes = [draw(st.sampled_from(zones))]
+    homes += [homes[0] if draw(st.booleans()) else draw(st.sampled_from(zones)) for _ in slugs[1:]]
+    hours = [draw(_weekly_hours()) for _ in slugs]
+
+    day = draw(_day(tuple(dict.fromkeys(homes))))
+    days = draw(st.integers(1, max_days))
+    duration = draw(st.sampled_from((30, 60, 15, 30, 45, 20, 50, 60, 25, 90, 120, 5, 10, 480)))
+    if _rarely(draw, 25):
+        duration = 1500
+    step = draw(st.sampled_from(steps))
+    capacity = draw(st.sampled_from(capacities))
+    times = {_minutes(window[edge]) for windows_of in hours for window in windows_of for edge in ("start", "end")}
+    frame = Frame(day, days, tuple(sorted(times)) or (540,), tuple(dict.fromkeys(homes)), step or duration)
+
+    start = datetime(day.year, day.month, day.day, tzinfo=UTC) + timedelta(
+        minutes=draw(st.sampled_from((0, 0, 720, 337, 1403))), seconds=draw(ODD_SECONDS)
+    )
+    until = start + timedelta(days=days, minutes=draw(st.sampled_from((0, 0, -300, 71))), seconds=draw(ODD_SECONDS))
+    now = start + timedelta(
+        hours=draw(st.sampled_from((-48, -72, -1, -24, -240, -30, 0, 9, 30))),
+        seconds=draw(ODD_SECONDS),
+        microseconds=draw(FRACTIONS) if _rarely(draw) else 0,
+    )
+
+    event: Json = {"slug": "visit", "duration_minutes": duration}
+    if _rarely(draw, 12):
+        del event["slug"]
+    if step is not None:
+        event["step_minutes"] = step
+    if draw(st.booleans()):
+        event["align"] = draw(st.sampled_from(aligns))
+    elif "window" not in aligns:
+        event["align"] = aligns[0]
+    if event.get("align") == "clock" and draw(st.booleans()):
+        event["offset_minutes"] = draw(st.sampled_from((5, 10, 7, 0, 30, 600)))
+    if capacity > 1 or _rarely(draw):
+        event["capacity"] = capacity
+    for side in ("before", "after"):
+        if _rarely(draw, 3):
+            event[f"buffer_{side}_minutes"] = draw(st.sampled_from((10, 5, 15, 60, 0, 300)))
+    if _rarely(draw, 5):
+        event["minimum_notice_minutes"] = draw(st.sampled_from((60, 120, 7, 0, 1440, 4320)))
+    if _rarely(draw, 5):
+        event["booking_window"] = draw(_booking_window(frame))
+    if _rarely(draw, 4):
+        event["limits"] = draw(_limits(periods, duration))
+    if _rarely(draw, 4):
+        event["timezone"] = draw(st.sampled_from(zones))
+    event["hosts"] = draw(_groups(slugs))
+
+    hosts = {
+        slug: draw(_host(frame, home, weekly, duration, periods, frequencies))
+        for slug, home, weekly in zip(slugs, homes, hours, strict=True)
+    }
+    booked = [
+        pair
+        for _ in range(draw(st.sampled_from((1, 0, 2, 3, 5))))
+        for pair in draw(_bookings(frame, slugs, duration, capacity))
+    ]
+    for number, (booking, holders) in enumerate(booked):
+        add_booking(hosts, booking, holders, None if len(holders) == 1 and number % 3 == 2 else f"b{number}")
+
+    scenario: Json = {"now": text(now), "from": text(start), "until": text(until)}
+    if _rarely(draw):
+        scenario["closures"] = [draw(_blocked(frame, frequencies)) for _ in range(draw(st.integers(0, 2)))]
+    return {**scenario, "event_type": event, "hosts": hosts}
+
+
+@st.composite
+def _host(  # noqa: PLR0913, PLR0917
+    draw: Draw,
+    frame: Frame,
+    home: str,
+    weekly: list[Json],
+    duration: int,
+    periods: Sequence[str],
+    frequencies: Sequence[str],
+) -> Json:
+    host: Json = {"timezone": home, "weekly_hours": weekly}
+    if _rarely(draw, 4):
+        dates = draw(st.lists(st.integers(-1, frame.days), min_size=1, max_size=3, unique=True))
+        host["overrides"] = [
+            {"date": str(frame.day + at * ONE_DAY), "hours": draw(st.lists(windows(), max_size=2))} for at in dates
+        ]
+    if _rarely(draw, 5):
+        host["travel"] = draw(_travel(frame))
+    if _rarely(draw, 3):
+        host["blocked"] = [draw(_blocked(frame, frequencies)) for _ in range(draw(st.integers(1, 3)))]
+    if _rarely(draw, 3):
+        host["busy"] = [draw(_busy(frame)) for _ in range(draw(st.integers(1, 4)))]
+    if _rarely(draw, 4):
+        host["limits"] = draw(_limits(periods, duration))
+    return host
+
+
+def add_booking(hosts: Json, booking: Json, holders: Sequence[str], name: str | None) -> None:
+    """Put one booking in the lists of all its hosts."""
+    for slug in holders:
+        named = dict(booking) if name is None else {"id": name, **booking}
+        hosts[slug].setdefault("bookings", []).append(named)
+
+
+# --- things to do to a scenario --------------------------------------------------------------------------------------
+
+
+@st.composite
+def more_time_taken(draw: Draw, scenario: Json) -> tuple[str, Json, list[str]]:
+    """One thing more that takes time: its kind (booking, busy, blocked, closure), itself, and the hosts it is about."""
+    event, hosts = scenario["event_type"], scenario["hosts"]
+    frame = frame_of(scenario)
+    kind = draw(st.sampled_from(("booking", "busy", "blocked", "closure")))
+    if kind == "booking":
+        booking, holders = draw(
+            _bookings(frame, list(hosts), event["duration_minutes"], event.get("capacity", 1))
+        )[0]
+        return kind, booking, list(holders)
+    holder = [draw(st.sampled_from(list(hosts)))]
+    if kind == "busy":
+        return kind, {"busy": draw(_busy(frame))}, holder
+    return kind, draw(_blocked(frame, tuple(RULES))), holder
+
+
+def frame_of(scenario: Json) -> Frame:
+    event, hosts = scenario["event_type"], scenario["hosts"]
+    start, until = moment(scenario["from"]), moment(scenario["until"])
+    edges = {
+        _minutes(window[edge])
+        for host in hosts.values()
+        for window in host.get("weekly_hours", [])
+        for edge in ("start", "end")
+    }
+    return Frame(
+        day=start.date(),
+        days=max((until.date() - start.date()).days, 1),
+        times=tuple(sorted(edges)) or (540,),
+        zones=tuple(dict.fromkeys(host["timezone"] for host in hosts.values())),
+        step=event.get("step_minutes") or event["duration_minutes"],
+    )
+
+
+def starts_near(scenario: Json, *, seconds: bool = True) -> st.SearchStrategy[datetime]:
+    """Starts worth asking about: near the hours or anywhere in the range, on the minute or off it."""
+    start, until = moment(scenario["from"]), moment(scenario["until"])
+    length = max(int((until - start).total_seconds()), 1)
+    anywhere = st.integers(0, length).map(lambda second: start + timedelta(seconds=second))
+    near = frame_of(scenario).instants()
+    if not seconds:
+        return near
+    odd: Callable[[datetime, int], datetime] = lambda at, second: at + timedelta(seconds=second)  # noqa: E731
+    return st.one_of(near, st.builds(odd, near, st.sampled_from((1, 30, 59, -1))), anywhere)
