@@ -1,0 +1,95 @@
+# nxsched: everything a contributor runs. `make help` lists it.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+# The first Python that is new enough and can make a virtual environment; PYTHON=… chooses another.
+USABLE := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(shell for p in python3 python3.12 python3.11 python3.13 python3.14; do \
+	$$p -c '$(USABLE)' 2>/dev/null && { echo $$p; break; }; done)
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+.PHONY: help demo test check format fix lint types layers docs coverage test-slow test-all mutation bench build clean python
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+python:
+	@test -n "$(PYTHON)" || { echo "nxsched needs Python 3.11 or later with its venv module, and found none." \
+		"On Debian and Ubuntu: apt install python3 python3-venv. Elsewhere: install Python from python.org" \
+		"and run make PYTHON=/path/to/python3." >&2; exit 1; }
+
+$(VENV)/bin/python: | python
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/demo: pyproject.toml | $(VENV)/bin/python
+	$(PIP) -e '.[cli]'
+	@touch $@
+
+$(VENV)/dev: pyproject.toml | $(VENV)/bin/python
+	$(PIP) -e '.[dev]'
+	@touch $@
+
+demo: $(VENV)/demo ## Install nxsched in .venv and answer the examples: tables, reasons and pictures
+	@mkdir -p demo
+	$(BIN)/nxsched slots examples/clinic.json --picture demo/clinic.svg
+	$(BIN)/nxsched slots examples/clinic.json --explain 2026-03-31T12:30
+	$(BIN)/nxsched slots examples/team.json --timezone Europe/London --picture demo/team.svg
+	$(BIN)/nxsched slots examples/class.json --picture demo/class.svg
+	$(BIN)/nxsched slots examples/team.json --limit 3 --json
+
+test: $(VENV)/dev ## Run the tests, less than 5 minutes
+	$(BIN)/pytest -n auto -m "not slow" --cov --cov-report=
+
+check: format lint types layers test coverage docs ## All that must pass before a commit
+	@echo "make check: all is well"
+
+format: $(VENV)/dev ## Check the format (make fix mends it)
+	$(BIN)/ruff format --check .
+
+fix: $(VENV)/dev ## Format, and mend what the linter can
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lint: $(VENV)/dev ## Lint
+	$(BIN)/ruff check .
+
+types: $(VENV)/dev ## Check types, and that the public API is typed in full
+	$(BIN)/mypy
+	$(BIN)/basedpyright --verifytypes nxsched --ignoreexternal
+
+layers: $(VENV)/dev ## Check that imports go downwards only
+	$(BIN)/lint-imports
+
+coverage: test ## Every branch of the calculator is tested
+	$(BIN)/coverage report --include='src/nxsched/slots/*,src/nxsched/domain/*' --fail-under=100
+
+docs: $(VENV)/dev ## Build the documentation; a warning is an error
+	$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build/html
+	@echo "the documentation is in docs/_build/html/index.html"
+
+test-slow: $(VENV)/dev ## Run what takes long: many more examples, every zone, a fresh clone, a sample of mutants
+	NXSCHED_PROFILE=slow $(BIN)/pytest -n auto -m "slow"
+	$(BIN)/python tests/mutation.py --sample 60
+
+mutation: $(VENV)/dev ## Mutate all of the calculator and list the survivors (an hour)
+	$(BIN)/python tests/mutation.py
+
+test-all: python ## Repeat the tests on every Python from 3.11 up that is installed
+	@found=0; for v in 3.11 3.12 3.13 3.14; do \
+		p=$$(for c in python$$v $$HOME/.pyenv/versions/$$v.*/bin/python; do \
+			$$c -c '$(USABLE)' 2>/dev/null && { echo $$c; break; }; done); \
+		[ -n "$$p" ] || continue; \
+		found=1; echo "== Python $$v ($$p)"; \
+		$(MAKE) --no-print-directory test PYTHON=$$p VENV=.venv-$$v || exit 1; \
+	done; [ $$found = 1 ]
+
+bench: $(VENV)/dev ## Measure the calculator against its bounds
+	$(BIN)/python benchmarks/calculator.py
+
+build: $(VENV)/dev ## Build wheel and sdist into dist/
+	$(BIN)/python -m build --quiet
+
+clean: ## Remove what the targets made
+	rm -rf .venv .venv-* demo dist docs/_build mutants .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache
