@@ -57,7 +57,7 @@ lint: $(VENV)/dev ## Lint
 
 types: $(VENV)/dev ## Check types, and that the public API is typed in full
 	$(BIN)/mypy
-	$(BIN)/basedpyright --verifytypes nxsched --ignoreexternal
+	cd src && PATH="$(abspath $(BIN)):$$PATH" basedpyright --verifytypes nxsched --ignoreexternal
 
 layers: $(VENV)/dev ## Check that imports go downwards only
 	$(BIN)/lint-imports

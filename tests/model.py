@@ -265,9 +265,7 @@ class World:
         self.groups: list[list[str]] = [group["members"] for group in event["hosts"]]
         # 16: need is 1 if absent
         needs = [group.get("need", 1) for group in event["hosts"]]
-        self.needs = [
-            len(group) if need == "all" else need for group, need in zip(self.groups, needs, strict=True)
-        ]
+        self.needs = [len(group) if need == "all" else need for group, need in zip(self.groups, needs, strict=True)]
         # 14: its own zone if set, else that of the first member of its first group
         self.zone = ZoneInfo(event.get("timezone") or self.hosts[self.groups[0][0]]["timezone"])
         # 1: now is rounded up
@@ -434,9 +432,7 @@ class World:
         """Rule 23: by start, the occurrence that is offered instead of a new one."""
         joinable: dict[int, Occurrence] = {}
         if self.capacity > 1:
-            with_room = [
-                o for o in self._ours() if o.end - o.start == self.duration and o.seats < self.capacity
-            ]
+            with_room = [o for o in self._ours() if o.end - o.start == self.duration and o.seats < self.capacity]
             # the fullest; between equals the one whose hosts come first
             for occurrence in sorted(with_room, key=lambda o: (-o.seats, self._rank(o))):
                 joinable.setdefault(occurrence.start, occurrence)

@@ -523,9 +523,7 @@ def more_time_taken(draw: Draw, scenario: Json) -> tuple[str, Json, list[str]]:
     frame = frame_of(scenario)
     kind = draw(st.sampled_from(("booking", "busy", "blocked", "closure")))
     if kind == "booking":
-        booking, holders = draw(
-            _bookings(frame, list(hosts), event["duration_minutes"], event.get("capacity", 1))
-        )[0]
+        booking, holders = draw(_bookings(frame, list(hosts), event["duration_minutes"], event.get("capacity", 1)))[0]
         return kind, booking, list(holders)
     holder = [draw(st.sampled_from(list(hosts)))]
     if kind == "busy":

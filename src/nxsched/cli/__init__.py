@@ -17,7 +17,7 @@ from nxsched.cli.slots import slots
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="nxsched")
 def main() -> None:
-    """Compute the free slots of people, rooms and teams.
+    r"""Compute the free slots of people, rooms and teams.
 
     \b
     Example:

@@ -18,7 +18,7 @@ def opened(file: str) -> Iterator[BinaryIO]:
         yield sys.stdin.buffer
         return
     try:
-        stream = Path(file).open("rb")
+        stream = Path(file).open("rb")  # noqa: SIM115 - closed below; only errors of opening are caught
     except OSError as error:
         raise InvalidInput(field=file, reason=error.strerror or str(error)) from error
     with stream:
@@ -26,7 +26,7 @@ def opened(file: str) -> Iterator[BinaryIO]:
 
 
 def holds_lines(file: str, first: bytes, rest: bytes) -> bool:
-    """Whether this is JSON Lines: by the name of the file; on standard input where a whole object fills the first line."""
+    """Whether this is JSON Lines: by the name of the file; on standard input, a whole object on the first line."""
     if file != "-":
         return file.endswith(".jsonl")
     return first.strip().endswith(b"}") and bool(rest.strip())

@@ -26,6 +26,7 @@ _MONDAY = 3
 # Told apart by pattern and shape first; the colours (a palette safe for the colour-blind) only help.
 _STYLE = """
 text { font: 11px system-ui, sans-serif; fill: #222 }
+.paper { fill: #fff }
 .title { font-size: 16px; font-weight: 600 }
 .day { font-weight: 600 }
 .lane { font-size: 9px }
@@ -58,7 +59,9 @@ def draw(query: SlotQuery, slots: Slots, timezone: str, title: str) -> str:
     first = _monday(table.day_of(asked.start))
     weeks = (table.day_of(max(asked.start, asked.end - 1)) - first) // 7 + 1
     if weeks > MAX_WEEKS:
-        raise InvalidInput(field="--picture", reason=f"the range holds {weeks} weeks; a picture takes at most {MAX_WEEKS}")
+        raise InvalidInput(
+            field="--picture", reason=f"the range holds {weeks} weeks; a picture takes at most {MAX_WEEKS}"
+        )
     if len(asked.members) > MAX_LANES:
         reason = f"the event type has {len(asked.members)} hosts; a picture takes at most {MAX_LANES}"
         raise InvalidInput(field="--picture", reason=reason)
@@ -115,7 +118,7 @@ class _Sheet:
         ET.SubElement(self.root, "title").text = title
         ET.SubElement(self.root, "style").text = _STYLE
         self._patterns()
-        self._box("", 0, 0, width, height, style="fill: #fff")
+        self._box("paper", (0, 0), (width, height))
         self._text(_LEFT, 30, title, "title")
         self._legend()
         for week in range(weeks):
@@ -134,7 +137,7 @@ class _Sheet:
         """Cut instants into days and seconds after midnight, as the clocks show them."""
         first, last = self.table.instant(self.days.start * DAY), self.table.instant(self.days.stop * DAY)
         for start, end in times:
-            for a, b, offset in self.table.spans(max(start, first), max(min(end, last), max(start, first))):
+            for a, b, offset in self.table.spans(max(start, first), max(min(end, last), start, first)):
                 for day in range((a + offset) // DAY, (b - 1 + offset) // DAY + 1):
                     midnight = day * DAY - offset
                     if day in self.days and a < b:
@@ -155,8 +158,8 @@ class _Sheet:
                 self._text(left, top + 26, f"a day of {long:g} hours", "lane")
             for i, lane in enumerate(self.lanes):
                 x = left + i * _LANE
-                self._text(x, top + 39, lane.name if len(lane.name) <= 5 else lane.name[:4] + "…", "lane", lane.name)  # noqa: PLR2004 - what fits
-                self._box("closed", x, body, _LANE - 4, bottom - body)
+                self._text(x + 7, top + 39, str(i + 1), "lane", lane.name)
+                self._box("closed", (x, body), (_LANE - 4, bottom - body))
         for i, lane in enumerate(self.lanes):
             self._lane(lane, i * _LANE, days, body, bottom)
 
@@ -168,7 +171,7 @@ class _Sheet:
                     y, end = max(self._y(a, body), body), min(self._y(b, body), bottom)
                     if y < end:
                         said = f"{lane.name}: {name} {_clock(a)}-{_clock(b)}"
-                        self._box(kind, x, y, _LANE - 4, end - y, said=said)
+                        self._box(kind, (x, y), (_LANE - 4, end - y), said)
         for day, (a, _) in self._by_day((at, at + 1) for at in lane.starts):
             if day in days:
                 x, y = _LEFT + (day - days.start) * self.day_width + shift, self._y(a, body)
@@ -187,10 +190,14 @@ class _Sheet:
             if kind == "start":
                 self._mark(x + 6, 62, name)
             else:
-                self._box(kind, x, 54, 18, 16)
+                self._box(kind, (x, 54), (18, 16))
             self._text(x + 24, 66, name)
             x += 38 + 7 * len(name)
-        self._text(_LEFT, 92, "Each column of a day is a host: " + ", ".join(lane.name for lane in self.lanes))
+        self._text(
+            _LEFT,
+            92,
+            "Columns of a day: " + ", ".join(f"{i} {lane.name}" for i, lane in enumerate(self.lanes, start=1)),
+        )
 
     def _patterns(self) -> None:
         defs = ET.SubElement(self.root, "defs")
@@ -202,9 +209,10 @@ class _Sheet:
         ET.SubElement(dots, "rect", width="4", height="4", fill="#fff")
         ET.SubElement(dots, "circle", cx="2", cy="2", r="0.8", fill="#3d4a57")
 
-    def _box(self, kind: str, x: float, y: float, width: float, height: float, said: str = "", style: str = "") -> None:
-        at = {"x": f"{x:g}", "y": f"{y:g}", "width": f"{width:g}", "height": f"{height:.2f}"}
-        box = ET.SubElement(self.root, "rect", {**({"class": kind} if kind else {"style": style}), **at})
+    def _box(self, kind: str, at: tuple[float, float], size: tuple[float, float], said: str = "") -> None:
+        (x, y), (width, height) = at, size
+        place = {"x": f"{x:g}", "y": f"{y:g}", "width": f"{width:g}", "height": f"{height:.2f}"}
+        box = ET.SubElement(self.root, "rect", {"class": kind, **place})
         if said:
             ET.SubElement(box, "title").text = said
 

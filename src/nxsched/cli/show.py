@@ -19,7 +19,9 @@ def show_slots(console: Console, title: str, query: SlotQuery, slots: Slots, tim
     zone = ZoneInfo(timezone)
     if not slots:
         start, end = (f"{at.astimezone(zone):%a %Y-%m-%d %H:%M}" for at in (query.start, query.end))
-        console.print(Text(f"{title}: no slot is free from {start} to {end}, {timezone}. Ask --explain TIME for the reasons."))
+        console.print(
+            Text(f"{title}: no slot is free from {start} to {end}, {timezone}. Ask --explain TIME for the reasons.")
+        )
         return
     seats = query.event_type.capacity > 1
     table = Table(title=Text(f"{title}: {_counted(len(slots), 'slot')}, times in {timezone}"), title_justify="left")

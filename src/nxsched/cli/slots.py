@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Self
 from zoneinfo import ZoneInfo
 
 import click
@@ -49,11 +49,18 @@ class Options:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, one object a scenario, instants in UTC.")
 @click.option("--timezone", metavar="NAME", help="Time zone of the times shown and asked; else the event type's own.")
 @click.option("--limit", type=click.IntRange(1, 100_000), metavar="N", help="Stop after the first N slots.")
-@click.option("--explain", metavar="TIME", help="Say why TIME is refused: 2026-03-30T10:00 in --timezone, or with Z or an offset.")
-@click.option("--picture", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE.svg", help="Draw hours, busy time and slots, week by week.")
+@click.option(
+    "--explain", metavar="TIME", help="Say why TIME is refused: 2026-03-30T10:00 in --timezone, or with Z or an offset."
+)
+@click.option(
+    "--picture",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE.svg",
+    help="Draw hours, busy time and slots, week by week.",
+)
 @click.option("--lines", is_flag=True, help="Read FILE as JSON Lines, whatever its name.")
 def slots(file: str, *, lines: bool, **asked: object) -> None:
-    """Answer the scenario in FILE: which slots are free?
+    r"""Answer the scenario in FILE: which slots are free.
 
     FILE is JSON, or JSON Lines (.jsonl: one scenario a line, one answer a line); - is standard input.
     Exit status: 0, answered; 1, some lines of a JSON Lines file are broken; 2, nothing could be answered.
@@ -102,7 +109,9 @@ def _answer_lines(file: str, first: bytes, rest: Iterator[bytes] | BinaryIO, opt
                     _answer(decode(text_of(line)), f"line {number}", options)
                 except InvalidInput as error:
                     status = 1
-                    click.echo(json.dumps({"error": str(error)}) if options.as_json else f"line {number}: error: {error}")
+                    click.echo(
+                        json.dumps({"error": str(error)}) if options.as_json else f"line {number}: error: {error}"
+                    )
             bar.advance(len(line))
     return status
 
@@ -188,11 +197,13 @@ class _Bar:
         console = Console(stderr=True)
         self._wanted = console.is_terminal
         # What is printed meanwhile may go around the bar only where it goes to the same terminal.
-        self._bar = Progress(console=console, transient=True, redirect_stdout=sys.stdout.isatty(), redirect_stderr=False)
+        self._bar = Progress(
+            console=console, transient=True, redirect_stdout=sys.stdout.isatty(), redirect_stderr=False
+        )
         self._task = self._bar.add_task("Answering", total=size)
         self._begun = time.monotonic()
 
-    def __enter__(self) -> _Bar:
+    def __enter__(self) -> Self:
         return self
 
     def advance(self, size: int) -> None:

@@ -59,7 +59,9 @@ class BlockedPeriod:
             checks.text("id", self.id)
         if self.rrule is not None:
             if kind == "instant":
-                raise InvalidInput(field="rrule", reason="needs dates or wall times; a period in instants takes no rule")
+                raise InvalidInput(
+                    field="rrule", reason="needs dates or wall times; a period in instants takes no rule"
+                )
             object.__setattr__(self, "recurrence", recurrence("rrule", self.rrule, self.start))
 
 
@@ -116,12 +118,10 @@ class BookedTime:
             checks.text("id", self.id)
 
 
-def busy_seconds(name: str, pair: object) -> tuple[int, int]:
+def busy_seconds(field: str, value: object) -> tuple[int, int]:
     """Outside busy time in epoch seconds, widened to whole ones; one that is empty stays empty (rules 1 and 2)."""
-    if not isinstance(pair, Sequence) or isinstance(pair, str) or len(pair) != 2:  # noqa: PLR2004 - a pair has two
-        raise InvalidInput(field=name, reason=f"must be a pair (start, end), not {checks.shown(pair)}")
-    start, end = pair
-    first, last = epoch_floor(f"{name}[0]", start), epoch_ceil(f"{name}[1]", end)
+    start, end = checks.pair(field, value)
+    first, last = epoch_floor(f"{field}[0]", start), epoch_ceil(f"{field}[1]", end)
     if end < start:
-        raise InvalidInput(field=f"{name}[1]", reason="must not lie before the start of the busy time")
+        raise InvalidInput(field=f"{field}[1]", reason=f"must not lie before the start: {end} is before {start}")
     return (first, last) if start < end else (first, first)

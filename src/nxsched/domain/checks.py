@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from datetime import date, datetime, timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 from unicodedata import category
 
 from nxsched.domain.bounds import FIRST_YEAR, MAX_MINUTES, MAX_TEXT
@@ -20,8 +20,10 @@ _SHOWN = 60
 def shown(value: object) -> str:
     """How `value` stands in an error: on one line, quoted where it is text, cut where it is long."""
     if isinstance(value, str):
-        text = json.dumps("".join(c if category(c) not in _UNPRINTABLE else "\N{REPLACEMENT CHARACTER}" for c in value),
-                          ensure_ascii=False)
+        text = json.dumps(
+            "".join(c if category(c) not in _UNPRINTABLE else "\N{REPLACEMENT CHARACTER}" for c in value),
+            ensure_ascii=False,
+        )
     else:
         text = ascii(value)
     return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
@@ -93,3 +95,10 @@ def instance(field: str, value: object, kind: type[T]) -> T:
     if not isinstance(value, kind):
         raise InvalidInput(field=field, reason=f"must be a {kind.__name__}, not {shown(value)}")
     return value
+
+
+def pair(field: str, value: object) -> tuple[Any, Any]:
+    """Two values in a row, a start and an end; a text of two characters is none."""
+    if not isinstance(value, Sequence) or isinstance(value, str) or len(value) != 2:  # noqa: PLR2004 - a pair has two
+        raise InvalidInput(field=field, reason=f"must be a pair of start and end, not {shown(value)}")
+    return value[0], value[1]

@@ -123,7 +123,7 @@ class EventType:
     buffer_before: timedelta = _NONE
     buffer_after: timedelta = _NONE
     minimum_notice: timedelta = _NONE
-    booking_window: BookingWindow = BookingWindow()  # noqa: RUF009 - frozen, and so safely shared
+    booking_window: BookingWindow = BookingWindow()
     limits: Sequence[Limit] = ()
     align: Align = "window"
     offset: timedelta = _NONE

@@ -31,7 +31,7 @@ def wall_time(field: str, value: object, *, end: bool = False) -> int:
 
 
 def window_minutes(start: object, end: object, *, path: str = "") -> tuple[int, int]:
-    """A window in minutes since the midnight of its date; one that ends on the next date ends after 24 * 60 (rule 6)."""
+    """A window in minutes since the midnight of its date; on the next date they go on from 24 * 60 (rule 6)."""
     a, b = wall_time(f"{path}start", start), wall_time(f"{path}end", end, end=True)
     return a, b if a < b else b + 24 * 60
 
@@ -46,7 +46,7 @@ def _weekdays(field: str, value: object) -> tuple[str, ...]:
         a = WEEKDAYS.index(checks.one_of(place, first, WEEKDAYS))
         b = WEEKDAYS.index(checks.one_of(place, last, WEEKDAYS)) if dash else a
         if b < a:
-            raise InvalidInput(field=place, reason=f"{checks.shown(part)} ends before it starts; name the days one by one")
+            raise InvalidInput(field=place, reason=f"{checks.shown(part)} goes backwards; name the days one by one")
         names += WEEKDAYS[a : b + 1]
     if not names:
         raise InvalidInput(field=field, reason="must name at least one weekday")
@@ -86,12 +86,10 @@ class Override:
     def __post_init__(self) -> None:
         """Check the values, and keep the hours as a tuple of pairs."""
         object.__setattr__(self, "date", checks.calendar_date("date", self.date))
-        pairs = checks.items("hours", self.hours, Sequence)
-        for i, pair in enumerate(pairs):
-            if isinstance(pair, str) or len(pair) != 2:  # noqa: PLR2004 - a pair has two
-                raise InvalidInput(field=f"hours[{i}]", reason=f"must be a pair (start, end), not {checks.shown(pair)}")
-            window_minutes(*pair, path=f"hours[{i}].")
-        object.__setattr__(self, "hours", tuple((pair[0], pair[1]) for pair in pairs))
+        pairs = [checks.pair(f"hours[{i}]", pair) for i, pair in enumerate(checks.items("hours", self.hours, object))]
+        for i, (start, end) in enumerate(pairs):
+            window_minutes(start, end, path=f"hours[{i}].")
+        object.__setattr__(self, "hours", tuple(pairs))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

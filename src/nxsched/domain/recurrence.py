@@ -66,12 +66,10 @@ class Recurrence:
 
         Raises `InvalidInput` where more than 10,000 would have to be looked at.
         """
-        looked_at = 0
-        for wall in self._rule(self._anchor(after)):
+        for looked_at, wall in enumerate(self._rule(self._anchor(after))):
             if wall >= before or (self.until_is == "local" and self.until is not None and wall > self.until):
                 return
-            looked_at += 1
-            if looked_at > MAX_RULE_OCCURRENCES:
+            if looked_at >= MAX_RULE_OCCURRENCES:
                 reason = f"repeats more than {MAX_RULE_OCCURRENCES} times up to {before:%Y-%m-%d}; that is the most"
                 raise InvalidInput(field="rrule", reason=reason)
             if wall >= after:
@@ -111,7 +109,9 @@ def recurrence(field: str, value: object, start: date) -> Recurrence:
     if "UNTIL" in parts and "COUNT" in parts:
         raise InvalidInput(field=field, reason="takes UNTIL or COUNT, not both")
     if freq not in {"MONTHLY", "YEARLY"} and re.search(r"\d", parts.get("BYDAY", "")):
-        raise InvalidInput(field=field, reason=f"BYDAY={parts['BYDAY']} counts weekdays, which needs FREQ=MONTHLY or YEARLY")
+        raise InvalidInput(
+            field=field, reason=f"BYDAY={parts['BYDAY']} counts weekdays, which needs FREQ=MONTHLY or YEARLY"
+        )
     until, until_is = _until(field, parts.pop("UNTIL", None))
     rule = Recurrence(
         text=";".join(f"{name}={part}" for name, part in parts.items()),

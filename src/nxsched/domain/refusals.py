@@ -25,9 +25,9 @@ RULES: dict[RefusalCode, int] = {
 class Refusal:
     """One rule that refuses a start.
 
-    `code` is stable. `host` is the slug where it is about one. `start` and `end`, UTC, bound the time that is in the way
+    `code` is stable. `host` is the slug where it is about one. `start` and `end`, UTC, bound the time in the way
     (`blocked`, `busy`, `full`) or, one of them alone, the first start that the rule allows (`past`, `notice`).
-    `from_date` and `until_date` are the dates of the booking window. `limit` is the limit that has no room. `id` is that
+    `from_date` and `until_date` are the dates of the booking window. `limit` is the one that has no room. `id` is that
     of the booking or blocked period, where it has one; `reason` is the blocked period's own. `group` counts host groups
     from 0; it needs `need` members and has `able`.
     """
@@ -55,33 +55,34 @@ class Refusal:
         zone = ZoneInfo(timezone)
 
         def at(value: datetime | None) -> str:
-            return f"{value.astimezone(zone):%a %Y-%m-%d %H:%M:%S}".removesuffix(":00") if value else "?"
+            return f"{value.astimezone(zone):%a %Y-%m-%d %H:%M:%S}".removesuffix(":00") if value else ""
 
-        span = f"from {at(self.start)} to {at(self.end)}"
-        named = f" ({self.id})" if self.id else ""
-        match self.code:
-            case "past":
-                return f"The start has passed: it is {at(self.start)} now."
-            case "notice":
-                return f"The notice is too short: the earliest start is {at(self.start)}."
-            case "window":
-                bounds = [f"from {self.from_date}"] * bool(self.from_date) + [f"until {self.until_date}"] * bool(self.until_date)
-                return f"The date is outside the booking window, which is open {' '.join(bounds)}."
-            case "off_grid":
-                return "The start is not on the grid of the event type."
-            case "outside_hours":
-                return f"{self.host} does not work through the whole of that time."
-            case "blocked":
-                because = f": {self.reason}" if self.reason else ""
-                return f"{self.host} is blocked {span}{named}{because}."
-            case "busy":
-                return f"{self.host} is busy {span}{named}, buffers included."
-            case "host_limit":
-                return f"{self.host} has reached the limit of {self.limit}."
-            case "event_limit":
-                return f"The event type has reached the limit of {self.limit}."
-            case "full":
-                return f"All seats of the occurrence {span}{named} are taken."
-            case "not_enough_hosts":
-                which = "" if not self.group else f" in group {self.group + 1}"
-                return f"The booking needs {self.need} of its hosts{which}, and {self.able} can take it."
+        opens = [f"from {self.from_date}"] if self.from_date else []
+        closes = [f"until {self.until_date}"] if self.until_date else []
+        return _SENTENCES[self.code].format(
+            host=self.host,
+            start=at(self.start),
+            span=f"from {at(self.start)} to {at(self.end)}",
+            dates=" ".join(opens + closes),
+            limit=self.limit,
+            named=f" ({self.id})" if self.id else "",
+            because=f": {self.reason}" if self.reason else "",
+            need=self.need,
+            able=self.able,
+            which=f" in group {self.group + 1}" if self.group else "",
+        )
+
+
+_SENTENCES: dict[RefusalCode, str] = {
+    "past": "The start has passed: it is {start} now.",
+    "notice": "The notice is too short: the earliest start is {start}.",
+    "window": "The date is outside the booking window, which is open {dates}.",
+    "off_grid": "The start is not on the grid of the event type.",
+    "outside_hours": "{host} does not work through the whole of that time.",
+    "blocked": "{host} is blocked {span}{named}{because}.",
+    "busy": "{host} is busy {span}{named}, buffers included.",
+    "host_limit": "{host} has reached the limit of {limit}.",
+    "event_limit": "The event type has reached the limit of {limit}.",
+    "full": "All seats of the occurrence {span}{named} are taken.",
+    "not_enough_hosts": "The booking needs {need} of its hosts{which}, and {able} can take it.",
+}

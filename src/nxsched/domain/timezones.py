@@ -17,12 +17,12 @@ def _names() -> frozenset[str]:
     return frozenset(available_timezones()) - _NOT_IANA
 
 
-
-
 def timezone_name(field: str, value: object) -> str:
     """An IANA time zone name; any other is refused by name, with the one that was meant where only its case differs."""
     if not isinstance(value, str):
-        raise InvalidInput(field=field, reason=f'must be the name of a time zone, such as "Europe/London", not {shown(value)}')
+        raise InvalidInput(
+            field=field, reason=f'must be the name of a time zone, such as "Europe/London", not {shown(value)}'
+        )
     if value not in _names():
         meant = next((name for name in sorted(_names()) if name.lower() == value.lower()), None)
         hint = f"; did you mean {shown(meant)}?" if meant else ""

@@ -44,7 +44,9 @@ def find_slots(query: SlotQuery, limit: int | None = None) -> Slots:
         if len(starts) >= most:
             break
     if limit is None and len(starts) > MAX_STARTS:
-        reason = f"the answer would hold more than {MAX_STARTS} starts; ask for a shorter range, a longer step or a limit"
+        reason = (
+            f"the answer would hold more than {MAX_STARTS} starts; ask for a shorter range, a longer step or a limit"
+        )
         raise InvalidInput(field="end", reason=reason)
     return Slots(starts[:most], asked.duration, hosts[:most], seats[:most])
 
@@ -64,9 +66,7 @@ def _chunks(asked: Prepared, limit: int | None) -> Iterator[Interval]:
         start, size = end, size * 2
 
 
-def _offers(
-    query: SlotQuery, start: int, end: int, most: int
-) -> tuple[list[int], list[tuple[str, ...]], list[int]]:
+def _offers(query: SlotQuery, start: int, end: int, most: int) -> tuple[list[int], list[tuple[str, ...]], list[int]]:
     """The first `most` or more of the offers in `[start, end)`: starts, hosts, seats left."""
     asked = query.prepared
     terrain = Terrain(asked, query.event_type.align, start, end)
@@ -85,7 +85,7 @@ def _offers(
     return starts, [offers[at][0] for at in starts], [offers[at][1] for at in starts]
 
 
-def _pick(
+def _pick(  # noqa: C901 - the innermost loop: a call for each segment would double its time
     grid: Sequence[range], segments: Sequence[Segment], names: Callable[[int], tuple[str, ...]], most: int
 ) -> tuple[list[int], list[tuple[str, ...]]]:
     """The first `most` starts of the grid that lie in a segment, each with the hosts of the segment."""
@@ -106,7 +106,7 @@ def _pick(
                 start = begin
             else:
                 start += (begin - start) % step  # the next start of the grid
-            last = end if end < stop else stop
+            last = end if end < stop else stop  # noqa: FURB136 - min() takes twice as long, once a segment
             if start + step >= last:
                 if start < last:
                     starts.append(start)

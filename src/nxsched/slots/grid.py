@@ -42,9 +42,7 @@ def clock_grid(step: int, offset: int, table: Zone, lo: int, hi: int) -> list[ra
     return found
 
 
-def _counted(
-    stretches: Iterable[tuple[int, int, bool]], step: int, table: Zone, lo: int, hi: int
-) -> list[range]:
+def _counted(stretches: Iterable[tuple[int, int, bool]], step: int, table: Zone, lo: int, hi: int) -> list[range]:
     """Count from the start of each stretch `(start, end, long)`, and anew at every local midnight in a long one."""
     found: list[range] = []
     for start, end, long in stretches:

@@ -35,29 +35,13 @@ def subtract(free: Sequence[Interval], taken: Sequence[Interval]) -> list[Interv
                 break
             if start > at:
                 left.append((at, start))
-            if end > at:
-                at = end
+            at = max(at, end)
             if end > stop:  # it may reach into the next stretch
                 break
             i += 1
         if at < stop:
             left.append((at, stop))
     return left
-
-
-def intersect(one: Sequence[Interval], other: Sequence[Interval]) -> list[Interval]:
-    """The time that is in both."""
-    both: list[Interval] = []
-    i = j = 0
-    while i < len(one) and j < len(other):
-        start, end = max(one[i][0], other[j][0]), min(one[i][1], other[j][1])
-        if start < end:
-            both.append((start, end))
-        if one[i][1] < other[j][1]:
-            i += 1
-        else:
-            j += 1
-    return both
 
 
 def covers(intervals: Iterable[Interval], start: int, end: int) -> bool:

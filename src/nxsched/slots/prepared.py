@@ -122,9 +122,7 @@ def prepare(query: SlotQuery, start: int, end: int, now: int) -> Prepared:
         before=int(event.buffer_before.total_seconds()),
         after=int(event.buffer_after.total_seconds()),
         members=_members(query, [hosts[slug] for slug in slugs], found, duration),
-        groups=tuple(
-            Group(sum(1 << places[slug] for slug in group.members), group.needed) for group in event.groups
-        ),
+        groups=tuple(Group(sum(1 << places[slug] for slug in group.members), group.needed) for group in event.groups),
         places=places,
         reached=reached(event.limits, own, timezone, duration),
         standing=standing,
@@ -133,9 +131,7 @@ def prepare(query: SlotQuery, start: int, end: int, now: int) -> Prepared:
     )
 
 
-def _members(
-    query: SlotQuery, hosts: Sequence[Host], found: Sequence[Occurrence], duration: int
-) -> tuple[Member, ...]:
+def _members(query: SlotQuery, hosts: Sequence[Host], found: Sequence[Occurrence], duration: int) -> tuple[Member, ...]:
     busy: dict[str, list[Interval]] = {host.slug: [] for host in hosts}
     for booking in query.bookings:
         for slug in booking.hosts:

@@ -18,7 +18,7 @@ from nxsched.slots.prepared import Prepared, prepare
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SlotQuery:
-    """Which slots does `event_type` offer with `start <= slot.start < end`, seen from `now`?
+    """A question: the slots of `event_type` with `start <= slot.start < end`, seen from `now`.
 
     `hosts` are all members of the event type's groups; others may be given, since their bookings count towards its
     limits. `blocked` and `busy` are by slug, `busy` as pairs of aware datetimes; `closures` block every host.

@@ -1,4 +1,4 @@
-"""Read a scenario, the JSON form of a question, into a `SlotQuery`; write the answer back (`docs/how-to/scenarios.md`)."""
+"""Scenarios, the JSON form of a question: read one into a `SlotQuery`, write the answer back."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from datetime import date, datetime, timedelta
 from typing import Any, TypeVar
 
 from nxsched.domain import checks
-from nxsched.domain.availability import BlockedPeriod, BookedTime
+from nxsched.domain.availability import BlockedPeriod, BookedTime, busy_seconds
 from nxsched.domain.bounds import MAX_MINUTES
 from nxsched.domain.event_types import BookingWindow, EventType, HostGroup, Limit
 from nxsched.domain.hosts import Host, Override, Travel, WeeklyHours
@@ -141,7 +141,7 @@ def _event_type(top: _Keys, key: str) -> EventType:
             "booking_window", "limits", "align", "offset_minutes", "capacity", "timezone",
         ),
     )  # fmt: skip
-    minutes = {
+    minutes: dict[str, Any] = {
         name: keys.read(f"{name}_minutes", _minutes)
         for name in ("duration", "step", "buffer_before", "buffer_after", "minimum_notice", "offset")
         if f"{name}_minutes" in keys.data
@@ -162,19 +162,15 @@ def _group(place: str, data: object) -> HostGroup:
 
 def _limit(place: str, data: object) -> Limit:
     keys = _Keys(data, place, required=("per",), optional=("count", "minutes"))
-    for key in ("count", "minutes"):
-        if key in keys.data:
-            keys.read(key, _integer)
     with _at(place):
-        return Limit(**keys.given(per=_as_is, count=_as_is, minutes=_as_is))
+        return Limit(**keys.given(per=_as_is, count=_integer, minutes=_integer))
 
 
 def _booking_window(place: str, data: object) -> BookingWindow:
     keys = _Keys(data, place, optional=("days", "from", "until"))
-    dates = {f"{key}_date": keys.read(key, _date) for key in ("from", "until") if key in keys.data}
-    days = {"days": keys.read("days", _integer)} if "days" in keys.data else {}
+    dates: dict[str, Any] = {f"{key}_date": keys.read(key, _date) for key in ("from", "until") if key in keys.data}
     with _at(place):
-        return BookingWindow(**days, **dates)
+        return BookingWindow(**keys.given(days=_integer), **dates)
 
 
 def _host_keys(data: object, place: str) -> _Keys:
@@ -227,12 +223,10 @@ def _blocked(place: str, data: object) -> BlockedPeriod:
 
 
 def _busy(place: str, data: object) -> tuple[datetime, datetime]:
-    if not isinstance(data, Sequence) or isinstance(data, str) or len(data) != 2:  # noqa: PLR2004 - a pair has two
-        raise InvalidInput(field=place, reason=f"must be a pair [start, end], not {checks.shown(data)}")
-    start, end = _instant(f"{place}[0]", data[0]), _instant(f"{place}[1]", data[1])
-    if end < start:
-        raise InvalidInput(field=f"{place}[1]", reason=f"must not lie before the start: {data[1]} is before {data[0]}")
-    return start, end
+    start, end = checks.pair(place, data)
+    found = _instant(f"{place}[0]", start), _instant(f"{place}[1]", end)
+    busy_seconds(place, found)
+    return found
 
 
 def _bookings(hosts: Mapping[str, _Keys]) -> list[BookedTime]:

@@ -1,4 +1,4 @@
-"""What the members of an event type can do around a range of starts: the one ground on which slots are found and refused."""
+"""What members can do around a range of starts: the one ground on which slots are found and refused."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from collections.abc import Sequence
 
 from nxsched.domain.event_types import Align
 from nxsched.domain.instants import DAY
-from nxsched.slots.expand import Hours, blocked_time, open_time
+from nxsched.slots.expand import blocked_time, open_time
 from nxsched.slots.grid import clock_grid, free_grid, window_grid
 from nxsched.slots.groups import Segment, enough, shared, sweep
-from nxsched.slots.intervals import Interval, intersect, subtract, union
+from nxsched.slots.intervals import Interval, subtract, union
 from nxsched.slots.limits import Reached
 from nxsched.slots.prepared import Member, Prepared
 from nxsched.slots.zones import zone
 
 _AROUND = 2 * DAY + 3600
-"""How far around a range the hours must be known: further than a stretch has to be seen to count as longer than a day
-(rules 18 and 20), with a midnight before the range for sure, also on a day of 25 hours."""
+"""How far around a range the hours must be known: far enough to see that a stretch is longer than a day, and to have
+a midnight before the range for sure, also on a day of 25 hours (rules 18 and 20)."""
 
 
 class Terrain:
-    """Hours, free time, fitting starts and grid for the starts in `[start, end)`; each is worked out once, on demand."""
+    """Hours, free time, fitting starts and grid for the starts in `[start, end)`; each worked out once, on demand."""
 
     def __init__(self, asked: Prepared, align: Align, start: int, end: int) -> None:
         """Look at the starts in `[start, end)`."""
@@ -87,7 +87,7 @@ class Terrain:
         return window_grid(combined, asked.step, table, self.start, self.end)
 
     def offered(self) -> list[Segment]:
-        """The starts that fit and that no limit refuses (rules 10 to 12, 15 and 16), with the members that can take them."""
+        """The starts that fit and that no limit refuses, with the members for them (rules 10 to 12, 15 and 16)."""
         segments = self.fits()
         refused = [
             (self._refused(member.reached, member.timezone), member.bit)

@@ -51,7 +51,7 @@ class Zone:
         return wall - int(offset.total_seconds())
 
     def instants(self, windows: list[Interval]) -> list[Interval]:
-        """Windows of wall time, sorted by start and shorter than two days, as instants; those that end up empty vanish."""
+        """Windows of wall time, sorted and shorter than two days, as instants; those that end up empty vanish."""
         found: list[Interval] = []
         done = 0
         for change, offset in zip([*self._walls, None], self._offsets, strict=True):
