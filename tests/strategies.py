@@ -110,6 +110,10 @@ def moment(value: str) -> datetime:
     return datetime.fromisoformat(value)
 
 
+def _midnight(value: datetime) -> datetime:
+    return value.replace(hour=0, minute=0)
+
+
 def _wall(value: datetime) -> str:
     return value.isoformat(timespec="seconds" if value.second else "minutes")
 
@@ -144,9 +148,30 @@ TELLING_WINDOWS = (
 )
 
 
+# Around the clock, or nearly: what is about 24 hours long, or touches what is.
+LONG_WINDOWS = (
+    ("00:00", "24:00"),
+    ("00:00", "00:00"),
+    ("00:00", "00:30"),
+    ("00:00", "01:00"),
+    ("12:00", "12:00"),
+    ("23:00", "24:00"),
+    ("00:00", "23:00"),
+    ("01:00", "00:00"),
+    ("23:30", "23:30"),
+)
+
+
 @st.composite
-def windows(draw: Draw) -> Json:
-    """One window of hours: a telling one, or any start and length in steps of five minutes."""
+def windows(draw: Draw, edges: tuple[int, ...] = (), *, long: bool = False) -> Json:
+    """One window of hours: a telling one, one near a clock change, or any start and length in steps of five minutes."""
+    if long and not _rarely(draw, 8):
+        start, end = draw(st.sampled_from(LONG_WINDOWS))
+        return {"start": start, "end": end}
+    if edges and _rarely(draw, 3):
+        first = draw(st.sampled_from(edges)) + draw(st.integers(-3, 4)) * 15
+        last = first + draw(st.sampled_from((30, 15, 60, 45, 90, 180)))
+        return {"start": _clock(first % 1440), "end": _clock(last % 1440)}
     if draw(st.booleans()):
         start, end = draw(st.sampled_from(TELLING_WINDOWS))
         return {"start": start, "end": end}
@@ -164,9 +189,10 @@ DAYS = st.one_of(
 
 
 @st.composite
-def _weekly_hours(draw: Draw) -> list[Json]:
-    weekly = [{"days": draw(DAYS), **draw(windows())} for _ in range(draw(st.sampled_from((1, 2, 1, 3, 0))))]
-    if draw(st.integers(0, 3)) < 3:  # long hours every day, so that most scenarios have slots
+def _weekly_hours(draw: Draw, edges: tuple[int, ...], *, long: bool) -> list[Json]:
+    count = draw(st.sampled_from((1, 2, 3, 4) if long else (1, 2, 1, 3, 0)))
+    weekly = [{"days": draw(DAYS), **draw(windows(edges, long=long))} for _ in range(count)]
+    if not long and draw(st.integers(0, 3)) < 3:  # long hours every day, so that most scenarios have slots
         start, end = draw(st.sampled_from(TELLING_WINDOWS[:7]))
         weekly.insert(0, {"days": list(WEEKDAYS), "start": start, "end": end})
     return weekly
@@ -209,34 +235,39 @@ LOOKBACK = {
 }
 
 
+NEAR = tuple(timedelta(seconds=n) for n in (0, 0, 1, -1, 60, 3_600, -3_600, -7_200, 18_000, -18_000, 86_400))
+
+
 @st.composite
-def _until(draw: Draw, frame: Frame) -> str:
-    until = frame.local(draw)
+def _until(draw: Draw, occurrence: datetime, zone: str) -> str:
+    """UNTIL in one of its three forms, at an occurrence or close to it."""
+    until = occurrence + draw(st.sampled_from(NEAR))
     form = draw(st.sampled_from(("%Y%m%d", "%Y%m%dT%H%M%SZ", "%Y%m%dT%H%M%S")))
+    if form.endswith("Z"):
+        until = until.replace(tzinfo=ZoneInfo(zone)).astimezone(UTC)
     return until.strftime(form)
 
 
 @st.composite
-def _blocked(draw: Draw, frame: Frame, frequencies: Sequence[str]) -> Json:
+def _blocked(draw: Draw, frame: Frame, frequencies: Sequence[str], zone: str) -> Json:
     kind = draw(st.sampled_from(("wall", "date", "wall", "instant")))
     if kind == "instant":
         start = draw(frame.instants())
         length = timedelta(minutes=draw(st.sampled_from((30, 15, 60, 300, 1500))), seconds=draw(ODD_SECONDS))
         return {"start": text(start), "end": text(start + length)}
     rule = None
-    back = 0
+    first = frame.local(draw)
     if frequencies and draw(st.booleans()):
         frequency = draw(st.sampled_from([f for f in frequencies if kind == "wall" or f != "HOURLY"]))
         rule = draw(st.sampled_from(RULES[frequency]))
-        back = draw(st.sampled_from(LOOKBACK[frequency]))
         if kind == "date" and rule in {"FREQ=DAILY", "FREQ=DAILY;INTERVAL=2"} and not _rarely(draw):
             rule = "FREQ=WEEKLY"  # or else there would be hardly a day left in too many scenarios
         bound = draw(st.sampled_from(("", "", "COUNT", "UNTIL")))
         if bound == "COUNT":
             rule += f";COUNT={draw(st.sampled_from((1, 2, 3, 5, 40)))}"
         elif bound == "UNTIL":
-            rule += f";UNTIL={draw(_until(frame))}"
-    first = frame.local(draw) - timedelta(days=back)
+            rule += f";UNTIL={draw(_until(first if kind == 'wall' else _midnight(first), zone))}"
+        first -= timedelta(days=draw(st.sampled_from(LOOKBACK[frequency])))
     if kind == "date":
         period: Json = {"start": first.date().isoformat()}
         days = draw(st.sampled_from((None, 0, 1, 2)))
@@ -295,12 +326,18 @@ def _busy(draw: Draw, frame: Frame) -> list[str]:
 
 
 @st.composite
-def _bookings(draw: Draw, frame: Frame, hosts: list[str], duration: int, capacity: int) -> list[tuple[Json, list[str]]]:
+def _bookings(  # noqa: PLR0913, PLR0917
+    draw: Draw, frame: Frame, hosts: list[str], duration: int, capacity: int, *, crowded: bool = False
+) -> list[tuple[Json, list[str]]]:
     """Some bookings that are one occurrence, unless they have no event type; each with its hosts."""
     start = draw(frame.instants()) + timedelta(seconds=draw(ODD_SECONDS) if _rarely(draw) else 0)
-    minutes = draw(st.sampled_from((duration, duration, duration, duration, duration, 30, 60, 5, 480)))
+    minutes = duration
+    if not crowded or _rarely(draw):
+        minutes = draw(st.sampled_from((duration, duration, duration, duration, duration, 30, 60, 5, 480)))
     common: Json = {"start": text(start), "end": text(start + timedelta(minutes=minutes))}
-    slug = draw(st.sampled_from(("visit", "visit", "visit", "visit", "call", None)))
+    slug = "visit"
+    if not crowded or _rarely(draw):
+        slug = draw(st.sampled_from(("visit", "visit", "visit", "visit", "call", None)))
     if slug is not None:
         common["event_type"] = slug
     for side in ("before", "after"):
@@ -317,9 +354,10 @@ def _bookings(draw: Draw, frame: Frame, hosts: list[str], duration: int, capacit
             booking["seats"] = seats
         made.append((booking, holders))
     if len(hosts) > 1 and capacity > 1 and draw(st.booleans()):
-        # another occurrence at the same moment, held by somebody else
-        others = [slug for slug in hosts if slug not in holders] or hosts
-        made.append((dict(common), [draw(st.sampled_from(others))]))
+        # another occurrence or two at the same moment, held by somebody else
+        for _ in range(draw(st.sampled_from((1, 2)))):
+            others = draw(st.permutations(hosts))[: draw(st.sampled_from((1, 1, 2)))]
+            made.append(({**common, "seats": draw(st.sampled_from((1, 2, capacity)))}, others))
     return made
 
 
@@ -392,6 +430,16 @@ def _day(draw: Draw, zones: Sequence[str]) -> date:
     return date(2024, 1, 10) + draw(st.integers(0, 2500)) * ONE_DAY
 
 
+def _edges(zones: Sequence[str], day: date, days: int) -> tuple[int, ...]:
+    """Minutes since midnight, on the clock before and after, at which clocks change on one of the days."""
+    found = set()
+    for name in zones:
+        for change in clock_changes(name):
+            if -2 <= (datetime.fromtimestamp(change.second, UTC).date() - day).days <= days + 1:
+                found |= {(change.second + offset) // 60 % 1440 for offset in (change.before, change.after)}
+    return tuple(sorted(found))
+
+
 def _minutes(clock: str) -> int:
     return int(clock[:2]) * 60 + int(clock[3:])
 
@@ -408,22 +456,28 @@ def scenarios(  # noqa: PLR0913
     max_days: int = 5,
     max_hosts: int = 4,
     steps: Sequence[int | None] = (None, None, 30, 15, 60, 7, 25, 45, 90, 1440, 5),
+    long: bool = False,
+    crowded: bool = False,
 ) -> Json:
-    """A valid scenario, in its JSON form, without `name` and `expected`."""
+    """A valid scenario, in its JSON form, without `name` and `expected`.
+
+    `long` is for hours around the clock, `crowded` for many bookings of the event type itself.
+    """
     slugs = list(SLUGS[: draw(st.integers(1, max_hosts))])
     homes = [draw(st.sampled_from(zones))]
     homes += [homes[0] if draw(st.booleans()) else draw(st.sampled_from(zones)) for _ in slugs[1:]]
-    hours = [draw(_weekly_hours()) for _ in slugs]
 
     day = draw(_day(tuple(dict.fromkeys(homes))))
     days = draw(st.integers(1, max_days))
+    edges = _edges(homes, day, days)
+    hours = [draw(_weekly_hours(edges, long=long)) for _ in slugs]
     duration = draw(st.sampled_from((30, 60, 15, 30, 45, 20, 50, 60, 25, 90, 120, 5, 10, 480)))
     if _rarely(draw, 25):
         duration = 1500
     step = draw(st.sampled_from(steps))
     capacity = draw(st.sampled_from(capacities))
     times = {_minutes(window[edge]) for windows_of in hours for window in windows_of for edge in ("start", "end")}
-    frame = Frame(day, days, tuple(sorted(times)) or (540,), tuple(dict.fromkeys(homes)), step or duration)
+    frame = Frame(day, days, (*sorted(times), *edges) or (540,), tuple(dict.fromkeys(homes)), step or duration)
 
     start = datetime(day.year, day.month, day.day, tzinfo=UTC) + timedelta(
         minutes=draw(st.sampled_from((0, 0, 720, 337, 1403))), seconds=draw(ODD_SECONDS)
@@ -455,27 +509,27 @@ def scenarios(  # noqa: PLR0913
         event["minimum_notice_minutes"] = draw(st.sampled_from((60, 120, 7, 0, 1440, 4320)))
     if _rarely(draw, 5):
         event["booking_window"] = draw(_booking_window(frame))
-    if _rarely(draw, 4):
+    if _rarely(draw, 5):
         event["limits"] = draw(_limits(periods, duration))
-    if _rarely(draw, 4):
+    if _rarely(draw, 2 if long else 4):
         event["timezone"] = draw(st.sampled_from(zones))
     event["hosts"] = draw(_groups(slugs))
 
     hosts = {
-        slug: draw(_host(frame, home, weekly, duration, periods, frequencies))
+        slug: draw(_host(frame, home, weekly, duration, periods, frequencies, edges, long=long))
         for slug, home, weekly in zip(slugs, homes, hours, strict=True)
     }
     booked = [
         pair
-        for _ in range(draw(st.sampled_from((1, 0, 2, 3, 5))))
-        for pair in draw(_bookings(frame, slugs, duration, capacity))
+        for _ in range(draw(st.sampled_from((2, 1, 3, 4) if crowded else (1, 0, 2, 3, 5))))
+        for pair in draw(_bookings(frame, slugs, duration, capacity, crowded=crowded))
     ]
     for number, (booking, holders) in enumerate(booked):
         add_booking(hosts, booking, holders, None if len(holders) == 1 and number % 3 == 2 else f"b{number}")
 
     scenario: Json = {"now": text(now), "from": text(start), "until": text(until)}
     if _rarely(draw):
-        scenario["closures"] = [draw(_blocked(frame, frequencies)) for _ in range(draw(st.integers(0, 2)))]
+        scenario["closures"] = [draw(_blocked(frame, frequencies, homes[0])) for _ in range(draw(st.integers(0, 2)))]
     return {**scenario, "event_type": event, "hosts": hosts}
 
 
@@ -488,20 +542,24 @@ def _host(  # noqa: PLR0913, PLR0917
     duration: int,
     periods: Sequence[str],
     frequencies: Sequence[str],
+    edges: tuple[int, ...],
+    *,
+    long: bool,
 ) -> Json:
     host: Json = {"timezone": home, "weekly_hours": weekly}
     if _rarely(draw, 4):
         dates = draw(st.lists(st.integers(-1, frame.days), min_size=1, max_size=3, unique=True))
         host["overrides"] = [
-            {"date": str(frame.day + at * ONE_DAY), "hours": draw(st.lists(windows(), max_size=2))} for at in dates
+            {"date": str(frame.day + at * ONE_DAY), "hours": draw(st.lists(windows(edges, long=long), max_size=2))}
+            for at in dates
         ]
     if _rarely(draw, 5):
         host["travel"] = draw(_travel(frame))
     if _rarely(draw, 3):
-        host["blocked"] = [draw(_blocked(frame, frequencies)) for _ in range(draw(st.integers(1, 3)))]
+        host["blocked"] = [draw(_blocked(frame, frequencies, home)) for _ in range(draw(st.integers(1, 3)))]
     if _rarely(draw, 3):
         host["busy"] = [draw(_busy(frame)) for _ in range(draw(st.integers(1, 4)))]
-    if _rarely(draw, 4):
+    if _rarely(draw, 5):
         host["limits"] = draw(_limits(periods, duration))
     return host
 
@@ -528,7 +586,7 @@ def more_time_taken(draw: Draw, scenario: Json) -> tuple[str, Json, list[str]]:
     holder = [draw(st.sampled_from(list(hosts)))]
     if kind == "busy":
         return kind, {"busy": draw(_busy(frame))}, holder
-    return kind, draw(_blocked(frame, tuple(RULES))), holder
+    return kind, draw(_blocked(frame, tuple(RULES), hosts[holder[0]]["timezone"])), holder
 
 
 def frame_of(scenario: Json) -> Frame:

@@ -31,13 +31,15 @@ from nxsched.slots.scenario import load
 
 Json = dict[str, Any]
 
+ALL_KINDS = st.one_of(scenarios(), scenarios(long=True), scenarios(capacities=(2, 3, 5), max_days=3, crowded=True))
+
 RELAXED = (HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much)
 
 
 def in_turn(part: int = 1) -> settings:
     """The profile's settings with one part in so many of its examples, for tests that are slow."""
     return settings(
-        deadline=None, suppress_health_check=RELAXED, max_examples=max(settings.default.max_examples // part, 20)
+        deadline=None, suppress_health_check=RELAXED, max_examples=max(settings.default.max_examples // part, 8)
     )
 
 
@@ -79,11 +81,17 @@ def test_the_calculator_agrees_with_the_model_on_packed_appointments(scenario: J
 
 
 @in_turn()
-@given(scenarios(capacities=(2, 3, 5), max_days=2))
+@given(scenarios(capacities=(2, 3, 5), max_days=2, crowded=True))
 def test_the_calculator_agrees_with_the_model_on_seats(scenario: Json) -> None:
     expected = answer(scenario)
     event("joined" if any(slot["seats_left"] < scenario["event_type"]["capacity"] for slot in expected) else "new")
     assert found(scenario) == expected
+
+
+@in_turn()
+@given(scenarios(long=True, steps=(None, 45, 7, 25, 90, 1440), max_days=4))
+def test_the_calculator_agrees_with_the_model_around_the_clock(scenario: Json) -> None:
+    assert found(scenario) == answer(scenario)
 
 
 @in_turn(4)
@@ -93,7 +101,7 @@ def test_the_calculator_agrees_with_the_model_where_any_minute_may_be_a_start(sc
 
 
 @in_turn(2)
-@given(st.data(), scenarios())
+@given(st.data(), ALL_KINDS)
 def test_explain_gives_the_reasons_that_the_model_gives(data: st.DataObject, scenario: Json) -> None:
     starts = data.draw(st.lists(starts_near(scenario), min_size=1, max_size=12))
     query = load(copy.deepcopy(scenario))
@@ -109,7 +117,7 @@ def test_explain_of_a_start_far_from_the_range_gives_the_models_reasons(data: st
     assert refusals(scenario, start) == codes(scenario, start)
 
 
-@in_turn(5)
+@in_turn(20)
 @given(st.data(), scenarios(max_days=1))
 def test_explain_is_empty_at_exactly_the_starts_that_are_offered(data: st.DataObject, scenario: Json) -> None:
     start = moment(scenario["from"])
@@ -128,7 +136,7 @@ def test_explain_is_empty_at_exactly_the_starts_that_are_offered(data: st.DataOb
 
 
 @in_turn()
-@given(st.data(), scenarios())
+@given(st.data(), ALL_KINDS)
 def test_the_answer_to_a_range_is_the_sum_of_the_answers_to_its_parts(data: st.DataObject, scenario: Json) -> None:
     start, until = moment(scenario["from"]), moment(scenario["until"])
     seconds = int((until - start).total_seconds())
@@ -233,7 +241,7 @@ def test_taking_more_time_adds_no_start(data: st.DataObject, scenario: Json) -> 
 
 
 @in_turn()
-@given(st.data(), scenarios())
+@given(st.data(), ALL_KINDS)
 def test_the_order_in_which_things_are_listed_makes_no_difference(data: st.DataObject, scenario: Json) -> None:
     def shuffled(items: list[Any]) -> list[Any]:
         return list(data.draw(st.permutations(items)))
