@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from nxsched.domain import checks
@@ -11,7 +11,7 @@ from nxsched.domain.bounds import MAX_STARTS
 from nxsched.domain.instants import DAY
 from nxsched.errors import InvalidInput
 from nxsched.slots.answer import Slots
-from nxsched.slots.groups import Segment, namer
+from nxsched.slots.groups import Names, Segment
 from nxsched.slots.intervals import Interval
 from nxsched.slots.prepared import Prepared
 from nxsched.slots.query import SlotQuery
@@ -72,7 +72,7 @@ def _offers(query: SlotQuery, start: int, end: int, most: int) -> tuple[list[int
     terrain = Terrain(asked, query.event_type.align, start, end)
     capacity = query.event_type.capacity
     segments = terrain.offered()
-    starts, hosts = _pick(terrain.grid(), segments, namer([member.slug for member in asked.members]), most)
+    starts, hosts = _pick(terrain.grid(), segments, Names([member.slug for member in asked.members]), most)
     seats = [capacity] * len(starts)
     first, last = bisect_left(asked.joinable_starts, start), bisect_left(asked.joinable_starts, end)
     if first == last:
@@ -86,7 +86,7 @@ def _offers(query: SlotQuery, start: int, end: int, most: int) -> tuple[list[int
 
 
 def _pick(  # noqa: C901 - the innermost loop: a call for each segment would double its time
-    grid: Sequence[range], segments: Sequence[Segment], names: Callable[[int], tuple[str, ...]], most: int
+    grid: Sequence[range], segments: Sequence[Segment], names: Names, most: int
 ) -> tuple[list[int], list[tuple[str, ...]]]:
     """The first `most` starts of the grid that lie in a segment, each with the hosts of the segment."""
     starts: list[int] = []
@@ -110,11 +110,11 @@ def _pick(  # noqa: C901 - the innermost loop: a call for each segment would dou
             if start + step >= last:
                 if start < last:
                     starts.append(start)
-                    hosts.append(names(bits))
+                    hosts.append(names[bits])
             else:
                 found = range(start, last, step)[: most - len(starts)]
                 starts += found
-                hosts += [names(bits)] * len(found)
+                hosts += [names[bits]] * len(found)
             if end > stop:  # it may reach into the next run
                 break
             i += 1

@@ -44,12 +44,11 @@ def _window(start: str, end: str) -> Interval:
 def open_time(hours: Hours, start: int, end: int) -> list[Interval]:
     """When the hours are open (rule 8), complete between `start` and `end`; stretches may reach beyond.
 
-    A window lasts a day at most and a local date lies at most a day from the date in UTC, so those of a few dates on
-    either side matter too.
+    A window lasts less than two days from the midnight of its date, and that lies at most a day from the one in UTC.
     """
     found: list[Interval] = []
     week, overrides = hours.week, hours.overrides
-    for name, first, last in _dates_by_zone(hours, start // DAY - 3, end // DAY + 3):
+    for name, first, last in _dates_by_zone(hours, start // DAY - 3, end // DAY + 2):
         windows = [
             (day * DAY + a, day * DAY + b)
             for day in range(first, last)

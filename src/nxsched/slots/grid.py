@@ -49,7 +49,7 @@ def _counted(stretches: Iterable[tuple[int, int, bool]], step: int, table: Zone,
         if end <= lo or start >= hi:
             continue
         if not long:
-            found.append(_steps(start, max(start, lo), min(end, hi), step))
+            found.append(range(start if start >= lo else lo + (start - lo) % step, min(end, hi), step))
             continue
         # Midnights further off than two days cannot be the last one before a start that is wanted.
         anchors = table.midnights(max(start, lo - 2 * DAY), min(end, hi))

@@ -57,14 +57,14 @@ def shared(parts: Iterable[tuple[Sequence[Interval], int]]) -> list[tuple[Sequen
     return list(found.values())
 
 
-def namer(slugs: Sequence[str]) -> Callable[[int], tuple[str, ...]]:
-    """Turn bits back into slugs, in the order of the groups. It remembers its answers."""
-    known: dict[int, tuple[str, ...]] = {}
+class Names(dict[int, tuple[str, ...]]):
+    """Hosts as bits to their slugs, in the order of the groups; each answer is made once."""
 
-    def names(hosts: int) -> tuple[str, ...]:
-        found = known.get(hosts)
-        if found is None:
-            found = known[hosts] = tuple(compress(slugs, f"{hosts:b}".encode().translate(_BITS)[::-1]))
+    def __init__(self, slugs: Sequence[str]) -> None:
+        super().__init__()
+        self._slugs = slugs
+
+    def __missing__(self, hosts: int) -> tuple[str, ...]:
+        """Pick the slugs of the bits that are set, lowest first."""
+        self[hosts] = found = tuple(compress(self._slugs, f"{hosts:b}".encode().translate(_BITS)[::-1]))
         return found
-
-    return names

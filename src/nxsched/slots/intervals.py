@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from typing import Final
 
 Interval = tuple[int, int]
+
+_NEVER: Final = (1 << 62, 1 << 62)
+"""An empty interval after all others."""
 
 
 def union(intervals: Iterable[Interval]) -> list[Interval]:
@@ -23,24 +27,31 @@ def union(intervals: Iterable[Interval]) -> list[Interval]:
     return merged
 
 
-def subtract(free: Sequence[Interval], taken: Sequence[Interval]) -> list[Interval]:
-    """What is left of `free` once `taken` is out; `taken` is in the order of its starts and may overlap."""
+def subtract(
+    free: Iterable[Interval], taken: Iterable[Interval], *, earlier: int = 0, later: int = 0
+) -> list[Interval]:
+    """What is left of `free` once `taken` is out.
+
+    `taken` is in the order of its starts and may overlap; each of it begins `earlier` and ends `later` than it says.
+    """
     left: list[Interval] = []
-    i, n = 0, len(taken)
-    for begin, stop in free:
-        at = begin
-        while i < n:
-            start, end = taken[i]
-            if start >= stop:
-                break
-            if start > at:
-                left.append((at, start))
-            at = max(at, end)
-            if end > stop:  # it may reach into the next stretch
-                break
-            i += 1
-        if at < stop:
-            left.append((at, stop))
+    stretches = iter(free)
+    at, stop = next(stretches, _NEVER)
+    for start, end in taken:
+        first = start - earlier
+        while first >= stop:
+            if at < stop:
+                left.append((at, stop))
+            begin, stop = next(stretches, _NEVER)
+            if begin > at:  # noqa: PLR1730 - max() takes longer; else what was taken last reaches into this stretch
+                at = begin
+        if first > at:
+            left.append((at, first))
+        if end + later > at:  # noqa: PLR1730 - as above
+            at = end + later
+    if at < stop:
+        left.append((at, stop))
+    left += [(max(at, begin), stop) for begin, stop in stretches if at < stop]
     return left
 
 

@@ -64,7 +64,7 @@ class Terrain:
             return fitting
         before, lead = self.asked.before, self.asked.duration + self.asked.after - 1
         busy = member.busy_within(fitting[0][0] - before, fitting[-1][1] + lead)
-        return subtract(fitting, [(start - lead, end + before) for start, end in busy])
+        return subtract(fitting, busy, earlier=lead, later=before)
 
     def fits(self) -> list[Segment]:
         """The starts at which every group has enough members that rules 10 and 11 allow, with these members."""
