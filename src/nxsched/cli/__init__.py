@@ -17,12 +17,12 @@ from nxsched.cli.slots import slots
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="nxsched")
 def main() -> None:
-    r"""Compute the free slots of people, rooms and teams.
+    """Compute the free slots of people, rooms and teams.
 
     \b
     Example:
       nxsched slots examples/clinic.json --timezone Europe/London
-    """
+    """  # noqa: D301 - click ends the wrapping of lines at a backspace
 
 
 main.add_command(slots)

@@ -20,6 +20,7 @@ from rich.progress import Progress
 from nxsched.cli.files import holds_lines, opened, text_of
 from nxsched.cli.picture import draw
 from nxsched.cli.show import show_refusals, show_slots
+from nxsched.domain.bounds import MAX_LIMIT
 from nxsched.domain.checks import shown
 from nxsched.domain.instants import epoch_exact
 from nxsched.domain.refusals import Refusal
@@ -48,7 +49,7 @@ class Options:
 @click.argument("file")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, one object a scenario, instants in UTC.")
 @click.option("--timezone", metavar="NAME", help="Time zone of the times shown and asked; else the event type's own.")
-@click.option("--limit", type=click.IntRange(1, 100_000), metavar="N", help="Stop after the first N slots.")
+@click.option("--limit", type=click.IntRange(min=1, max=MAX_LIMIT), metavar="N", help="Stop after the first N slots.")
 @click.option(
     "--explain", metavar="TIME", help="Say why TIME is refused: 2026-03-30T10:00 in --timezone, or with Z or an offset."
 )
@@ -60,7 +61,7 @@ class Options:
 )
 @click.option("--lines", is_flag=True, help="Read FILE as JSON Lines, whatever its name.")
 def slots(file: str, *, lines: bool, **asked: object) -> None:
-    r"""Answer the scenario in FILE: which slots are free.
+    """Answer the scenario in FILE: which slots are free.
 
     FILE is JSON, or JSON Lines (.jsonl: one scenario a line, one answer a line); - is standard input.
     Exit status: 0, answered; 1, some lines of a JSON Lines file are broken; 2, nothing could be answered.
@@ -71,7 +72,7 @@ def slots(file: str, *, lines: bool, **asked: object) -> None:
       nxsched slots examples/clinic.json --limit 3 --json
       nxsched slots examples/clinic.json --explain 2026-03-30T10:00
       nxsched slots examples/team.json --timezone Asia/Tokyo --picture team.svg
-    """
+    """  # noqa: D301 - click ends the wrapping of lines at a backspace
     try:
         status = _answer_file(file, Options(**asked), lines=lines)  # type: ignore[arg-type]
     except InvalidInput as error:

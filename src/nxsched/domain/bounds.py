@@ -7,6 +7,9 @@ from typing import Final
 MAX_STARTS: Final = 100_000
 """Starts in one answer, unless the question sets a `limit`."""
 
+MAX_LIMIT: Final = 10_000_000
+"""The largest `limit`."""
+
 MAX_RANGE_DAYS: Final = 36_525
 """Days between the two ends of a range: a hundred years."""
 

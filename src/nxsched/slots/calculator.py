@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from nxsched.domain import checks
-from nxsched.domain.bounds import MAX_STARTS
+from nxsched.domain.bounds import MAX_LIMIT, MAX_STARTS
 from nxsched.domain.instants import DAY
 from nxsched.errors import InvalidInput
 from nxsched.slots.answer import Slots
@@ -29,7 +29,7 @@ def find_slots(query: SlotQuery, limit: int | None = None) -> Slots:
     Raises `InvalidInput` for a limit below 1, and without a limit where there would be more than 100,000 starts.
     """
     if limit is not None:
-        checks.whole("limit", limit, least=1, most=MAX_STARTS)
+        checks.whole("limit", limit, least=1, most=MAX_LIMIT)
     asked = query.prepared
     most = limit or MAX_STARTS + 1
     starts: list[int] = []
@@ -44,10 +44,8 @@ def find_slots(query: SlotQuery, limit: int | None = None) -> Slots:
         if len(starts) >= most:
             break
     if limit is None and len(starts) > MAX_STARTS:
-        reason = (
-            f"the answer would hold more than {MAX_STARTS} starts; ask for a shorter range, a longer step or a limit"
-        )
-        raise InvalidInput(field="end", reason=reason)
+        reason = f"without one the answer would hold more than {MAX_STARTS} starts; set it, or ask for a shorter range"
+        raise InvalidInput(field="limit", reason=reason)
     return Slots(starts[:most], asked.duration, hosts[:most], seats[:most])
 
 

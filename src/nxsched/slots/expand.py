@@ -9,6 +9,7 @@ from datetime import date, datetime, timedelta
 from nxsched.domain.availability import BlockedPeriod
 from nxsched.domain.hosts import WEEKDAYS, Host, Travel, window_minutes
 from nxsched.domain.instants import DAY, EPOCH, day_number, epoch_ceil, epoch_floor, wall_seconds
+from nxsched.errors import InvalidInput
 from nxsched.slots.intervals import Interval, union
 from nxsched.slots.zones import Zone, zone
 
@@ -70,14 +71,19 @@ def _dates_by_zone(hours: Hours, first: int, last: int) -> Iterator[tuple[str, i
 
 
 def blocked_time(
-    periods: Iterable[BlockedPeriod], timezone: str, start: int, end: int
+    periods: Iterable[tuple[str, BlockedPeriod]], timezone: str, start: int, end: int
 ) -> Iterator[tuple[int, int, BlockedPeriod]]:
-    """Each occurrence of each period that meets `[start, end)`, as instants, with the period it comes from (rule 9)."""
+    """Each occurrence of each period that meets `[start, end)`, as instants, with the period it comes from (rule 9).
+
+    Every period comes with its place in the question, for an error that it may cause.
+    """
     table = zone(timezone, start, end)
-    for period in periods:
-        for a, b in _occurrences(period, table, start, end):
-            if a < b and a < end and b > start:
-                yield a, b, period
+    for place, period in periods:
+        try:
+            found = [one for one in _occurrences(period, table, start, end) if start < one[1] and one[0] < end]
+        except InvalidInput as error:
+            raise InvalidInput(field=f"{place}.{error.field}", reason=error.reason) from error
+        yield from ((a, b, period) for a, b in found if a < b)
 
 
 def _occurrences(period: BlockedPeriod, table: Zone, start: int, end: int) -> Iterator[Interval]:
@@ -99,7 +105,7 @@ def _occurrences(period: BlockedPeriod, table: Zone, start: int, end: int) -> It
         begins = wall_seconds(wall)
         at = table.instant(begins)
         if until is not None and at > until:
-            return
+            continue  # the next one may lie earlier, where this one was skipped and moved behind a gap
         yield at, table.instant(begins + lasts)
 
 

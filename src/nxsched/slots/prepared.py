@@ -20,6 +20,9 @@ from nxsched.slots.zones import zone
 if TYPE_CHECKING:
     from nxsched.slots.query import SlotQuery
 
+PlacedPeriod = tuple[str, BlockedPeriod]
+"""A blocked period behind its place in the question."""
+
 ALWAYS: Final = (-(10**7), 10**7)
 """All the days there are."""
 
@@ -35,7 +38,7 @@ class Member:
     slug: str
     timezone: str
     hours: Hours
-    blocked: tuple[BlockedPeriod, ...]
+    blocked: tuple[PlacedPeriod, ...]
     busy: tuple[Interval, ...]
     reached: tuple[Reached, ...]
 
@@ -144,12 +147,14 @@ def _members(query: SlotQuery, hosts: Sequence[Host], found: Sequence[Occurrence
         for slug in one.hosts & own.keys():
             own[slug].append((one.start, one.end))
     hours: dict[object, Hours] = {}
-    blocks: dict[tuple[BlockedPeriod, ...], tuple[BlockedPeriod, ...]] = {}
+    closures = tuple((f"closures[{i}]", period) for i, period in enumerate(query.closures))
+    blocks: dict[tuple[PlacedPeriod, ...], tuple[PlacedPeriod, ...]] = {}
     members: list[Member] = []
     for i, host in enumerate(hosts):
         key = (host.timezone, host.weekly_hours, host.overrides, host.travel)
         shared = hours.get(key) or hours.setdefault(key, read_hours(host))
-        blocked = (*query.blocked.get(host.slug, ()), *query.closures)
+        own_blocks = enumerate(query.blocked.get(host.slug, ()))
+        blocked = (*((f"hosts.{host.slug}.blocked[{n}]", period) for n, period in own_blocks), *closures)
         members.append(
             Member(
                 bit=1 << i,
