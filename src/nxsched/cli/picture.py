@@ -11,7 +11,7 @@ from nxsched.errors import InvalidInput
 from nxsched.slots import SlotQuery, Slots
 from nxsched.slots.expand import blocked_time
 from nxsched.slots.intervals import Interval, union
-from nxsched.slots.prepared import busy_time
+from nxsched.slots.query import busy_time
 from nxsched.slots.terrain import Terrain
 from nxsched.slots.zones import Zone, zone
 

@@ -90,11 +90,10 @@ def items(field: str, value: object, kind: type[T]) -> tuple[T, ...]:
     return found
 
 
-def instance(field: str, value: object, kind: type[T]) -> T:
-    """An object of `kind`."""
-    if not isinstance(value, kind):
-        raise InvalidInput(field=field, reason=f"must be a {kind.__name__}, not {shown(value)}")
-    return value
+def kind(field: str, value: object, wanted: type) -> None:
+    """Refuse what is no `wanted`."""
+    if not isinstance(value, wanted):
+        raise InvalidInput(field=field, reason=f"must be a {wanted.__name__}, not {shown(value)}")
 
 
 def pair(field: str, value: object) -> tuple[Any, Any]:

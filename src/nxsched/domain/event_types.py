@@ -139,7 +139,7 @@ class EventType:
             checks.duration("step", self.step, least=1)
         for field in ("buffer_before", "buffer_after", "minimum_notice", "offset"):
             checks.duration(field, getattr(self, field))
-        checks.instance("booking_window", self.booking_window, BookingWindow)
+        checks.kind("booking_window", self.booking_window, BookingWindow)
         object.__setattr__(self, "limits", checks.items("limits", self.limits, Limit))
         checks.one_of("align", self.align, ALIGNMENTS)
         checks.whole("capacity", self.capacity, least=1, most=MAX_CAPACITY)

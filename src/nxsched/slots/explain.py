@@ -10,8 +10,8 @@ from nxsched.domain.refusals import Refusal
 from nxsched.slots.expand import blocked_time
 from nxsched.slots.intervals import covers
 from nxsched.slots.limits import Reached
-from nxsched.slots.prepared import ALWAYS, Group, Member, busy_time
-from nxsched.slots.query import SlotQuery
+from nxsched.slots.prepared import ALWAYS, Group, Member
+from nxsched.slots.query import SlotQuery, busy_time
 from nxsched.slots.terrain import Terrain
 from nxsched.slots.zones import zone
 

@@ -1,24 +1,17 @@
-"""A query in integers: what the calculator needs and what does not depend on the range, worked out once."""
+"""A query in integers: what the calculator works on, and what does not depend on the range."""
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from nxsched.domain.availability import BlockedPeriod, BookedTime, busy_seconds
-from nxsched.domain.event_types import BookingWindow
-from nxsched.domain.hosts import Host
-from nxsched.domain.instants import day_number, epoch_exact
-from nxsched.slots.expand import Hours, read_hours
-from nxsched.slots.intervals import Interval, union
-from nxsched.slots.limits import Reached, reached
-from nxsched.slots.seats import Occurrence, by_start, joinable, occurrences
-from nxsched.slots.zones import zone
-
-if TYPE_CHECKING:
-    from nxsched.slots.query import SlotQuery
+from nxsched.domain.availability import BlockedPeriod
+from nxsched.slots.expand import Hours
+from nxsched.slots.intervals import Interval
+from nxsched.slots.limits import Reached
+from nxsched.slots.seats import Occurrence
 
 PlacedPeriod = tuple[str, BlockedPeriod]
 """A blocked period behind its place in the question."""
@@ -78,104 +71,3 @@ class Prepared:
     standing: Mapping[int, Sequence[Occurrence]]
     joinable: Mapping[int, Occurrence]
     joinable_starts: tuple[int, ...]
-
-
-def busy_time(query: SlotQuery, slug: str) -> Iterator[tuple[int, int, str | None]]:
-    """When a host is busy: its bookings with their own buffers and ids, and its outside busy time (rule 11)."""
-    for booking in query.bookings:
-        if slug in booking.hosts:
-            yield *_busy(booking), booking.id
-    for start, end in _outside(query, slug):
-        if start < end:
-            yield start, end, None
-
-
-def _outside(query: SlotQuery, slug: str) -> Iterator[Interval]:
-    for i, pair in enumerate(query.busy.get(slug, ())):
-        yield busy_seconds(f"busy.{slug}[{i}]", pair)
-
-
-def _busy(booking: BookedTime) -> Interval:
-    start = epoch_exact("start", booking.start) - int(booking.buffer_before.total_seconds())
-    return start, epoch_exact("end", booking.end) + int(booking.buffer_after.total_seconds())
-
-
-def prepare(query: SlotQuery, start: int, end: int, now: int) -> Prepared:
-    """Work out what does not depend on the range."""
-    event = query.event_type
-    hosts = {host.slug: host for host in query.hosts}
-    slugs = [slug for group in event.groups for slug in group.members]
-    places = {slug: i for i, slug in enumerate(slugs)}
-    timezone = event.timezone or hosts[slugs[0]].timezone
-    duration = int(event.duration.total_seconds())
-    found = occurrences(query.bookings)
-    own = [(one.start, one.end) for one in found if event.slug and one.event_type == event.slug]
-    standing = by_start(found, event.slug, duration) if event.slug and event.capacity > 1 else {}
-    open_ones = {at: one for at, ones in standing.items() if (one := joinable(ones, event.capacity, places))}
-    return Prepared(
-        start=start,
-        end=end,
-        now=now,
-        earliest=now + int(event.minimum_notice.total_seconds()),
-        timezone=timezone,
-        days=_days(event.booking_window, zone(timezone, now, now).day_of(now)),
-        duration=duration,
-        step=int((event.step or event.duration).total_seconds()),
-        offset=int(event.offset.total_seconds()),
-        before=int(event.buffer_before.total_seconds()),
-        after=int(event.buffer_after.total_seconds()),
-        members=_members(query, [hosts[slug] for slug in slugs], found, duration),
-        groups=tuple(Group(sum(1 << places[slug] for slug in group.members), group.needed) for group in event.groups),
-        places=places,
-        reached=reached(event.limits, own, timezone, duration),
-        standing=standing,
-        joinable=open_ones,
-        joinable_starts=tuple(sorted(open_ones)),
-    )
-
-
-def _members(query: SlotQuery, hosts: Sequence[Host], found: Sequence[Occurrence], duration: int) -> tuple[Member, ...]:
-    busy: dict[str, list[Interval]] = {host.slug: [] for host in hosts}
-    for booking in query.bookings:
-        for slug in booking.hosts:
-            if slug in busy:
-                busy[slug].append(_busy(booking))
-    for slug in query.busy:
-        busy.setdefault(slug, []).extend(_outside(query, slug))
-    own: dict[str, list[Interval]] = {host.slug: [] for host in hosts if host.limits}
-    for one in found:
-        for slug in one.hosts & own.keys():
-            own[slug].append((one.start, one.end))
-    hours: dict[object, Hours] = {}
-    closures = tuple((f"closures[{i}]", period) for i, period in enumerate(query.closures))
-    blocks: dict[tuple[PlacedPeriod, ...], tuple[PlacedPeriod, ...]] = {}
-    members: list[Member] = []
-    for i, host in enumerate(hosts):
-        key = (host.timezone, host.weekly_hours, host.overrides, host.travel)
-        shared = hours.get(key) or hours.setdefault(key, read_hours(host))
-        own_blocks = enumerate(query.blocked.get(host.slug, ()))
-        blocked = (*((f"hosts.{host.slug}.blocked[{n}]", period) for n, period in own_blocks), *closures)
-        members.append(
-            Member(
-                bit=1 << i,
-                slug=host.slug,
-                timezone=host.timezone,
-                hours=shared,
-                blocked=blocks.setdefault(blocked, blocked),
-                busy=tuple(union(busy[host.slug])),
-                reached=reached(host.limits, own.get(host.slug, ()), host.timezone, duration),
-            )
-        )
-    return tuple(members)
-
-
-def _days(window: BookingWindow, today: int) -> Interval:
-    """The local dates of rule 14 as day numbers, half-open."""
-    first, end = ALWAYS
-    if window.from_date is not None:
-        first = day_number(window.from_date)
-    if window.until_date is not None:
-        end = day_number(window.until_date) + 1
-    if window.days is not None:
-        end = min(end, today + window.days + 1)
-    return first, end

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from nxsched.domain import checks
-from nxsched.domain.availability import BlockedPeriod, BookedTime
+from nxsched.domain.availability import BlockedPeriod, BookedTime, busy_seconds
 from nxsched.domain.bounds import MAX_RANGE_DAYS
-from nxsched.domain.event_types import EventType
+from nxsched.domain.event_types import BookingWindow, EventType
 from nxsched.domain.hosts import Host
-from nxsched.domain.instants import DAY, epoch_ceil
+from nxsched.domain.instants import DAY, day_number, epoch_ceil, epoch_exact
 from nxsched.errors import InvalidInput
-from nxsched.slots.prepared import Prepared, prepare
+from nxsched.slots.expand import Hours, read_hours
+from nxsched.slots.intervals import Interval, union
+from nxsched.slots.limits import reached
+from nxsched.slots.prepared import ALWAYS, Group, Member, PlacedPeriod, Prepared
+from nxsched.slots.seats import Occurrence, by_start, joinable, occurrences
+from nxsched.slots.zones import zone
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,11 +47,13 @@ class SlotQuery:
 
     def __post_init__(self) -> None:
         """Check the values, keep them as tuples, and prepare the integers that the calculator works on."""
-        checks.instance("event_type", self.event_type, EventType)
+        checks.kind("event_type", self.event_type, EventType)
         hosts = checks.items("hosts", self.hosts, Host)
         slugs = {host.slug for host in hosts}
         if len(slugs) < len(hosts):
             raise InvalidInput(field="hosts", reason="must not hold two hosts with the same slug")
+        for name in ("blocked", "busy"):
+            checks.kind(name, getattr(self, name), Mapping)
         self._refuse_unknown_hosts(slugs)
         start, end = epoch_ceil("start", self.start), epoch_ceil("end", self.end)
         if end < start:
@@ -60,7 +67,7 @@ class SlotQuery:
         keep(self, "bookings", checks.items("bookings", self.bookings, BookedTime))
         keep(self, "blocked", {s: checks.items(f"blocked.{s}", b, BlockedPeriod) for s, b in self.blocked.items()})
         keep(self, "busy", {slug: tuple(periods) for slug, periods in self.busy.items()})
-        keep(self, "prepared", prepare(self, start, end, epoch_ceil("now", self.now)))
+        keep(self, "prepared", _prepare(self, start, end, epoch_ceil("now", self.now)))
 
     def _refuse_unknown_hosts(self, slugs: set[str]) -> None:
         for g, group in enumerate(self.event_type.groups):
@@ -72,3 +79,104 @@ class SlotQuery:
             for slug in getattr(self, name):
                 if slug not in slugs:
                     raise InvalidInput(field=f"{name}.{slug}", reason=f"there is no host {checks.shown(slug)}")
+
+
+def busy_time(query: SlotQuery, slug: str) -> Iterator[tuple[int, int, str | None]]:
+    """When a host is busy: its bookings with their own buffers and ids, and its outside busy time (rule 11)."""
+    for booking in query.bookings:
+        if slug in booking.hosts:
+            yield *_busy(booking), booking.id
+    for start, end in _outside(query, slug):
+        if start < end:
+            yield start, end, None
+
+
+def _outside(query: SlotQuery, slug: str) -> Iterator[Interval]:
+    for i, pair in enumerate(query.busy.get(slug, ())):
+        yield busy_seconds(f"busy.{slug}[{i}]", pair)
+
+
+def _busy(booking: BookedTime) -> Interval:
+    start = epoch_exact("start", booking.start) - int(booking.buffer_before.total_seconds())
+    return start, epoch_exact("end", booking.end) + int(booking.buffer_after.total_seconds())
+
+
+def _prepare(query: SlotQuery, start: int, end: int, now: int) -> Prepared:
+    """Work out what does not depend on the range."""
+    event = query.event_type
+    hosts = {host.slug: host for host in query.hosts}
+    slugs = [slug for group in event.groups for slug in group.members]
+    places = {slug: i for i, slug in enumerate(slugs)}
+    timezone = event.timezone or hosts[slugs[0]].timezone
+    duration = int(event.duration.total_seconds())
+    found = occurrences(query.bookings)
+    own = [(one.start, one.end) for one in found if event.slug and one.event_type == event.slug]
+    standing = by_start(found, event.slug, duration) if event.slug and event.capacity > 1 else {}
+    open_ones = {at: one for at, ones in standing.items() if (one := joinable(ones, event.capacity, places))}
+    return Prepared(
+        start=start,
+        end=end,
+        now=now,
+        earliest=now + int(event.minimum_notice.total_seconds()),
+        timezone=timezone,
+        days=_days(event.booking_window, zone(timezone, now, now).day_of(now)),
+        duration=duration,
+        step=int((event.step or event.duration).total_seconds()),
+        offset=int(event.offset.total_seconds()),
+        before=int(event.buffer_before.total_seconds()),
+        after=int(event.buffer_after.total_seconds()),
+        members=_members(query, [hosts[slug] for slug in slugs], found, duration),
+        groups=tuple(Group(sum(1 << places[slug] for slug in group.members), group.needed) for group in event.groups),
+        places=places,
+        reached=reached(event.limits, own, timezone, duration),
+        standing=standing,
+        joinable=open_ones,
+        joinable_starts=tuple(sorted(open_ones)),
+    )
+
+
+def _members(query: SlotQuery, hosts: Sequence[Host], found: Sequence[Occurrence], duration: int) -> tuple[Member, ...]:
+    busy: dict[str, list[Interval]] = {host.slug: [] for host in hosts}
+    for booking in query.bookings:
+        for slug in booking.hosts:
+            if slug in busy:
+                busy[slug].append(_busy(booking))
+    for slug in query.busy:
+        busy.setdefault(slug, []).extend(_outside(query, slug))
+    own: dict[str, list[Interval]] = {host.slug: [] for host in hosts if host.limits}
+    for one in found:
+        for slug in one.hosts & own.keys():
+            own[slug].append((one.start, one.end))
+    hours: dict[object, Hours] = {}
+    closures = tuple((f"closures[{i}]", period) for i, period in enumerate(query.closures))
+    blocks: dict[tuple[PlacedPeriod, ...], tuple[PlacedPeriod, ...]] = {}
+    members: list[Member] = []
+    for i, host in enumerate(hosts):
+        key = (host.timezone, host.weekly_hours, host.overrides, host.travel)
+        shared = hours.get(key) or hours.setdefault(key, read_hours(host))
+        own_blocks = enumerate(query.blocked.get(host.slug, ()))
+        blocked = (*((f"hosts.{host.slug}.blocked[{n}]", period) for n, period in own_blocks), *closures)
+        members.append(
+            Member(
+                bit=1 << i,
+                slug=host.slug,
+                timezone=host.timezone,
+                hours=shared,
+                blocked=blocks.setdefault(blocked, blocked),
+                busy=tuple(union(busy[host.slug])),
+                reached=reached(host.limits, own.get(host.slug, ()), host.timezone, duration),
+            )
+        )
+    return tuple(members)
+
+
+def _days(window: BookingWindow, today: int) -> Interval:
+    """The local dates of rule 14 as day numbers, half-open."""
+    first, end = ALWAYS
+    if window.from_date is not None:
+        first = day_number(window.from_date)
+    if window.until_date is not None:
+        end = day_number(window.until_date) + 1
+    if window.days is not None:
+        end = min(end, today + window.days + 1)
+    return first, end

@@ -1,0 +1,16 @@
+"""How hard hypothesis tries: `NXSCHED_PROFILE=slow` for the long run, `dev` otherwise."""
+
+from __future__ import annotations
+
+import os
+
+from hypothesis import HealthCheck, settings
+
+_RELAXED = (HealthCheck.too_slow,)
+
+# On a build machine the example database is lost: there, what failed is printed so that it can be played back.
+_ON_CI = "CI" in os.environ and "NXSCHED_PROFILE" not in os.environ
+
+settings.register_profile("dev", max_examples=100, deadline=None, suppress_health_check=_RELAXED, print_blob=_ON_CI)
+settings.register_profile("slow", max_examples=2000, deadline=None, suppress_health_check=_RELAXED)
+settings.load_profile(os.environ.get("NXSCHED_PROFILE") or "dev")

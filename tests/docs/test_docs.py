@@ -1,0 +1,216 @@
+"""Every block of code in the documentation runs, and prints what the page says.
+
+- `python`, `pycon`: run in order, one namespace a page; what stands after `>>>` must print what follows.
+- `console`: what stands after `$` goes to a shell, which must print what follows. Anything but success has to be shown.
+- `json`: a scenario, or a part of one that the comment before it puts in its place: `<!-- at: hosts.ada -->`.
+- `jsonl`: several of them, some broken on purpose; a file for the blocks after it.
+- `sh`: make targets that exist, and a few commands of other tools that are listed here.
+
+`<!-- file: visit.json -->` before a block writes it to a file. Each page works in a directory of its own, with `examples/`.
+Run as a program, this file writes the outputs anew (`python tests/docs/test_docs.py`): read what changed.
+"""
+
+from __future__ import annotations
+
+import copy
+import io
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import tomllib
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import chdir, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+from markdown_it import MarkdownIt
+
+import nxsched
+from nxsched.domain import bounds
+from nxsched.domain.refusals import RULES, RefusalCode
+from nxsched.errors import InvalidInput
+from nxsched.slots.scenario import decode, load
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+PAGES = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
+    *(path for path in sorted(DOCS.rglob("*.md")) if "_build" not in path.parts),
+]
+
+DIRECTIVES = frozenset({"{toctree}", "{eval-rst}"})
+"""Blocks that Sphinx reads, and that `make docs` checks."""
+
+OTHER_COMMANDS = frozenset({"sudo apt install python3-venv make", "git clone <repository> nxsched"})
+"""Commands in `sh` blocks that are not ours to run."""
+
+BASE: dict[str, Any] = {
+    "now": "2026-03-02T08:00:00Z",
+    "from": "2026-03-02T00:00:00Z",
+    "until": "2026-03-09T00:00:00Z",
+    "event_type": {"slug": "visit", "duration_minutes": 30, "hosts": [{"members": ["ada", "bob"]}]},
+    "hosts": {
+        "ada": {
+            "timezone": "Europe/London",
+            "weekly_hours": [{"days": ["mon", "tue"], "start": "09:00", "end": "17:00"}],
+        },
+        "bob": {"timezone": "Europe/London"},
+        "room-1": {"timezone": "Europe/London"},
+    },
+}
+"""The scenario whose parts the pages show."""
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A fenced block: the lines of `text` begin at line `first` of the page, counted from 0."""
+
+    page: Path
+    first: int
+    language: str
+    text: str
+    notes: dict[str, str]
+
+    def __str__(self) -> str:
+        return f"{self.page.relative_to(ROOT)}:{self.first}"
+
+
+def blocks(page: Path) -> Iterator[Block]:
+    """The blocks of a page, in order, each with what the comment before it says."""
+    notes: dict[str, str] = {}
+    for token in MarkdownIt("commonmark").parse(page.read_text(encoding="utf-8")):
+        if token.type == "html_block":
+            notes = dict(re.findall(r"<!-- (at|file): (\S+) -->", token.content))
+            continue
+        if token.type in {"fence", "code_block"}:
+            assert token.map is not None
+            yield Block(page, token.map[0] + 1, token.info.strip(), token.content, notes)
+        if token.type not in {"list_item_open", "paragraph_close"}:
+            notes = {}
+
+
+class Reader:
+    """Someone who reads a page from top to bottom and tries everything, in a directory of their own."""
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+        self.namespace: dict[str, Any] = {"__name__": "__main__"}
+        shutil.copytree(ROOT / "examples", place / "examples")
+
+    def said(self, block: Block) -> str:
+        """The text of the block as it should be: its inputs, each with what it really printed."""
+        if "file" in block.notes:
+            (self.place / block.notes["file"]).write_text(block.text, encoding="utf-8")
+        with chdir(self.place):
+            if block.language in {"python", "pycon"}:
+                if block.language == "pycon" or ">>> " in block.text:
+                    return _transcript(block.text, ">>> ", "... ", self.interactive)
+                exec(compile(block.text, str(block), "exec", dont_inherit=True), self.namespace)  # noqa: S102 - our own pages
+            elif block.language == "console":
+                return _transcript(block.text, "$ ", "> ", self.shell)
+            elif block.language == "json":
+                load(_scenario(block))
+            elif block.language == "sh":
+                for command in block.text.splitlines():
+                    check_command(command)
+            elif block.language not in {"jsonl", *DIRECTIVES}:
+                raise AssertionError(f"{block}: a block in {block.language or 'no language'!r}, which nothing runs")
+        return block.text
+
+    def interactive(self, source: str) -> str:
+        """What Python prints for one statement at its prompt."""
+        out = io.StringIO()
+        try:
+            with redirect_stdout(out):
+                exec(compile(source, "<page>", "single", dont_inherit=True), self.namespace)  # noqa: S102 - our own pages
+        except Exception as error:  # noqa: BLE001 - a page may show any
+            return "Traceback (most recent call last):\n  ...\n" + "".join(traceback.format_exception_only(error))
+        return out.getvalue()
+
+    def shell(self, command: str) -> str:
+        """What a shell prints for one command, on a terminal of 80 columns; blanks at the end of a line are cut."""
+        env = {
+            "PATH": os.pathsep.join((str(Path(sys.executable).parent), os.defpath)),
+            "HOME": str(self.place),
+            "COLUMNS": "80",
+            "NO_COLOR": "1",
+            "TERM": "dumb",
+            "PYTHONUTF8": "1",
+        }
+        done = subprocess.run(
+            ["bash", "-c", command], env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
+        )
+        text = "".join(line.rstrip() + "\n" for line in done.stdout.decode().splitlines())
+        assert done.returncode == 0, f"{command} ended with {done.returncode}:\n{text}"
+        return text
+
+
+def _transcript(text: str, prompt: str, more: str, run: Callable[[str], str]) -> str:
+    """A session anew: each input, with what it prints now; blank lines before an input stay."""
+    found: list[str] = []
+    lines = text.splitlines()
+    i = 0
+    while i < len(lines):
+        assert lines[i].startswith(prompt), f"an input was expected, not {lines[i]!r}"
+        begin = i
+        i += 1
+        while i < len(lines) and (lines[i].startswith(more) or lines[i] == more.rstrip()):
+            i += 1
+        asked = lines[begin:i]
+        begin = i
+        while i < len(lines) and not lines[i].startswith(prompt):
+            i += 1
+        blanks = i - len("\n".join(lines[begin:i]).rstrip("\n").splitlines()) - begin
+        source = "\n".join(line[len(prompt) :] for line in asked) + "\n"
+        found += [*asked, *run(source).splitlines(), *[""] * blanks]
+    return "".join(line + "\n" for line in found)
+
+
+def _scenario(block: Block) -> object:
+    """The scenario that a `json` block is, or belongs to."""
+    data = decode(block.text)
+    if "at" not in block.notes:
+        return data
+    whole: Any = {"top": copy.deepcopy(BASE)}
+    *way, last = re.findall(r"[\w-]+", f"top.{block.notes['at']}".removesuffix(".top"))
+    place = whole
+    for key in way:
+        place = place[int(key) if key.isdigit() else key]
+    if isinstance(data, dict) and isinstance(place.get(last), dict):
+        place[last].update(data)
+    else:
+        place[last] = data
+    return whole["top"]
+
+
+def check_command(command: str) -> None:
+    """See that a command of an `sh` block can be given: a make target is there, an extra is one of ours."""
+    words = command.partition("  #")[0].split()
+    if words and words[0] == "make":
+        # Not `make -n test-all` and the like: what a target runs is tested where it is made.
+        asked = [word for word in words[1:] if "=" not in word]
+        for target in asked:
+            assert re.search(rf"^{re.escape(target)}:", (ROOT / "Makefile").read_text(), re.MULTILINE), target
+        env = {name: value for name, value in os.environ.items() if name not in {"MAKEFLAGS", "MAKELEVEL", "MFLAGS"}}
+        done = subprocess.run(["make", "-n", *asked], cwd=ROOT, env=env, capture_output=True, check=False)
+        assert done.returncode == 0, f"{command}: {done.stderr.decode()}"
+    elif found := re.fullmatch(r"pip install '?(?:\.|nxsched)(?:\[(\w+)\])?'?", " ".join(words)):
+        extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+        assert found[1] is None or found[1] in extras, command
+    else:
+        assert not words or " ".join(words) in OTHER_COMMANDS, f"nobody knows whether this can be run: {command}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_block_of_a_page_runs_and_prints_what_it_shows(page: Path, tmp_path: Path) -> None:
+    reader = Reader(tmp_path)
+    for block in blocks(page):
+        said = reader.said(block)
+        assert said == block.text, f"{block} prints something else (left: now, right: the page)"
