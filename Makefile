@@ -71,7 +71,7 @@ docs: $(VENV)/dev ## Build the documentation; a warning is an error
 
 test-slow: $(VENV)/dev ## Run what takes long: many more examples, every zone, a fresh clone, a sample of mutants
 	NXSCHED_PROFILE=slow $(BIN)/pytest -n auto -m "slow"
-	$(BIN)/python tests/mutation.py --sample 60
+	$(BIN)/python tests/mutation.py --sample
 
 mutation: $(VENV)/dev ## Mutate all of the calculator and list the survivors (an hour)
 	$(BIN)/python tests/mutation.py

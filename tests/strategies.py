@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 from hypothesis import strategies as st
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
 Json = dict[str, Any]
 Draw = Any  # hypothesis' DrawFn, which is generic in each call
@@ -489,6 +489,10 @@ def scenarios(  # noqa: PLR0913
         microseconds=draw(FRACTIONS) if _rarely(draw) else 0,
     )
 
+    notice = draw(st.sampled_from((60, 120, 7, 0, 1440, 4320))) if _rarely(draw, 5) else None
+    if _rarely(draw, 3):  # so that something may start exactly now, or as soon as the notice allows
+        now = draw(frame.instants()) - timedelta(minutes=notice or 0, days=draw(st.sampled_from((0, 0, 1, 2, 3))))
+
     event: Json = {"slug": "visit", "duration_minutes": duration}
     if _rarely(draw, 12):
         del event["slug"]
@@ -505,8 +509,8 @@ def scenarios(  # noqa: PLR0913
     for side in ("before", "after"):
         if _rarely(draw, 3):
             event[f"buffer_{side}_minutes"] = draw(st.sampled_from((10, 5, 15, 60, 0, 300)))
-    if _rarely(draw, 5):
-        event["minimum_notice_minutes"] = draw(st.sampled_from((60, 120, 7, 0, 1440, 4320)))
+    if notice is not None:
+        event["minimum_notice_minutes"] = notice
     if _rarely(draw, 5):
         event["booking_window"] = draw(_booking_window(frame))
     if _rarely(draw, 5):
@@ -607,13 +611,17 @@ def frame_of(scenario: Json) -> Frame:
     )
 
 
-def starts_near(scenario: Json, *, seconds: bool = True) -> st.SearchStrategy[datetime]:
-    """Starts worth asking about: near the hours or anywhere in the range, on the minute or off it."""
+def starts_near(scenario: Json) -> st.SearchStrategy[datetime]:
+    """Starts worth asking about: near the hours, at a booking or anywhere in the range, on the minute or off it."""
     start, until = moment(scenario["from"]), moment(scenario["until"])
     length = max(int((until - start).total_seconds()), 1)
     anywhere = st.integers(0, length).map(lambda second: start + timedelta(seconds=second))
     near = frame_of(scenario).instants()
-    if not seconds:
-        return near
-    odd: Callable[[datetime, int], datetime] = lambda at, second: at + timedelta(seconds=second)  # noqa: E731
-    return st.one_of(near, st.builds(odd, near, st.sampled_from((1, 30, 59, -1))), anywhere)
+    claims = [claim for host in scenario["hosts"].values() for claim in host.get("bookings", [])]
+    if claims:
+        near = st.one_of(near, st.sampled_from([moment(claim["start"]) for claim in claims]))
+    return st.one_of(near, st.builds(_later, near, st.sampled_from((1, 30, 59, -1))), anywhere)
+
+
+def _later(start: datetime, seconds: int) -> datetime:
+    return start + timedelta(seconds=seconds)

@@ -6,7 +6,7 @@
 - `jsonl`: several of them, some broken on purpose; a file for the blocks after it.
 - `sh`: make targets that exist, and a few commands of other tools that are listed here.
 
-`<!-- file: visit.json -->` before a block writes it to a file. Each page works in a directory of its own, with `examples/`.
+`<!-- file: visit.json -->` before a block writes it to a file. Each page has a directory of its own, with `examples/`.
 Run as a program, this file writes the outputs anew (`python tests/docs/test_docs.py`): read what changed.
 """
 
@@ -27,7 +27,7 @@ from collections.abc import Callable, Iterator
 from contextlib import chdir, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 from markdown_it import MarkdownIt
@@ -79,6 +79,7 @@ class Block:
     notes: dict[str, str]
 
     def __str__(self) -> str:
+        """Say where the block stands."""
         return f"{self.page.relative_to(ROOT)}:{self.first}"
 
 
@@ -194,7 +195,6 @@ def check_command(command: str) -> None:
     """See that a command of an `sh` block can be given: a make target is there, an extra is one of ours."""
     words = command.partition("  #")[0].split()
     if words and words[0] == "make":
-        # Not `make -n test-all` and the like: what a target runs is tested where it is made.
         asked = [word for word in words[1:] if "=" not in word]
         for target in asked:
             assert re.search(rf"^{re.escape(target)}:", (ROOT / "Makefile").read_text(), re.MULTILINE), target
@@ -214,3 +214,19 @@ def test_every_block_of_a_page_runs_and_prints_what_it_shows(page: Path, tmp_pat
     for block in blocks(page):
         said = reader.said(block)
         assert said == block.text, f"{block} prints something else (left: now, right: the page)"
+
+
+def main() -> None:
+    """Write the outputs of every page anew."""
+    for page in PAGES:
+        lines = page.read_text(encoding="utf-8").splitlines(keepends=True)
+        with tempfile.TemporaryDirectory() as place:
+            reader = Reader(Path(place))
+            said = [(block, reader.said(block)) for block in blocks(page)]
+        for block, text in reversed(said):
+            lines[block.first : block.first + block.text.count("\n")] = [text]
+        page.write_text("".join(lines), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

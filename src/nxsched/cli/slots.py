@@ -195,23 +195,24 @@ class _Bar:
     """A progress bar on standard error: only on a terminal, and only for work that takes more than a second."""
 
     def __init__(self, size: int | None) -> None:
-        console = Console(stderr=True)
-        self._wanted = console.is_terminal
-        # What is printed meanwhile may go around the bar only where it goes to the same terminal.
-        self._bar = Progress(
-            console=console, transient=True, redirect_stdout=sys.stdout.isatty(), redirect_stderr=False
-        )
-        self._task = self._bar.add_task("Answering", total=size)
-        self._begun = time.monotonic()
+        self._size, self._done, self._begun = size, 0, time.monotonic()
+        self._bar: Progress | None = None
 
     def __enter__(self) -> Self:
         return self
 
     def advance(self, size: int) -> None:
-        self._bar.advance(self._task, size)
-        if self._wanted and time.monotonic() - self._begun > _PATIENCE:
+        """So many bytes more are done."""
+        self._done += size
+        if self._bar is None and sys.stderr.isatty() and time.monotonic() - self._begun > _PATIENCE:
+            # What is printed meanwhile may go around the bar only where it goes to the same terminal.
+            aside = sys.stdout.isatty()
+            self._bar = Progress(console=Console(stderr=True), transient=True, redirect_stdout=aside)
+            self._task = self._bar.add_task("Answering", total=self._size)
             self._bar.start()
-            self._wanted = False
+        if self._bar is not None:
+            self._bar.update(self._task, completed=self._done)
 
     def __exit__(self, *_: object) -> None:
-        self._bar.stop()
+        if self._bar is not None:
+            self._bar.stop()
