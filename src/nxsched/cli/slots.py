@@ -26,7 +26,7 @@ from nxsched.domain.instants import epoch_exact
 from nxsched.domain.refusals import Refusal
 from nxsched.domain.timezones import timezone_name
 from nxsched.errors import InvalidInput
-from nxsched.slots import explain, find_slots
+from nxsched.slots import SlotQuery, Slots, explain, find_slots
 from nxsched.slots.scenario import decode, dump, load
 
 _ASKED = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}(:\d{2})?(Z|[+-]\d{2}:\d{2})?", re.ASCII)
@@ -123,11 +123,13 @@ def _chain(first: bytes, rest: Iterator[bytes] | BinaryIO) -> Iterator[bytes]:
 
 
 def _answer(data: object, title: str, options: Options) -> None:
-    """Answer one scenario on standard output."""
+    """Answer one scenario on standard output, the picture first: an error comes before anything is printed."""
     query = load(data)
     timezone = options.timezone or query.prepared.timezone
     name = data.get("name") if isinstance(data, dict) else None
-    title = name if isinstance(name, str) else title or query.event_type.slug or "slots"
+    title = shown(name if isinstance(name, str) else title or query.event_type.slug or "slots")[1:-1]
+    if options.picture:
+        _draw(options.picture, query, find_slots(query, limit=options.limit), timezone, title)
     console = Console(highlight=False, markup=False, emoji=False)
     if options.explain is not None:
         start = _moment(options.explain, timezone)
@@ -135,21 +137,19 @@ def _answer(data: object, title: str, options: Options) -> None:
         if options.as_json:
             click.echo(json.dumps({"start": _json(start), "refusals": [_refusal(one, timezone) for one in refusals]}))
         else:
-            show_refusals(console, shown(title)[1:-1], start, refusals, timezone)
+            show_refusals(console, title, start, refusals, timezone)
+    elif options.as_json:
+        click.echo(json.dumps({"slots": dump(find_slots(query, limit=options.limit))}))
     else:
-        found = find_slots(query, limit=options.limit)
-        if options.as_json:
-            click.echo(json.dumps({"slots": dump(found)}))
-        else:
-            show_slots(console, shown(title)[1:-1], query, found, timezone)
-    if options.picture:
-        found = find_slots(query, limit=options.limit)
-        picture = draw(query, found, timezone, shown(title)[1:-1])
-        try:
-            options.picture.write_text(picture, encoding="utf-8")
-        except OSError as error:
-            raise InvalidInput(field=str(options.picture), reason=error.strerror or str(error)) from error
-        click.echo(f"The picture is in {options.picture}", err=True)
+        show_slots(console, title, query, find_slots(query, limit=options.limit), timezone)
+
+
+def _draw(file: Path, query: SlotQuery, found: Slots, timezone: str, title: str) -> None:
+    try:
+        file.write_text(draw(query, found, timezone, title), encoding="utf-8")
+    except OSError as error:
+        raise InvalidInput(field=str(file), reason=error.strerror or str(error)) from error
+    click.echo(f"The picture is in {file}", err=True)
 
 
 def _moment(text: str, timezone: str) -> datetime:
