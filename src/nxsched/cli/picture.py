@@ -57,7 +57,8 @@ def draw(query: SlotQuery, slots: Slots, timezone: str, title: str) -> str:
     asked = query.prepared
     table = zone(timezone, asked.start, asked.end)
     first = _monday(table.day_of(asked.start))
-    weeks = (table.day_of(max(asked.start, asked.end - 1)) - first) // 7 + 1
+    last = table.day_of(max(asked.start, asked.end - 1))
+    weeks = (last - first) // 7 + 1
     if weeks > MAX_WEEKS:
         raise InvalidInput(
             field="--picture", reason=f"the range holds {weeks} weeks; a picture takes at most {MAX_WEEKS}"
@@ -66,7 +67,7 @@ def draw(query: SlotQuery, slots: Slots, timezone: str, title: str) -> str:
         reason = f"the event type has {len(asked.members)} hosts; a picture takes at most {MAX_LANES}"
         raise InvalidInput(field="--picture", reason=reason)
     days = range(first, first + 7 * weeks)
-    sheet = _Sheet(table, days, list(_lanes(query, slots, table, days)))
+    sheet = _Sheet(table, days, range(table.day_of(asked.start), last + 1), list(_lanes(query, slots, table, days)))
     return sheet.drawn(f"{title}: {len(slots)} slots, times in {timezone}")
 
 
@@ -100,8 +101,8 @@ def _lanes(query: SlotQuery, slots: Slots, table: Zone, days: range) -> Iterator
 class _Sheet:
     """A drawing in the making: where days and hours lie, and the elements that are on it."""
 
-    def __init__(self, table: Zone, days: range, lanes: Sequence[_Lane]) -> None:
-        self.table, self.days, self.lanes = table, days, lanes
+    def __init__(self, table: Zone, days: range, asked: range, lanes: Sequence[_Lane]) -> None:
+        self.table, self.days, self.asked, self.lanes = table, days, asked, lanes
         times = [wall for lane in lanes for *_, wall in self._everything(lane)]
         self.opens = min((a for a, _ in times), default=9 * 3600) // 3600
         self.closes = max(-(-max((b for _, b in times), default=17 * 3600) // 3600), self.opens + 1)
@@ -111,7 +112,7 @@ class _Sheet:
     def drawn(self, title: str) -> str:
         """Draw everything."""
         weeks = len(self.days) // 7
-        width, height = max(_LEFT + 7 * self.day_width + 20, 760), _TOP + weeks * self.week_height
+        width, height = max(_LEFT + 7 * self.day_width + 20, 900), _TOP + weeks * self.week_height
         self.root = ET.Element("svg", xmlns="http://www.w3.org/2000/svg", viewBox=f"0 0 {width} {height}", role="img")
         self.root.set("width", str(width))
         self.root.set("height", str(height))
@@ -150,11 +151,14 @@ class _Sheet:
             line = {"class": "hour", "x1": str(_LEFT), "x2": str(_LEFT + 7 * self.day_width - _GAP)}
             ET.SubElement(self.root, "line", line, y1=str(y), y2=str(y))
             self._text(8, y + 4, f"{hour:02}:00")
+        self._text(8, top + 14, f"{date_of(days.start):%Y}", "day")
         for column, day in enumerate(days):
             left = _LEFT + column * self.day_width
             long = (self.table.instant((day + 1) * DAY) - self.table.instant(day * DAY)) / 3600
-            self._text(left, top + 14, f"{date_of(day):%a %d %b %Y}", "day")
-            if long != 24:  # noqa: PLR2004 - an ordinary day
+            self._text(left, top + 14, f"{date_of(day):%a %d %b}", "day")
+            if day not in self.asked:
+                self._text(left, top + 26, "not asked", "lane")
+            elif long != 24:  # noqa: PLR2004 - an ordinary day
                 self._text(left, top + 26, f"a day of {long:g} hours", "lane")
             for i, lane in enumerate(self.lanes):
                 x = left + i * _LANE
