@@ -39,7 +39,7 @@ def clock_grid(step: int, offset: int, table: Zone, lo: int, hi: int) -> list[ra
         for day in range((start + ahead) // DAY, (end - 1 + ahead) // DAY + 1):
             midnight = day * DAY - ahead
             found.append(_steps(midnight + offset, max(start, midnight), min(end, midnight + DAY), step))
-    return found
+    return [run for run in found if run]
 
 
 def _counted(stretches: Iterable[tuple[int, int, bool]], step: int, table: Zone, lo: int, hi: int) -> list[range]:
@@ -56,7 +56,7 @@ def _counted(stretches: Iterable[tuple[int, int, bool]], step: int, table: Zone,
         for one, other in pairwise((start, *anchors, end)):
             if other > lo and one < hi:
                 found.append(_steps(one, max(one, lo), min(other, hi), step))
-    return found
+    return [run for run in found if run]
 
 
 def _steps(anchor: int, start: int, end: int, step: int) -> range:
