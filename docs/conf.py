@@ -1,5 +1,7 @@
 """How Sphinx builds the documentation: `make docs`."""
 
+import re
+
 from nxsched import __version__
 
 project = "nxsched"
@@ -8,6 +10,7 @@ copyright = "The nxsched developers"
 release = version = __version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc"]
+myst_enable_extensions = ["deflist"]
 exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = f"nxsched {__version__}"
@@ -24,3 +27,18 @@ autodoc_typehints_format = "short"
 python_use_unqualified_type_names = True
 python_display_short_literal_types = True
 python_maximum_signature_line_length = 88
+
+_DEFAULTS = {"datetime.timedelta(0)": "timedelta(0)", "<factory>": "{}"}
+
+
+def _readable_defaults(_app, _what, _name, _obj, _options, signature, returns):  # noqa: ANN001, ANN202
+    """Show defaults as one would write them; Sphinx cannot even read those that a factory makes."""
+    if signature:
+        signature = re.sub(r"BookingWindow\([^)]*\)", "BookingWindow()", signature)
+        for made, written in _DEFAULTS.items():
+            signature = signature.replace(made, written)
+    return signature, returns
+
+
+def setup(app):  # noqa: ANN001, ANN201, D103
+    app.connect("autodoc-process-signature", _readable_defaults)

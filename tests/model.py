@@ -142,10 +142,10 @@ def _occurrences(first: datetime, rule: str | None, zone: ZoneInfo, last: dateti
 def _in_time(start: datetime, limit: str, zone: ZoneInfo) -> bool:
     """UNTIL with `Z` is an instant, without it local; a bare date includes that day."""
     if limit.endswith("Z"):
-        return _instant(start, zone) <= _second(datetime.strptime(limit, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC))
+        return _instant(start, zone) <= _seconds(limit)
     if "T" in limit:
-        return start <= datetime.strptime(limit, "%Y%m%dT%H%M%S")
-    return start.date() <= datetime.strptime(limit, "%Y%m%d").date()
+        return start <= datetime.fromisoformat(limit)
+    return start.date() <= date.fromisoformat(limit)
 
 
 # --- bookings --------------------------------------------------------------------------------------------------------
@@ -167,8 +167,8 @@ def _known_occurrences(hosts: Json) -> list[Occurrence]:
     bookings: dict[object, tuple[Json, set[str]]] = {}
     for slug, host in hosts.items():
         for number, booking in enumerate(host.get("bookings", [])):
-            key = ("id", booking["id"]) if booking.get("id") is not None else ("none", slug, number)
-            bookings.setdefault(key, (booking, set()))[1].add(slug)
+            name = ("id", booking["id"]) if booking.get("id") is not None else ("none", slug, number)
+            bookings.setdefault(name, (booking, set()))[1].add(slug)
     # 22, 23: what shares event type, start, end and hosts is one occurrence; without an event type each is alone.
     together: dict[object, list[tuple[Json, set[str]]]] = {}
     for key, (booking, holders) in bookings.items():
@@ -229,7 +229,8 @@ def _count_in(picture: Seconds, length: int) -> npt.NDArray[np.int32]:
 def _all_of(picture: Seconds, length: int) -> Seconds:
     """For every second s: are all of [s, s + length) true? What lies beyond the picture is false."""
     padded = np.concatenate([picture, np.zeros(length - 1, dtype=bool)])
-    return _count_in(padded, length) == length
+    fits: Seconds = _count_in(padded, length) == length
+    return fits
 
 
 def _any_of(picture: Seconds, before: int, after: int) -> Seconds:
@@ -478,21 +479,24 @@ class World:
             found.add(("event_limit", None))
         # 16
         for group, need in zip(self.groups, self.needs, strict=True):
-            takers = self.takers(group, start)
-            if len(takers) >= need:
-                continue
-            found.add(("not_enough_hosts", None))
-            for slug in group:
-                if slug not in takers:
-                    found |= self._host_codes(slug, start)
-            if self.capacity > 1 and any(
-                o.start == start
-                and o.end - o.start == self.duration
-                and o.seats >= self.capacity
-                and not o.hosts.isdisjoint(group)
-                for o in self._ours()
-            ):
-                found.add(("full", None))
+            if len(self.takers(group, start)) < need:
+                found |= self._group_codes(group, start)
+        return found
+
+    def _group_codes(self, group: list[str], start: int) -> set[Code]:
+        """About a group that falls short: what is in the way of each member that cannot take the start."""
+        found: set[Code] = {("not_enough_hosts", None)}
+        for slug in group:
+            if slug not in self.takers(group, start):
+                found |= self._host_codes(slug, start)
+        if self.capacity > 1 and any(
+            o.start == start
+            and o.end - o.start == self.duration
+            and o.seats >= self.capacity
+            and not o.hosts.isdisjoint(group)
+            for o in self._ours()
+        ):
+            found.add(("full", None))
         return found
 
     def _host_codes(self, slug: str, start: int) -> set[Code]:

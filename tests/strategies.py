@@ -8,7 +8,7 @@ is the simplest, for the shrinker.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from functools import cache
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 Json = dict[str, Any]
-Draw = Any  # hypothesis' DrawFn, which is generic in each call
 
 WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 SLUGS = ("ada", "bob", "cyd", "dee")
@@ -122,7 +121,7 @@ def _clock(minutes: int) -> str:
     return f"{minutes // 60:02}:{minutes % 60:02}"
 
 
-def _rarely(draw: Draw, of: int = 6) -> bool:
+def _rarely(draw: st.DrawFn, of: int = 6) -> bool:
     return draw(st.integers(0, of - 1)) == of - 1
 
 
@@ -162,16 +161,19 @@ LONG_WINDOWS = (
 )
 
 
+def _window(start: int, length: int) -> Json:
+    """A window from a minute of the day, for less than a day; or for all of one, if that is its length."""
+    return {"start": _clock(start % 1440), "end": _clock((start + length) % 1440)}
+
+
 @st.composite
-def windows(draw: Draw, edges: tuple[int, ...] = (), *, long: bool = False) -> Json:
+def windows(draw: st.DrawFn, edges: tuple[int, ...] = (), *, long: bool = False) -> Json:
     """One window of hours: a telling one, one near a clock change, or any start and length in steps of five minutes."""
     if long and not _rarely(draw, 8):
         start, end = draw(st.sampled_from(LONG_WINDOWS))
         return {"start": start, "end": end}
     if edges and _rarely(draw, 3):
-        first = draw(st.sampled_from(edges)) + draw(st.integers(-3, 4)) * 15
-        last = first + draw(st.sampled_from((30, 15, 60, 45, 90, 180)))
-        return {"start": _clock(first % 1440), "end": _clock(last % 1440)}
+        return draw(_windows_near(edges))
     if draw(st.booleans()):
         start, end = draw(st.sampled_from(TELLING_WINDOWS))
         return {"start": start, "end": end}
@@ -179,6 +181,13 @@ def windows(draw: Draw, edges: tuple[int, ...] = (), *, long: bool = False) -> J
     length = draw(st.sampled_from((60, 30, 90, 15, 180, 240, 480, 720, 1200, 50, 1435)))
     last = first + length
     return {"start": _clock(first), "end": _clock(last if last <= 24 * 60 else last - 24 * 60)}
+
+
+@st.composite
+def _windows_near(draw: st.DrawFn, edges: tuple[int, ...]) -> Json:
+    """A short window where clocks change: it may be skipped, doubled, or end before it begins."""
+    first = draw(st.sampled_from(edges)) + draw(st.integers(-3, 4)) * 15
+    return _window(first, draw(st.sampled_from((30, 15, 60, 45, 90, 180))))
 
 
 DAYS = st.one_of(
@@ -189,7 +198,12 @@ DAYS = st.one_of(
 
 
 @st.composite
-def _weekly_hours(draw: Draw, edges: tuple[int, ...], *, long: bool) -> list[Json]:
+def _weekly_hours(draw: st.DrawFn, style: str, edges: tuple[int, ...], duration: int) -> list[Json]:
+    if style == "changes" and edges:
+        return [{"days": list(WEEKDAYS), **draw(_windows_near(edges))} for _ in range(draw(st.integers(1, 3)))]
+    if style == "long" and draw(st.booleans()):
+        return draw(_day_and_a_bit(duration))
+    long = style == "long"
     count = draw(st.sampled_from((1, 2, 3, 4) if long else (1, 2, 1, 3, 0)))
     weekly = [{"days": draw(DAYS), **draw(windows(edges, long=long))} for _ in range(count)]
     if not long and draw(st.integers(0, 3)) < 3:  # long hours every day, so that most scenarios have slots
@@ -198,9 +212,21 @@ def _weekly_hours(draw: Draw, edges: tuple[int, ...], *, long: bool) -> list[Jso
     return weekly
 
 
+@st.composite
+def _day_and_a_bit(draw: st.DrawFn, duration: int) -> list[Json]:
+    """Some days 24 hours, others a bit more: what is a long stretch, and what is not quite."""
+    first = draw(st.sampled_from((0, 720, 60, 1410, 545)))
+    day = draw(st.integers(0, 6))
+    more = draw(st.sampled_from((duration, duration + 5, 30, duration + 60, 60, 65)))
+    return [
+        {"days": [WEEKDAYS[day], WEEKDAYS[(day + 3) % 7]], **_window(first, 1440)},
+        {"days": [WEEKDAYS[(day + 1) % 7]], **_window(first, more)},
+    ]
+
+
 # --- recurrence ------------------------------------------------------------------------------------------------------
 
-RULES = {
+RULES: dict[str, tuple[str, ...]] = {
     "DAILY": ("FREQ=DAILY", "FREQ=DAILY;INTERVAL=2", "FREQ=DAILY;INTERVAL=3", "FREQ=DAILY;BYDAY=MO,WE,FR,SU"),
     "WEEKLY": (
         "FREQ=WEEKLY",
@@ -226,7 +252,7 @@ RULES = {
         "FREQ=HOURLY;BYHOUR=0,1,2,3",
     ),
 }
-LOOKBACK = {
+LOOKBACK: dict[str, tuple[int, ...]] = {
     "DAILY": (0, 1, 2, 7, 100),
     "WEEKLY": (0, 1, 6, 7, 14, 365),
     "MONTHLY": (0, 10, 31, 120, 800),
@@ -239,7 +265,7 @@ NEAR = tuple(timedelta(seconds=n) for n in (0, 0, 1, -1, 60, 3_600, -3_600, -7_2
 
 
 @st.composite
-def _until(draw: Draw, occurrence: datetime, zone: str) -> str:
+def _until(draw: st.DrawFn, occurrence: datetime, zone: str) -> str:
     """UNTIL in one of its three forms, at an occurrence or close to it."""
     until = occurrence + draw(st.sampled_from(NEAR))
     form = draw(st.sampled_from(("%Y%m%d", "%Y%m%dT%H%M%SZ", "%Y%m%dT%H%M%S")))
@@ -249,7 +275,7 @@ def _until(draw: Draw, occurrence: datetime, zone: str) -> str:
 
 
 @st.composite
-def _blocked(draw: Draw, frame: Frame, frequencies: Sequence[str], zone: str) -> Json:
+def _blocked(draw: st.DrawFn, frame: Frame, frequencies: Sequence[str], zone: str) -> Json:
     kind = draw(st.sampled_from(("wall", "date", "wall", "instant")))
     if kind == "instant":
         start = draw(frame.instants())
@@ -262,7 +288,7 @@ def _blocked(draw: Draw, frame: Frame, frequencies: Sequence[str], zone: str) ->
         rule = draw(st.sampled_from(RULES[frequency]))
         if kind == "date" and rule in {"FREQ=DAILY", "FREQ=DAILY;INTERVAL=2"} and not _rarely(draw):
             rule = "FREQ=WEEKLY"  # or else there would be hardly a day left in too many scenarios
-        bound = draw(st.sampled_from(("", "", "COUNT", "UNTIL")))
+        bound = draw(st.sampled_from(("", "UNTIL", "COUNT", "UNTIL")))
         if bound == "COUNT":
             rule += f";COUNT={draw(st.sampled_from((1, 2, 3, 5, 40)))}"
         elif bound == "UNTIL":
@@ -297,25 +323,25 @@ class Frame:
     zones: tuple[str, ...]
     step: int
 
-    def local(self, draw: Draw) -> datetime:
+    def local(self, draw: st.DrawFn) -> datetime:
         """A wall time near an edge of the hours, on one of the days or next to them."""
         day = self.day + draw(st.integers(-1, self.days)) * ONE_DAY
         minutes = draw(st.sampled_from(self.times)) + draw(st.integers(-3, 8)) * draw(st.sampled_from((self.step, 5)))
-        return datetime(day.year, day.month, day.day) + timedelta(minutes=minutes)
-
-    @st.composite  # type: ignore[arg-type]  # a method as a strategy
-    @staticmethod
-    def _instants(draw: Draw, frame: Frame) -> datetime:
-        wall = frame.local(draw)
-        zone = ZoneInfo(draw(st.sampled_from(frame.zones)))
-        return wall.replace(tzinfo=zone).astimezone(UTC)
+        return datetime.combine(day, time()) + timedelta(minutes=minutes)
 
     def instants(self) -> st.SearchStrategy[datetime]:
-        return Frame._instants(self)
+        return _instants(self)
 
 
 @st.composite
-def _busy(draw: Draw, frame: Frame) -> list[str]:
+def _instants(draw: st.DrawFn, frame: Frame) -> datetime:
+    wall = frame.local(draw)
+    zone = ZoneInfo(draw(st.sampled_from(frame.zones)))
+    return wall.replace(tzinfo=zone).astimezone(UTC)
+
+
+@st.composite
+def _busy(draw: st.DrawFn, frame: Frame) -> list[str]:
     start = draw(frame.instants()) + timedelta(seconds=draw(ODD_SECONDS), microseconds=draw(FRACTIONS))
     length = timedelta(
         minutes=draw(st.sampled_from((20, 5, 60, 0, 300, 0))),
@@ -326,8 +352,8 @@ def _busy(draw: Draw, frame: Frame) -> list[str]:
 
 
 @st.composite
-def _bookings(  # noqa: PLR0913, PLR0917
-    draw: Draw, frame: Frame, hosts: list[str], duration: int, capacity: int, *, crowded: bool = False
+def _bookings(
+    draw: st.DrawFn, frame: Frame, hosts: list[str], duration: int, capacity: int, *, crowded: bool = False
 ) -> list[tuple[Json, list[str]]]:
     """Some bookings that are one occurrence, unless they have no event type; each with its hosts."""
     start = draw(frame.instants()) + timedelta(seconds=draw(ODD_SECONDS) if _rarely(draw) else 0)
@@ -335,7 +361,7 @@ def _bookings(  # noqa: PLR0913, PLR0917
     if not crowded or _rarely(draw):
         minutes = draw(st.sampled_from((duration, duration, duration, duration, duration, 30, 60, 5, 480)))
     common: Json = {"start": text(start), "end": text(start + timedelta(minutes=minutes))}
-    slug = "visit"
+    slug: str | None = "visit"
     if not crowded or _rarely(draw):
         slug = draw(st.sampled_from(("visit", "visit", "visit", "visit", "call", None)))
     if slug is not None:
@@ -362,7 +388,7 @@ def _bookings(  # noqa: PLR0913, PLR0917
 
 
 @st.composite
-def _travel(draw: Draw, frame: Frame) -> list[Json]:
+def _travel(draw: st.DrawFn, frame: Frame) -> list[Json]:
     trips = []
     day = frame.day - 2 * ONE_DAY
     for _ in range(draw(st.sampled_from((1, 2)))):
@@ -374,7 +400,7 @@ def _travel(draw: Draw, frame: Frame) -> list[Json]:
 
 
 @st.composite
-def _limits(draw: Draw, periods: Sequence[str], duration: int) -> list[Json]:
+def _limits(draw: st.DrawFn, periods: Sequence[str], duration: int) -> list[Json]:
     limits = []
     for _ in range(draw(st.sampled_from((1, 1, 2)))):
         limit: Json = {"per": draw(st.sampled_from(periods))}
@@ -388,7 +414,7 @@ def _limits(draw: Draw, periods: Sequence[str], duration: int) -> list[Json]:
 
 
 @st.composite
-def _groups(draw: Draw, hosts: list[str]) -> list[Json]:
+def _groups(draw: st.DrawFn, hosts: list[str]) -> list[Json]:
     order = draw(st.permutations(hosts))
     used = order[: draw(st.integers(1, len(order)))] if _rarely(draw, 3) else order
     cut = draw(st.integers(1, len(used) - 1)) if len(used) > 1 and _rarely(draw, 3) else len(used)
@@ -401,7 +427,7 @@ def _groups(draw: Draw, hosts: list[str]) -> list[Json]:
 
 
 @st.composite
-def _booking_window(draw: Draw, frame: Frame) -> Json:
+def _booking_window(draw: st.DrawFn, frame: Frame) -> Json:
     window: Json = {}
     kind = draw(st.integers(1, 7))
     if kind & 1:
@@ -418,10 +444,10 @@ def _booking_window(draw: Draw, frame: Frame) -> Json:
 
 
 @st.composite
-def _day(draw: Draw, zones: Sequence[str]) -> date:
+def _day(draw: st.DrawFn, zones: Sequence[str], *, always: bool) -> date:
     """A date near a clock change of one of the zones where they have any, else any date or a telling one."""
     changes = [change for name in zones for change in clock_changes(name)]
-    if changes and draw(st.integers(0, 3)) < 3:
+    if changes and (always or draw(st.integers(0, 3)) < 3):
         change = draw(st.sampled_from(changes))
         return datetime.fromtimestamp(change.second, UTC).date() - draw(st.integers(0, 2)) * ONE_DAY
     telling = (date(2026, 3, 2), date(2028, 2, 28), date(2026, 12, 30), date(2024, 2, 27), date(2029, 12, 31))
@@ -444,128 +470,148 @@ def _minutes(clock: str) -> int:
     return int(clock[:2]) * 60 + int(clock[3:])
 
 
-@st.composite
-def scenarios(  # noqa: PLR0913
-    draw: Draw,
-    *,
-    zones: Sequence[str] = ZONES,
-    aligns: Sequence[str] = ("window", "clock", "free"),
-    capacities: Sequence[int] = (1, 1, 1, 2, 3, 5),
-    periods: Sequence[str] = PERIODS,
-    frequencies: Sequence[str] = tuple(RULES),
-    max_days: int = 5,
-    max_hosts: int = 4,
-    steps: Sequence[int | None] = (None, None, 30, 15, 60, 7, 25, 45, 90, 1440, 5),
-    long: bool = False,
-    crowded: bool = False,
-) -> Json:
-    """A valid scenario, in its JSON form, without `name` and `expected`.
+@dataclass(frozen=True, kw_only=True)
+class Taste:
+    """What scenarios are made of.
 
-    `long` is for hours around the clock, `crowded` for many bookings of the event type itself.
+    The style is "wide"; "long" for hours around the clock, or a bit more than 24 of them; "changes" for short hours
+    right where clocks change; "crowded" for many bookings of the event type itself.
     """
-    slugs = list(SLUGS[: draw(st.integers(1, max_hosts))])
-    homes = [draw(st.sampled_from(zones))]
-    homes += [homes[0] if draw(st.booleans()) else draw(st.sampled_from(zones)) for _ in slugs[1:]]
 
-    day = draw(_day(tuple(dict.fromkeys(homes))))
-    days = draw(st.integers(1, max_days))
-    edges = _edges(homes, day, days)
-    hours = [draw(_weekly_hours(edges, long=long)) for _ in slugs]
-    duration = draw(st.sampled_from((30, 60, 15, 30, 45, 20, 50, 60, 25, 90, 120, 5, 10, 480)))
-    if _rarely(draw, 25):
-        duration = 1500
-    step = draw(st.sampled_from(steps))
-    capacity = draw(st.sampled_from(capacities))
+    zones: Sequence[str] = ZONES
+    aligns: Sequence[str] = ("window", "clock", "free")
+    capacities: Sequence[int] = (1, 1, 1, 2, 3, 5)
+    periods: Sequence[str] = PERIODS
+    frequencies: Sequence[str] = tuple(RULES)
+    max_days: int = 5
+    max_hosts: int = 4
+    steps: Sequence[int | None] = (None, None, 30, 15, 60, 7, 25, 45, 90, 1440, 5)
+    style: str = "wide"
+
+
+def scenarios(**taste: Any) -> st.SearchStrategy[Json]:
+    """Valid scenarios, in their JSON form, without `name` and `expected`; the keywords are those of `Taste`."""
+    return _scenarios(Taste(**taste))
+
+
+@st.composite
+def _scenarios(draw: st.DrawFn, taste: Taste) -> Json:
+    slugs = list(SLUGS[: draw(st.integers(1, taste.max_hosts))])
+    homes = [draw(st.sampled_from(taste.zones))]
+    homes += [homes[0] if draw(st.booleans()) else draw(st.sampled_from(taste.zones)) for _ in slugs[1:]]
+    zones = tuple(dict.fromkeys(homes))
+
+    day = draw(_day(zones, always=taste.style == "changes"))
+    days = draw(st.integers(1, taste.max_days))
+    edges = _edges(zones, day, days)
+    duration = draw(_duration(taste))
+    hours = [draw(_weekly_hours(taste.style, edges, duration)) for _ in slugs]
+    step = draw(st.sampled_from(taste.steps))
     times = {_minutes(window[edge]) for windows_of in hours for window in windows_of for edge in ("start", "end")}
-    frame = Frame(day, days, (*sorted(times), *edges) or (540,), tuple(dict.fromkeys(homes)), step or duration)
+    if taste.style == "changes" and edges:
+        times = set()
+    frame = Frame(day, days, (*sorted(times), *edges) or (540,), zones, step or duration)
 
-    start = datetime(day.year, day.month, day.day, tzinfo=UTC) + timedelta(
-        minutes=draw(st.sampled_from((0, 0, 720, 337, 1403))), seconds=draw(ODD_SECONDS)
-    )
-    until = start + timedelta(days=days, minutes=draw(st.sampled_from((0, 0, -300, 71))), seconds=draw(ODD_SECONDS))
-    now = start + timedelta(
-        hours=draw(st.sampled_from((-48, -72, -1, -24, -240, -30, 0, 9, 30))),
-        seconds=draw(ODD_SECONDS),
-        microseconds=draw(FRACTIONS) if _rarely(draw) else 0,
-    )
-
-    notice = draw(st.sampled_from((60, 120, 7, 0, 1440, 4320))) if _rarely(draw, 5) else None
-    if _rarely(draw, 3):  # so that something may start exactly now, or as soon as the notice allows
-        now = draw(frame.instants()) - timedelta(minutes=notice or 0, days=draw(st.sampled_from((0, 0, 1, 2, 3))))
-
-    event: Json = {"slug": "visit", "duration_minutes": duration}
-    if _rarely(draw, 12):
-        del event["slug"]
-    if step is not None:
-        event["step_minutes"] = step
-    if draw(st.booleans()):
-        event["align"] = draw(st.sampled_from(aligns))
-    elif "window" not in aligns:
-        event["align"] = aligns[0]
-    if event.get("align") == "clock" and draw(st.booleans()):
-        event["offset_minutes"] = draw(st.sampled_from((5, 10, 7, 0, 30, 600)))
-    if capacity > 1 or _rarely(draw):
-        event["capacity"] = capacity
-    for side in ("before", "after"):
-        if _rarely(draw, 3):
-            event[f"buffer_{side}_minutes"] = draw(st.sampled_from((10, 5, 15, 60, 0, 300)))
-    if notice is not None:
-        event["minimum_notice_minutes"] = notice
-    if _rarely(draw, 5):
-        event["booking_window"] = draw(_booking_window(frame))
-    if _rarely(draw, 5):
-        event["limits"] = draw(_limits(periods, duration))
-    if _rarely(draw, 2 if long else 4):
-        event["timezone"] = draw(st.sampled_from(zones))
+    event = draw(_event_type(taste, frame, duration, step))
     event["hosts"] = draw(_groups(slugs))
-
     hosts = {
-        slug: draw(_host(frame, home, weekly, duration, periods, frequencies, edges, long=long))
+        slug: {**draw(_host(taste, frame, home, duration, edges)), "weekly_hours": weekly}
         for slug, home, weekly in zip(slugs, homes, hours, strict=True)
     }
-    booked = [
-        pair
-        for _ in range(draw(st.sampled_from((2, 1, 3, 4) if crowded else (1, 0, 2, 3, 5))))
-        for pair in draw(_bookings(frame, slugs, duration, capacity, crowded=crowded))
-    ]
-    for number, (booking, holders) in enumerate(booked):
-        add_booking(hosts, booking, holders, None if len(holders) == 1 and number % 3 == 2 else f"b{number}")
+    draw(_fill(taste, frame, hosts, duration, event.get("capacity", 1)))
 
-    scenario: Json = {"now": text(now), "from": text(start), "until": text(until)}
+    scenario: Json = draw(_question(frame, event.get("minimum_notice_minutes", 0)))
     if _rarely(draw):
-        scenario["closures"] = [draw(_blocked(frame, frequencies, homes[0])) for _ in range(draw(st.integers(0, 2)))]
+        closures = st.lists(_blocked(frame, taste.frequencies, homes[0]), max_size=2)
+        scenario["closures"] = draw(closures)
     return {**scenario, "event_type": event, "hosts": hosts}
 
 
 @st.composite
-def _host(  # noqa: PLR0913, PLR0917
-    draw: Draw,
-    frame: Frame,
-    home: str,
-    weekly: list[Json],
-    duration: int,
-    periods: Sequence[str],
-    frequencies: Sequence[str],
-    edges: tuple[int, ...],
-    *,
-    long: bool,
-) -> Json:
-    host: Json = {"timezone": home, "weekly_hours": weekly}
+def _duration(draw: st.DrawFn, taste: Taste) -> int:
+    if taste.style == "changes":
+        return draw(st.sampled_from((15, 5, 30, 10, 20, 60)))
+    if _rarely(draw, 25):
+        return 1500
+    return draw(st.sampled_from((30, 60, 15, 30, 45, 20, 50, 60, 25, 90, 120, 5, 10, 480)))
+
+
+@st.composite
+def _question(draw: st.DrawFn, frame: Frame, notice: int) -> Json:
+    """Now, and the range that is asked about."""
+    start = datetime.combine(frame.day, time(), UTC) + timedelta(
+        minutes=draw(st.sampled_from((0, 0, 720, 337, 1403))), seconds=draw(ODD_SECONDS)
+    )
+    until = start + timedelta(
+        days=frame.days, minutes=draw(st.sampled_from((0, 0, -300, 71))), seconds=draw(ODD_SECONDS)
+    )
+    if _rarely(draw, 3):  # something may start exactly now, or as soon as the notice allows
+        now = draw(frame.instants()) - timedelta(minutes=notice, days=draw(st.sampled_from((0, 0, 1, 2, 3))))
+    else:
+        now = start + timedelta(
+            hours=draw(st.sampled_from((-48, -72, -1, -24, -240, -30, 0, 9, 30))),
+            seconds=draw(ODD_SECONDS),
+            microseconds=draw(FRACTIONS) if _rarely(draw) else 0,
+        )
+    return {"now": text(now), "from": text(start), "until": text(until)}
+
+
+@st.composite
+def _event_type(draw: st.DrawFn, taste: Taste, frame: Frame, duration: int, step: int | None) -> Json:
+    """All of an event type but its groups."""
+    event: Json = {} if _rarely(draw, 12) else {"slug": "visit"}
+    event["duration_minutes"] = duration
+    if step is not None:
+        event["step_minutes"] = step
+    align = draw(st.sampled_from(taste.aligns)) if draw(st.booleans()) else taste.aligns[0]
+    if align != "window":
+        event["align"] = align
+    if align == "clock" and draw(st.booleans()):
+        event["offset_minutes"] = draw(st.sampled_from((5, 10, 7, 0, 30, 600)))
+    capacity = draw(st.sampled_from(taste.capacities))
+    if capacity > 1 or _rarely(draw):
+        event["capacity"] = capacity
+    extras: list[tuple[str, int, st.SearchStrategy[Any]]] = [
+        ("buffer_before_minutes", 3, st.sampled_from((10, 5, 15, 60, 0, 300))),
+        ("buffer_after_minutes", 3, st.sampled_from((10, 5, 15, 60, 0, 300))),
+        ("minimum_notice_minutes", 5, st.sampled_from((60, 120, 7, 0, 1440, 4320))),
+        ("booking_window", 5, _booking_window(frame)),
+        ("limits", 5, _limits(taste.periods, duration)),
+        ("timezone", 2 if taste.style == "long" else 4, st.sampled_from(taste.zones)),
+    ]
+    return event | {name: draw(values) for name, of, values in extras if _rarely(draw, of)}
+
+
+@st.composite
+def _host(draw: st.DrawFn, taste: Taste, frame: Frame, home: str, duration: int, edges: tuple[int, ...]) -> Json:
+    """All of a host but its weekly hours and bookings."""
+    host: Json = {"timezone": home}
     if _rarely(draw, 4):
         dates = draw(st.lists(st.integers(-1, frame.days), min_size=1, max_size=3, unique=True))
-        host["overrides"] = [
-            {"date": str(frame.day + at * ONE_DAY), "hours": draw(st.lists(windows(edges, long=long), max_size=2))}
-            for at in dates
-        ]
-    if _rarely(draw, 5):
-        host["travel"] = draw(_travel(frame))
-    if _rarely(draw, 3):
-        host["blocked"] = [draw(_blocked(frame, frequencies, home)) for _ in range(draw(st.integers(1, 3)))]
-    if _rarely(draw, 3):
-        host["busy"] = [draw(_busy(frame)) for _ in range(draw(st.integers(1, 4)))]
-    if _rarely(draw, 5):
-        host["limits"] = draw(_limits(periods, duration))
-    return host
+        hours = st.lists(windows(edges, long=taste.style == "long"), max_size=2)
+        host["overrides"] = [{"date": str(frame.day + at * ONE_DAY), "hours": draw(hours)} for at in dates]
+    extras: list[tuple[str, int, st.SearchStrategy[Any]]] = [
+        ("travel", 5, _travel(frame)),
+        (
+            "blocked",
+            2 if taste.style == "changes" else 3,
+            st.lists(_blocked(frame, taste.frequencies, home), min_size=1, max_size=3),
+        ),
+        ("busy", 3, st.lists(_busy(frame), min_size=1, max_size=4)),
+        ("limits", 5, _limits(taste.periods, duration)),
+    ]
+    return host | {name: draw(values) for name, of, values in extras if _rarely(draw, of)}
+
+
+@st.composite
+def _fill(draw: st.DrawFn, taste: Taste, frame: Frame, hosts: Json, duration: int, capacity: int) -> None:
+    """Give the hosts their bookings; most have an id, and those of several hosts need one."""
+    crowded = taste.style == "crowded"
+    number = 0
+    for _ in range(draw(st.sampled_from((2, 1, 3, 4) if crowded else (1, 0, 2, 3, 5)))):
+        for booking, holders in draw(_bookings(frame, list(hosts), duration, capacity, crowded=crowded)):
+            add_booking(hosts, booking, holders, None if len(holders) == 1 and number % 3 == 2 else f"b{number}")
+            number += 1
 
 
 def add_booking(hosts: Json, booking: Json, holders: Sequence[str], name: str | None) -> None:
@@ -579,7 +625,7 @@ def add_booking(hosts: Json, booking: Json, holders: Sequence[str], name: str | 
 
 
 @st.composite
-def more_time_taken(draw: Draw, scenario: Json) -> tuple[str, Json, list[str]]:
+def more_time_taken(draw: st.DrawFn, scenario: Json) -> tuple[str, Json, list[str]]:
     """One thing more that takes time: its kind (booking, busy, blocked, closure), itself, and the hosts it is about."""
     event, hosts = scenario["event_type"], scenario["hosts"]
     frame = frame_of(scenario)

@@ -10,6 +10,10 @@ class NxschedError(Exception):
 
     code: ClassVar[str] = "nxsched_error"
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Let errors travel between processes with their facts, though these are keyword-only arguments."""
+        return _again, (type(self), self.args, self.__dict__)
+
 
 class InvalidInput(NxschedError, ValueError):
     """A value that was passed in cannot be used; nothing was computed or written.
@@ -24,14 +28,6 @@ class InvalidInput(NxschedError, ValueError):
         self.field = field
         self.reason = reason
 
-    def __reduce__(self) -> tuple[object, ...]:
-        """Let the error travel between processes, though its fields are keyword-only."""
-        return (_invalid_input, (self.field, self.reason))
-
-
-def _invalid_input(field: str, reason: str) -> InvalidInput:
-    return InvalidInput(field=field, reason=reason)
-
 
 class MissingExtra(NxschedError, ImportError):
     """A part of nxsched was used whose packages are optional, and they are not installed."""
@@ -41,3 +37,9 @@ class MissingExtra(NxschedError, ImportError):
     def __init__(self, *, what: str, extra: str) -> None:
         super().__init__(f"{what} needs the extra '{extra}': pip install 'nxsched[{extra}]'")
         self.extra = extra
+
+
+def _again(kind: type[NxschedError], args: tuple[object, ...], facts: dict[str, object]) -> NxschedError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(facts)
+    return error

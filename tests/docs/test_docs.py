@@ -3,7 +3,6 @@
 - `python`, `pycon`: run in order, one namespace a page; what stands after `>>>` must print what follows.
 - `console`: what stands after `$` goes to a shell, which must print what follows. Anything but success has to be shown.
 - `json`: a scenario, or a part of one that the comment before it puts in its place: `<!-- at: hosts.ada -->`.
-- `jsonl`: several of them, some broken on purpose; a file for the blocks after it.
 - `sh`: make targets that exist, and a few commands of other tools that are listed here.
 
 `<!-- file: visit.json -->` before a block writes it to a file. Each page has a directory of its own, with `examples/`.
@@ -14,7 +13,6 @@ from __future__ import annotations
 
 import copy
 import io
-import json
 import os
 import re
 import shutil
@@ -32,9 +30,6 @@ from typing import Any
 import pytest
 from markdown_it import MarkdownIt
 
-import nxsched
-from nxsched.domain import bounds
-from nxsched.domain.refusals import RULES, RefusalCode
 from nxsched.errors import InvalidInput
 from nxsched.slots.scenario import decode, load
 
@@ -48,7 +43,7 @@ PAGES = [
 DIRECTIVES = frozenset({"{toctree}", "{eval-rst}"})
 """Blocks that Sphinx reads, and that `make docs` checks."""
 
-OTHER_COMMANDS = frozenset({"sudo apt install python3-venv make", "git clone <repository> nxsched"})
+OTHER_COMMANDS = frozenset({"sudo apt install python3-venv make", ".venv/bin/python tests/docs/test_docs.py"})
 """Commands in `sh` blocks that are not ours to run."""
 
 BASE: dict[str, Any] = {
@@ -72,7 +67,7 @@ BASE: dict[str, Any] = {
 class Block:
     """A fenced block: the lines of `text` begin at line `first` of the page, counted from 0."""
 
-    page: Path
+    page: str
     first: int
     language: str
     text: str
@@ -80,7 +75,7 @@ class Block:
 
     def __str__(self) -> str:
         """Say where the block stands."""
-        return f"{self.page.relative_to(ROOT)}:{self.first}"
+        return f"{self.page}:{self.first}"
 
 
 def blocks(page: Path) -> Iterator[Block]:
@@ -92,7 +87,7 @@ def blocks(page: Path) -> Iterator[Block]:
             continue
         if token.type in {"fence", "code_block"}:
             assert token.map is not None
-            yield Block(page, token.map[0] + 1, token.info.strip(), token.content, notes)
+            yield Block(str(page.relative_to(ROOT)), token.map[0] + 1, token.info.strip(), token.content, notes)
         if token.type not in {"list_item_open", "paragraph_close"}:
             notes = {}
 
@@ -121,7 +116,7 @@ class Reader:
             elif block.language == "sh":
                 for command in block.text.splitlines():
                     check_command(command)
-            elif block.language not in {"jsonl", *DIRECTIVES}:
+            elif block.language not in DIRECTIVES:
                 raise AssertionError(f"{block}: a block in {block.language or 'no language'!r}, which nothing runs")
         return block.text
 
@@ -214,6 +209,50 @@ def test_every_block_of_a_page_runs_and_prints_what_it_shows(page: Path, tmp_pat
     for block in blocks(page):
         said = reader.said(block)
         assert said == block.text, f"{block} prints something else (left: now, right: the page)"
+
+
+@pytest.mark.parametrize(
+    ("language", "source"),
+    [
+        ("", "no language"),
+        ("text", "a language that nothing runs"),
+        ("python", "1 / 0\n"),
+        ("pycon", "1 + 1\n"),
+        ("console", "$ false\n"),
+        ("console", "$ nxsched slots missing.json\nmissing.json: No such file or directory\n"),
+        ("json", "{}\n"),
+        ("sh", "make coffee\n"),
+        ("sh", "pip install '.[coffee]'\n"),
+        ("sh", "rm -r build\n"),
+    ],
+)
+def test_a_block_that_does_not_work_is_noticed(language: str, source: str, tmp_path: Path) -> None:
+    with pytest.raises((AssertionError, InvalidInput, ZeroDivisionError)):
+        Reader(tmp_path).said(Block("page.md", 1, language, source, {}))
+
+
+@pytest.mark.parametrize(
+    ("language", "source", "said"),
+    [
+        ("pycon", ">>> 1 + 1\n3\n>>> 2\n", ">>> 1 + 1\n2\n>>> 2\n2\n"),
+        ("pycon", ">>> if True:\n...     print(4)\n\n>>> None\n5\n", ">>> if True:\n...     print(4)\n4\n\n>>> None\n"),
+        (
+            "pycon",
+            ">>> [][0]\n",
+            ">>> [][0]\nTraceback (most recent call last):\n  ...\nIndexError: list index out of range\n",
+        ),
+        ("console", "$ echo a; echo; echo b\na\n", "$ echo a; echo; echo b\na\n\nb\n"),
+    ],
+)
+def test_an_output_that_differs_is_noticed(language: str, source: str, said: str, tmp_path: Path) -> None:
+    assert Reader(tmp_path).said(Block("page.md", 1, language, source, {})) == said
+
+
+def test_a_part_of_a_scenario_is_put_in_its_place_and_judged_there(tmp_path: Path) -> None:
+    reader = Reader(tmp_path)
+    part = Block("page.md", 1, "json", '[{"per": "day"}]', {"at": "hosts.ada.limits"})
+    with pytest.raises(InvalidInput, match=r"hosts\.ada\.limits\[0\]"):
+        reader.said(part)
 
 
 def main() -> None:

@@ -14,7 +14,10 @@ from zoneinfo import ZoneInfo
 
 from hypothesis import HealthCheck, assume, event, given, settings
 from hypothesis import strategies as st
+
 from model import answer, codes, codes_at
+from nxsched.slots import explain, find_slots
+from nxsched.slots.scenario import load
 from strategies import (
     STEADY_ZONES,
     ZONES,
@@ -26,21 +29,18 @@ from strategies import (
     text,
 )
 
-from nxsched.slots import explain, find_slots
-from nxsched.slots.scenario import load
-
 Json = dict[str, Any]
 
-ALL_KINDS = st.one_of(scenarios(), scenarios(long=True), scenarios(capacities=(2, 3, 5), max_days=3, crowded=True))
+CROWDED = scenarios(capacities=(2, 3, 5), max_days=2, style="crowded")
+ALL_KINDS = st.one_of(scenarios(), scenarios(style="long"), scenarios(style="changes"), CROWDED)
 
 RELAXED = (HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much)
 
 
 def in_turn(part: int = 1) -> settings:
     """The profile's settings with one part in so many of its examples, for tests that are slow."""
-    return settings(
-        deadline=None, suppress_health_check=RELAXED, max_examples=max(settings.default.max_examples // part, 8)
-    )
+    examples = settings().max_examples // part
+    return settings(deadline=None, suppress_health_check=RELAXED, max_examples=max(examples, 8))
 
 
 def found(scenario: Json) -> list[Json]:
@@ -81,7 +81,7 @@ def test_the_calculator_agrees_with_the_model_on_packed_appointments(scenario: J
 
 
 @in_turn()
-@given(scenarios(capacities=(2, 3, 5), max_days=2, crowded=True))
+@given(CROWDED)
 def test_the_calculator_agrees_with_the_model_on_seats(scenario: Json) -> None:
     expected = answer(scenario)
     event("joined" if any(slot["seats_left"] < scenario["event_type"]["capacity"] for slot in expected) else "new")
@@ -89,7 +89,13 @@ def test_the_calculator_agrees_with_the_model_on_seats(scenario: Json) -> None:
 
 
 @in_turn()
-@given(scenarios(long=True, steps=(None, 45, 7, 25, 90, 1440), max_days=4))
+@given(scenarios(style="changes", max_days=2, steps=(None, 15, 5, 30, 7, 10)))
+def test_the_calculator_agrees_with_the_model_right_where_clocks_change(scenario: Json) -> None:
+    assert found(scenario) == answer(scenario)
+
+
+@in_turn()
+@given(scenarios(style="long", steps=(None, 45, 7, 25, 90, 1440), max_days=4))
 def test_the_calculator_agrees_with_the_model_around_the_clock(scenario: Json) -> None:
     assert found(scenario) == answer(scenario)
 
@@ -308,7 +314,7 @@ _STAMP = re.compile(r"\d{4}-\d\d-\d\d(T.*)?")
 _UNTIL = re.compile(r"(?<=UNTIL=)\d{8}")
 
 
-def shifted(thing: Any, weeks: int) -> Any:
+def shifted(thing: Any, weeks: int) -> Any:  # noqa: ANN401  # JSON of any kind
     """Every date and time in a scenario or an answer, so many weeks later."""
     by = timedelta(weeks=weeks)
     if isinstance(thing, dict):

@@ -13,11 +13,11 @@ from typing import Any
 from zoneinfo import ZoneInfo, available_timezones
 
 import pytest
-from model import answer
-from strategies import FIRST_SECOND, WEEKDAYS, ClockChange, clock_changes, offset, text
 
+from model import answer
 from nxsched.slots import find_slots
 from nxsched.slots.scenario import load
+from strategies import FIRST_SECOND, WEEKDAYS, ClockChange, clock_changes, offset, text
 
 Json = dict[str, Any]
 Table = tuple[int, tuple[ClockChange, ...]]

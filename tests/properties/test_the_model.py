@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from model import answer, codes
 
 CASES = [json.loads(line) for line in (Path(__file__).parents[1] / "cases" / "slots.jsonl").read_text().splitlines()]

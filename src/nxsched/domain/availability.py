@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from nxsched.domain import checks
 from nxsched.domain.bounds import FIRST_YEAR, MAX_CAPACITY
-from nxsched.domain.instants import epoch_ceil, epoch_exact, epoch_floor
+from nxsched.domain.instants import epoch_ceil, epoch_exact, epoch_floor, microseconds
 from nxsched.domain.recurrence import Recurrence, recurrence
 from nxsched.errors import InvalidInput
 
@@ -52,8 +52,10 @@ class BlockedPeriod:
             raise InvalidInput(field="end", reason=f"is required where start is {_KINDS[kind]}")
         if self.end is not None and (other := _kind("end", self.end)) != kind:
             raise InvalidInput(field="end", reason=f"must be {_KINDS[kind]} as start is, not {_KINDS[other]}")
-        if self.end is not None and (self.end < self.start or (self.end == self.start and kind != "date")):
-            raise InvalidInput(field="end", reason=f"must be after start: {self.end} is not after {self.start}")
+        if self.end is not None:
+            lasts = _lasts(self.start, self.end)
+            if lasts < 0 or (lasts == 0 and kind != "date"):
+                raise InvalidInput(field="end", reason=f"must be after start: {self.end} is not after {self.start}")
         checks.text("reason", self.reason, empty=True)
         if self.id is not None:
             checks.text("id", self.id)
@@ -66,6 +68,13 @@ class BlockedPeriod:
 
 
 _KINDS = {"date": "a date", "wall": "a wall time", "instant": "an instant"}
+
+
+def _lasts(start: date, end: date) -> float:
+    """Seconds from start to end, both of a kind. Instants are not compared: Python would compare their wall times."""
+    if isinstance(start, datetime) and start.tzinfo is not None:
+        return microseconds("end", end) - microseconds("start", start)
+    return (end - start).total_seconds()
 
 
 def _kind(name: str, value: object) -> str:
@@ -121,7 +130,8 @@ class BookedTime:
 def busy_seconds(field: str, value: object) -> tuple[int, int]:
     """Outside busy time in epoch seconds, widened to whole ones; one that is empty stays empty (rules 1 and 2)."""
     start, end = checks.pair(field, value)
-    first, last = epoch_floor(f"{field}[0]", start), epoch_ceil(f"{field}[1]", end)
-    if end < start:
+    lasts = microseconds(f"{field}[1]", end) - microseconds(f"{field}[0]", start)
+    if lasts < 0:
         raise InvalidInput(field=f"{field}[1]", reason=f"must not lie before the start: {end} is before {start}")
-    return (first, last) if start < end else (first, first)
+    first = epoch_floor(f"{field}[0]", start)
+    return first, epoch_ceil(f"{field}[1]", end) if lasts else first

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from datetime import date, datetime, timedelta
+from reprlib import Repr
 from typing import Any, TypeVar
 from unicodedata import category
 
@@ -16,6 +17,9 @@ T = TypeVar("T")
 _UNPRINTABLE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 _SHOWN = 60
 
+_SHORT = Repr()
+_SHORT.maxlevel, _SHORT.maxlist, _SHORT.maxdict = 2, 3, 2
+
 
 def shown(value: object) -> str:
     """How `value` stands in an error: on one line, quoted where it is text, cut where it is long."""
@@ -25,7 +29,10 @@ def shown(value: object) -> str:
             ensure_ascii=False,
         )
     else:
-        text = ascii(value)
+        try:
+            text = "".join(c if c.isprintable() else "?" for c in _SHORT.repr(value))
+        except (ValueError, RecursionError):  # a number of more digits than Python prints
+            text = f"a {type(value).__name__} too large to show"
     return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
 
 

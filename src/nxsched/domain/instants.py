@@ -19,7 +19,7 @@ _MICROSECOND: Final = timedelta(microseconds=1)
 _PER_SECOND: Final = 1_000_000
 
 
-def _microseconds(field: str, value: object) -> int:
+def microseconds(field: str, value: object) -> int:
     """Microseconds since the epoch, from the fields and the offset: subclasses redefine subtraction, not these."""
     if not isinstance(value, datetime):
         raise InvalidInput(field=field, reason=f"must be an aware datetime, not {shown(value)}")
@@ -34,17 +34,17 @@ def _microseconds(field: str, value: object) -> int:
 
 def epoch_floor(field: str, value: object) -> int:
     """Whole seconds since the epoch, a fraction cut off. A naive datetime is refused."""
-    return _microseconds(field, value) // _PER_SECOND
+    return microseconds(field, value) // _PER_SECOND
 
 
 def epoch_ceil(field: str, value: object) -> int:
     """Whole seconds since the epoch, a fraction rounded up."""
-    return -(-_microseconds(field, value) // _PER_SECOND)
+    return -(-microseconds(field, value) // _PER_SECOND)
 
 
 def epoch_exact(field: str, value: object) -> int:
     """Whole seconds since the epoch; a fraction of a second is refused."""
-    seconds, fraction = divmod(_microseconds(field, value), _PER_SECOND)
+    seconds, fraction = divmod(microseconds(field, value), _PER_SECOND)
     if fraction:
         raise InvalidInput(field=field, reason="must have no fraction of a second")
     return seconds

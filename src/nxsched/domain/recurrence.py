@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Literal
 
 from dateutil.rrule import rrule, rrulestr
@@ -46,6 +46,17 @@ _PARTS = {
 """What each part of a rule may hold. python-dateutil takes some values that RFC 5545 forbids, and searches without
 end for an INTERVAL of 0: so the text is read before it gets there."""
 
+_WEEKS_A_MONTH = 5
+
+_FORBIDDEN = {
+    "YEARLY": set[str](),
+    "MONTHLY": {"BYWEEKNO", "BYYEARDAY"},
+    "WEEKLY": {"BYWEEKNO", "BYYEARDAY", "BYMONTHDAY"},
+    "DAILY": {"BYWEEKNO", "BYYEARDAY"},
+    # Beyond RFC 5545: hour by hour, python-dateutil would search 8,000 years for a 30th of February.
+    "HOURLY": {"BYWEEKNO", "BYYEARDAY", "BYMONTHDAY", "BYMONTH", "BYSETPOS"},
+}
+
 _UNITS = {"HOURLY": timedelta(hours=1), "DAILY": timedelta(days=1), "WEEKLY": timedelta(weeks=1)}
 
 
@@ -76,7 +87,7 @@ class Recurrence:
                 yield wall
 
     def ever(self) -> bool:
-        """Whether the rule yields anything at all.
+        """Whether the rule yields anything at all, UNTIL apart.
 
         python-dateutil searches up to the year 9999. The calendar repeats every 400 years: asked in the last two
         of these rounds the question has the same answer and a near end.
@@ -100,23 +111,12 @@ def recurrence(field: str, value: object, start: date) -> Recurrence:
     """Read the RRULE `value`; `start`, a date or a wall time, is its DTSTART. Raises `InvalidInput`."""
     parts = _parts(field, value)
     whole_days = not isinstance(start, datetime)
-    freq = parts["FREQ"]
-    if freq not in _FREQUENCIES or (whole_days and freq == "HOURLY"):
-        least = "DAILY for whole days" if whole_days else "HOURLY"
-        raise InvalidInput(field=field, reason=f"FREQ={freq} repeats too often; the most is {least}")
-    if whole_days and any(part in parts for part in _TIME_PARTS):
-        raise InvalidInput(field=field, reason="whole days take no BYHOUR, BYMINUTE or BYSECOND")
-    if "UNTIL" in parts and "COUNT" in parts:
-        raise InvalidInput(field=field, reason="takes UNTIL or COUNT, not both")
-    if freq not in {"MONTHLY", "YEARLY"} and re.search(r"\d", parts.get("BYDAY", "")):
-        raise InvalidInput(
-            field=field, reason=f"BYDAY={parts['BYDAY']} counts weekdays, which needs FREQ=MONTHLY or YEARLY"
-        )
+    _refuse_combinations(field, parts, whole_days=whole_days)
     until, until_is = _until(field, parts.pop("UNTIL", None))
     rule = Recurrence(
         text=";".join(f"{name}={part}" for name, part in parts.items()),
         start=start if isinstance(start, datetime) else datetime(start.year, start.month, start.day),  # noqa: DTZ001 - a wall time
-        freq=freq,
+        freq=parts["FREQ"],
         interval=int(parts.get("INTERVAL", "1")),
         # A shifted start would count anew, and BYSETPOS counts within the first, partial, period.
         fixed_start="COUNT" in parts or "BYSETPOS" in parts,
@@ -130,6 +130,30 @@ def recurrence(field: str, value: object, start: date) -> Recurrence:
     if not ever:
         raise InvalidInput(field=field, reason=f"{shown(value)} never comes to pass from {start.isoformat()} on")
     return rule
+
+
+def _refuse_combinations(field: str, parts: dict[str, str], *, whole_days: bool) -> None:
+    """Refuse what RFC 5545 forbids side by side, and what would repeat too often or be searched for without end."""
+    freq = parts["FREQ"]
+    if freq not in _FREQUENCIES or (whole_days and freq == "HOURLY"):
+        least = "DAILY for whole days" if whole_days else "HOURLY"
+        raise InvalidInput(field=field, reason=f"FREQ={freq} repeats too often; the most is {least}")
+    if whole_days and any(part in parts for part in _TIME_PARTS):
+        raise InvalidInput(field=field, reason="whole days take no BYHOUR, BYMINUTE or BYSECOND")
+    if "UNTIL" in parts and "COUNT" in parts:
+        raise InvalidInput(field=field, reason="takes UNTIL or COUNT, not both")
+    for part in parts.keys() & _FORBIDDEN[freq]:
+        raise InvalidInput(field=field, reason=f"FREQ={freq} takes no {part}")
+    if "BYSETPOS" in parts and not any(part.startswith("BY") for part in parts.keys() - {"BYSETPOS"}):
+        raise InvalidInput(field=field, reason="BYSETPOS needs another BY part to choose from")
+    ordinals = [int(number) for number in re.findall(r"\d+", parts.get("BYDAY", ""))]
+    if ordinals and freq not in {"MONTHLY", "YEARLY"}:
+        reason = f"BYDAY={parts['BYDAY']} counts weekdays, which needs FREQ=MONTHLY or YEARLY"
+        raise InvalidInput(field=field, reason=reason)
+    if ordinals and "BYWEEKNO" in parts:
+        raise InvalidInput(field=field, reason="BYDAY counts no weekdays beside BYWEEKNO")
+    if max(ordinals, default=0) > _WEEKS_A_MONTH and (freq == "MONTHLY" or "BYMONTH" in parts):
+        raise InvalidInput(field=field, reason=f"BYDAY={parts['BYDAY']}: no month has more than 5 of a weekday")
 
 
 def _parts(field: str, value: object) -> dict[str, str]:
@@ -153,12 +177,12 @@ def _parts(field: str, value: object) -> dict[str, str]:
 
 
 def _until(field: str, value: str | None) -> tuple[datetime | None, Literal["instant", "local"]]:
-    """UNTIL as an instant (with `Z`) or as a wall time; a bare date includes that whole day."""
+    """UNTIL, read as UTC (with `Z`) or as a wall time; a bare date includes that whole day."""
     if value is None:
         return None, "local"
     try:
         if value.endswith("Z"):
-            return datetime.strptime(value, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC), "instant"
+            return datetime.strptime(value, "%Y%m%dT%H%M%SZ"), "instant"  # noqa: DTZ007 - compared as seconds
         if "T" in value:
             return datetime.strptime(value, "%Y%m%dT%H%M%S"), "local"  # noqa: DTZ007 - a wall time
         return datetime.strptime(value + "T235959", "%Y%m%dT%H%M%S"), "local"  # noqa: DTZ007 - a wall time

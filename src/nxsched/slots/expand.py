@@ -100,7 +100,7 @@ def _occurrences(period: BlockedPeriod, table: Zone, start: int, end: int) -> It
             yield table.instant(begins), table.instant(begins + lasts)
         return
     rule = period.recurrence
-    until = epoch_floor("until", rule.until) if rule.until is not None and rule.until_is == "instant" else None
+    until = wall_seconds(rule.until) if rule.until is not None and rule.until_is == "instant" else None
     for wall in rule.occurrences(_naive(max(begins, start - lasts - 2 * DAY)), _naive(end + 2 * DAY)):
         begins = wall_seconds(wall)
         at = table.instant(begins)

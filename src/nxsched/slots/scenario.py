@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from typing import Any, TypeVar
 
@@ -48,18 +48,20 @@ def load(data: object) -> SlotQuery:
     event_type = _event_type(top, "event_type")
     hosts = top.mapping("hosts")
     members = {slug: _host_keys(hosts.data[slug], hosts.place(slug)) for slug in hosts.data}
-    with _at("", start="from", end="until"):
-        return SlotQuery(
-            event_type=event_type,
-            start=top.read("from", _instant),
-            end=top.read("until", _instant),
-            now=top.read("now", _instant),
-            closures=top.each("closures", _blocked),
-            hosts=[_host(slug, keys) for slug, keys in members.items()],
-            blocked={slug: keys.each("blocked", _blocked) for slug, keys in members.items()},
-            bookings=_bookings(members),
-            busy={slug: keys.each("busy", _busy) for slug, keys in members.items()},
-        )
+    return _made(
+        "",
+        SlotQuery,
+        {"start": "from", "end": "until"},
+        event_type=event_type,
+        start=top.read("from", _instant),
+        end=top.read("until", _instant),
+        now=top.read("now", _instant),
+        closures=top.each("closures", _blocked),
+        hosts=[_host(slug, keys) for slug, keys in members.items()],
+        blocked={slug: keys.each("blocked", _blocked) for slug, keys in members.items()},
+        bookings=_bookings(members),
+        busy={slug: keys.each("busy", _busy) for slug, keys in members.items()},
+    )
 
 
 def dump(slots: Slots) -> list[dict[str, object]]:
@@ -120,15 +122,13 @@ class _Keys:
         return _Keys(value, self.place(key), optional=list(value) if isinstance(value, Mapping) else ())
 
 
-@contextmanager
-def _at(place: str, **names: str) -> Iterator[None]:
-    """Give an error of the dataclasses the place in the scenario, and its field the scenario's name."""
+def _made(place: str, kind: Callable[..., T], names: Mapping[str, str] = _JSON_NAMES, **values: Any) -> T:
+    """Make one of the dataclasses; its errors get the place in the scenario and its names for the fields."""
     try:
-        yield
+        return kind(**values)
     except InvalidInput as error:
-        first, rest = re.match(r"(\w*)(.*)", error.field, re.DOTALL).groups()  # type: ignore[union-attr]
-        name = {**_JSON_NAMES, **names}.get(first, first) + rest
-        raise InvalidInput(field=f"{place}.{name}" if place else name, reason=error.reason) from error
+        field = re.sub(r"\w+", lambda word: names.get(word[0], word[0]), error.field)
+        raise InvalidInput(field=f"{place}.{field}" if place else field, reason=error.reason) from error
 
 
 def _event_type(top: _Keys, key: str) -> EventType:
@@ -149,28 +149,24 @@ def _event_type(top: _Keys, key: str) -> EventType:
     plain = keys.given(slug=checks.text, booking_window=_booking_window, align=_as_is, capacity=_as_is, timezone=_text)
     groups = keys.each("hosts", _group)
     limits = keys.each("limits", _limit)
-    with _at(key):
-        return EventType(hosts=groups, limits=limits, **minutes, **plain)
+    return _made(key, EventType, hosts=groups, limits=limits, **minutes, **plain)
 
 
 def _group(place: str, data: object) -> HostGroup:
     keys = _Keys(data, place, required=("members",), optional=("need",))
     members = keys.each("members", checks.text)
-    with _at(place):
-        return HostGroup(members=members, **keys.given(need=_as_is))
+    return _made(place, HostGroup, members=members, **keys.given(need=_as_is))
 
 
 def _limit(place: str, data: object) -> Limit:
     keys = _Keys(data, place, required=("per",), optional=("count", "minutes"))
-    with _at(place):
-        return Limit(**keys.given(per=_as_is, count=_integer, minutes=_integer))
+    return _made(place, Limit, **keys.given(per=_as_is, count=_integer, minutes=_integer))
 
 
 def _booking_window(place: str, data: object) -> BookingWindow:
     keys = _Keys(data, place, optional=("days", "from", "until"))
     dates: dict[str, Any] = {f"{key}_date": keys.read(key, _date) for key in ("from", "until") if key in keys.data}
-    with _at(place):
-        return BookingWindow(**keys.given(days=_integer), **dates)
+    return _made(place, BookingWindow, **keys.given(days=_integer), **dates)
 
 
 def _host_keys(data: object, place: str) -> _Keys:
@@ -187,15 +183,13 @@ def _host(slug: str, keys: _Keys) -> Host:
     }
     place = keys.place("slug").removesuffix(".slug")
     checks.text(place, slug)
-    with _at(place):
-        return Host(slug=slug, timezone=keys.read("timezone", _text), **lists)
+    return _made(place, Host, slug=slug, timezone=keys.read("timezone", _text), **lists)
 
 
 def _weekly_hours(place: str, data: object) -> WeeklyHours:
     keys = _Keys(data, place, required=("days", "start", "end"))
     days = keys.each("days", _text)
-    with _at(place):
-        return WeeklyHours(days=days, **keys.given(start=_as_is, end=_as_is))
+    return _made(place, WeeklyHours, days=days, **keys.given(start=_as_is, end=_as_is))
 
 
 def _override(place: str, data: object) -> Override:
@@ -203,23 +197,21 @@ def _override(place: str, data: object) -> Override:
     windows = [
         _Keys(window, f"{place}.hours[{i}]", required=("start", "end")) for i, window in enumerate(keys.list("hours"))
     ]
-    with _at(place):
-        pairs = [(window.read("start", _as_is), window.read("end", _as_is)) for window in windows]
-        return Override(date=keys.read("date", _date), hours=pairs)
+    pairs = [(window.read("start", _as_is), window.read("end", _as_is)) for window in windows]
+    return _made(place, Override, date=keys.read("date", _date), hours=pairs)
 
 
 def _travel(place: str, data: object) -> Travel:
     keys = _Keys(data, place, required=("from", "until", "timezone"))
     from_date, until_date = keys.read("from", _date), keys.read("until", _date)
-    with _at(place):
-        return Travel(from_date=from_date, until_date=until_date, timezone=keys.read("timezone", _text))
+    zone = keys.read("timezone", _text)
+    return _made(place, Travel, from_date=from_date, until_date=until_date, timezone=zone)
 
 
 def _blocked(place: str, data: object) -> BlockedPeriod:
     keys = _Keys(data, place, required=("start",), optional=("end", "rrule", "reason", "id"))
     values = keys.given(start=_moment, end=_moment, rrule=_text, reason=_text, id=_text)
-    with _at(place):
-        return BlockedPeriod(**values)
+    return _made(place, BlockedPeriod, **values)
 
 
 def _busy(place: str, data: object) -> tuple[datetime, datetime]:
@@ -244,11 +236,7 @@ def _bookings(hosts: Mapping[str, _Keys]) -> list[BookedTime]:
                     raise InvalidInput(field=f"{place}.{name}", reason=reason)
             if slug not in slugs:
                 slugs.append(slug)
-    bookings = []
-    for place, values, slugs in found.values():
-        with _at(place):
-            bookings.append(BookedTime(hosts=slugs, **values))
-    return bookings
+    return [_made(place, BookedTime, hosts=slugs, **values) for place, values, slugs in found.values()]
 
 
 def _booking(place: str, data: object) -> dict[str, Any]:
@@ -258,8 +246,7 @@ def _booking(place: str, data: object) -> dict[str, Any]:
     for name in ("buffer_before", "buffer_after"):
         values[name] = keys.read(f"{name}_minutes", _minutes) if f"{name}_minutes" in keys.data else timedelta()
     values.setdefault("seats", 1)
-    with _at(place):
-        BookedTime(hosts=["-"], **values)
+    _made(place, BookedTime, hosts=["-"], **values)
     return values
 
 
@@ -335,7 +322,7 @@ def decode(text: str) -> object:
 def _no_twins(pairs: list[tuple[str, object]]) -> dict[str, object]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        twice = next(key for i, (key, _) in enumerate(pairs) if key in dict(pairs[:i]))
+        twice = next(key for key, times in Counter(key for key, _ in pairs).items() if times > 1)
         raise InvalidInput(field="scenario", reason=f"has the key {checks.shown(twice)} twice in one object")
     return found
 

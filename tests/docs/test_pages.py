@@ -1,0 +1,165 @@
+"""The pages say the same as the code: rules, codes, keys, bounds, names, pictures; and their links lead somewhere."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from markdown_it import MarkdownIt
+
+import nxsched
+from nxsched import InvalidInput, slots
+from nxsched.domain import bounds
+from nxsched.domain.refusals import RULES
+from nxsched.slots import scenario
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+PAGES = sorted(path for path in [*ROOT.glob("*.md"), *DOCS.rglob("*.md")] if "_build" not in path.parts)
+
+
+def text(page: str) -> str:
+    return (ROOT / page).read_text(encoding="utf-8")
+
+
+def headings(page: Path) -> list[str]:
+    tokens = MarkdownIt("commonmark").parse(page.read_text(encoding="utf-8"))
+    return [tokens[i + 1].content for i, token in enumerate(tokens) if token.type == "heading_open"]
+
+
+def anchor(heading: str) -> str:
+    """The anchor of a heading, as code hosting sites and Sphinx make it."""
+    return re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
+
+
+def links(page: Path) -> Iterator[str]:
+    for token in MarkdownIt("commonmark").enable("table").parse(page.read_text(encoding="utf-8")):
+        for child in token.children or ():
+            for name in ("href", "src"):
+                if name in child.attrs:
+                    yield str(child.attrs[name])
+
+
+def rows(page: str) -> list[list[str]]:
+    """The rows of all tables of a page, as cells."""
+    lines = [line for line in text(page).splitlines() if line.startswith("| ")]
+    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_link_leads_to_a_file_and_a_heading_that_are_there(page: Path) -> None:
+    for link in links(page):
+        if re.match(r"https?:", link):
+            continue
+        path, _, heading = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.is_file(), link
+        assert not heading or heading in map(anchor, headings(target)), link
+
+
+def test_the_readme_lists_every_page() -> None:
+    named = {(ROOT / link).resolve() for link in links(ROOT / "README.md") if ":" not in link}
+    assert {page for page in PAGES if page not in named} == {ROOT / "README.md", DOCS / "index.md"}
+
+
+def test_the_rules_have_their_numbers_in_order() -> None:
+    found = [re.match(r"Rule (\d+): ", heading) for heading in headings(DOCS / "rules.md")]
+    assert [int(match[1]) for match in found if match] == list(range(1, 26))
+
+
+def test_the_table_of_codes_has_every_code_with_its_rule() -> None:
+    codes = [row for row in rows("docs/how-to/explain.md") if row[0].startswith("`")]
+    assert {row[0].strip("`"): int(re.findall(r"\d+", row[1])[0]) for row in codes} == RULES
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        (),
+        ("event_type",),
+        ("event_type", "hosts", 0),
+        ("event_type", "limits", 0),
+        ("event_type", "booking_window"),
+        ("hosts", "ada"),
+        ("hosts", "ada", "weekly_hours", 0),
+        ("hosts", "ada", "overrides", 0),
+        ("hosts", "ada", "overrides", 0, "hours", 0),
+        ("hosts", "ada", "travel", 0),
+        ("hosts", "ada", "blocked", 0),
+        ("hosts", "ada", "bookings", 0),
+        ("hosts", "ada", "limits", 0),
+        ("closures", 0),
+    ],
+    ids=lambda place: ".".join(map(str, place)) or "top",
+)
+def test_every_key_of_a_scenario_is_in_the_reference(place: tuple[str | int, ...]) -> None:
+    at: Any = {"no such key": 0}
+    for key in reversed(place):
+        at = [at] if isinstance(key, int) else {key: at}
+    ada = {"timezone": "UTC", "overrides": [{"date": "2026-01-01", "hours": []}]}
+    whole = {
+        "now": "2026-01-01T00:00:00Z",
+        "from": "2026-01-01T00:00:00Z",
+        "until": "2026-01-01T00:00:00Z",
+        "event_type": {"duration_minutes": 30, "hosts": [{"members": ["ada"]}]},
+        "hosts": {"ada": ada},
+    }
+    with pytest.raises(InvalidInput, match="unknown key") as caught:
+        scenario.load(_merged(whole, at))
+    keys = re.findall(r"\w+", caught.value.reason.partition("the keys here are ")[2])
+    assert keys
+    for key in keys:
+        assert re.search(rf'`([\w\[\]]+\.)?{key}`|"{key}": ', text("docs/how-to/scenarios.md")), key
+
+
+def _merged(whole: Any, part: Any) -> Any:  # noqa: ANN401 - JSON
+    """A scenario with a part put in: objects key by key, all else replaced."""
+    if isinstance(whole, dict) and isinstance(part, dict):
+        return {**whole, **{key: _merged(whole.get(key), value) for key, value in part.items()}}
+    if isinstance(part, list) and isinstance(whole, list) and whole:
+        return [_merged(whole[0], part[0])]
+    return part
+
+
+def test_the_bounds_are_those_of_the_code() -> None:
+    numbers = set(re.findall(r"\d[\d,]*\d", text("docs/rules.md").partition("### Bounds")[2]))
+    for bound in (
+        bounds.MAX_STARTS,
+        bounds.MAX_LIMIT,
+        bounds.MAX_RANGE_DAYS,
+        bounds.MAX_RULE_OCCURRENCES,
+        bounds.MAX_MEMBERS,
+        bounds.MAX_MINUTES,
+        bounds.MAX_CAPACITY,
+    ):
+        assert f"{bound:,}" in numbers
+    assert f"years {bounds.FIRST_YEAR} to {bounds.LAST_YEAR - 1}" in text("docs/rules.md")
+    assert f"at most {bounds.MAX_TEXT} characters" in text("docs/rules.md")
+
+
+def test_every_public_name_is_in_the_reference() -> None:
+    page = text("docs/reference.md")
+    public = {f"nxsched.{name}" for name in nxsched.__all__} | {f"nxsched.slots.{name}" for name in slots.__all__}
+    assert [name for name in sorted(public - {"nxsched.slots.Slots"}) if not re.search(rf"\b{name}\b", page)] == []
+
+
+def test_every_module_is_in_the_architecture() -> None:
+    source = ROOT / "src" / "nxsched"
+    modules = {".".join(path.relative_to(source).with_suffix("").parts) for path in source.rglob("*.py")}
+    page = text("docs/architecture.md")
+    assert [name for name in sorted(modules) if not name.endswith("__init__") and f"`{name}`" not in page] == [
+        "__main__"
+    ]
+
+
+def test_the_picture_of_the_clinic_is_what_the_command_draws(tmp_path: Path) -> None:
+    drawn = tmp_path / "clinic.svg"
+    command = [sys.executable, "-m", "nxsched", "slots", "examples/clinic.json", "--picture", str(drawn)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    kept = text("docs/images/clinic.svg")
+    assert drawn.read_text(encoding="utf-8") == kept, "draw it anew: nxsched slots … --picture docs/images/clinic.svg"
