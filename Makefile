@@ -10,7 +10,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo test check format fix lint types layers docs coverage test-slow test-all mutation bench build clean python
+.PHONY: help demo test check format fix lint types layers docs docs-output coverage test-slow test-all mutation bench build clean python
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -68,6 +68,10 @@ coverage: test ## Every branch of the calculator is tested
 docs: $(VENV)/dev ## Build the documentation; a warning is an error
 	$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build/html
 	@echo "the documentation is in docs/_build/html/index.html"
+
+docs-output: $(VENV)/dev ## Write the outputs in README and docs anew; read the diff
+	$(BIN)/python tests/docs/test_docs.py
+	$(BIN)/nxsched slots examples/clinic.json --picture docs/images/clinic.svg > /dev/null
 
 test-slow: $(VENV)/dev ## Run what takes long: many more examples, every zone, a fresh clone, a sample of mutants
 	NXSCHED_PROFILE=slow $(BIN)/pytest -n auto -m "slow"

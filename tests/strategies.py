@@ -283,7 +283,7 @@ def _blocked(draw: st.DrawFn, frame: Frame, frequencies: Sequence[str], zone: st
         return {"start": text(start), "end": text(start + length)}
     rule = None
     first = frame.local(draw)
-    if frequencies and draw(st.booleans()):
+    if draw(st.booleans()):
         frequency = draw(st.sampled_from([f for f in frequencies if kind == "wall" or f != "HOURLY"]))
         rule = draw(st.sampled_from(RULES[frequency]))
         if kind == "date" and rule in {"FREQ=DAILY", "FREQ=DAILY;INTERVAL=2"} and not _rarely(draw):

@@ -159,6 +159,20 @@ def test_the_answer_to_a_range_is_the_sum_of_the_answers_to_its_parts(data: st.D
     assert parts == whole
 
 
+@in_turn(4)
+@given(ALL_KINDS, st.integers(0, 40), st.integers(0, 80), st.sampled_from((0, 1, 30, 3599)))
+def test_a_range_of_weeks_holds_the_slots_of_the_days_within_it(
+    scenario: Json, earlier: int, later: int, seconds: int
+) -> None:
+    start, until = scenario["from"], scenario["until"]
+    wide = between(
+        scenario,
+        moment(start) - timedelta(days=earlier, seconds=seconds),
+        moment(until) + timedelta(days=later, seconds=seconds),
+    )
+    assert [slot for slot in found(wide) if start <= slot["start"] < until] == found(scenario)
+
+
 @in_turn(2)
 @given(scenarios(max_days=2))
 def test_a_range_of_one_second_holds_the_slot_that_starts_in_it(scenario: Json) -> None:

@@ -85,7 +85,7 @@ def _lanes(query: SlotQuery, slots: Slots, table: Zone, days: range) -> Iterator
         spans = [(int(one.start.timestamp()), int(one.end.timestamp())) for one in bookings]
         taken = [(a, b) for a, b, _ in busy_time(query, member.slug)]
         with_buffers, outside = taken[: len(spans)], taken[len(spans) :]
-        blocks = [(a, b) for a, b, _ in blocked_time(member.blocked, member.timezone, start, end)]
+        blocks = [(a, b) for a, b, _ in blocked_time(member.blocked, member.places, member.timezone, start, end)]
         yield _Lane(
             member.slug,
             (

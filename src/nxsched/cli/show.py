@@ -24,7 +24,8 @@ def show_slots(console: Console, title: str, query: SlotQuery, slots: Slots, tim
         )
         return
     seats = query.event_type.capacity > 1
-    table = Table(title=Text(f"{title}: {_counted(len(slots), 'slot')}, times in {timezone}"), title_justify="left")
+    console.print(Text(f"{title}: {_counted(len(slots), 'slot')}, times in {timezone}"))
+    table = Table()
     for column in ("Day", "Hosts", *(["Seats left"] if seats else []), "Starts"):
         table.add_column(column, overflow="fold")
     for day, of_day in slots.by_day(timezone).items():
@@ -45,7 +46,7 @@ def show_refusals(console: Console, title: str, start: datetime, refusals: Seque
     local = start.astimezone(ZoneInfo(timezone))
     asked = f"{title}: {local:%a %Y-%m-%d} {clock(start, ZoneInfo(timezone))} {timezone}"
     if not refusals:
-        console.print(Text(f"{asked} is offered (the range apart)."))
+        console.print(Text(f"{asked} is offered, whatever the range."))
         return
     console.print(Text(f"{asked} is refused:"))
     for refusal in refusals:

@@ -7,7 +7,7 @@ import re
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import BinaryIO, Self
@@ -125,7 +125,7 @@ def _chain(first: bytes, rest: Iterator[bytes] | BinaryIO) -> Iterator[bytes]:
 def _answer(data: object, title: str, options: Options) -> None:
     """Answer one scenario on standard output, the picture first: an error comes before anything is printed."""
     query = load(data)
-    timezone = options.timezone or query.prepared.timezone
+    timezone = options.timezone or query.timezone
     name = data.get("name") if isinstance(data, dict) else None
     title = shown(name if isinstance(name, str) else title or query.event_type.slug or "slots")[1:-1]
     if options.picture:
@@ -174,7 +174,7 @@ def _refusal(refusal: Refusal, timezone: str) -> dict[str, object]:
         "end": refusal.end,
         "from": refusal.from_date,
         "until": refusal.until_date,
-        "limit": str(refusal.limit) if refusal.limit else None,
+        "limit": refusal.limit and {k: v for k, v in asdict(refusal.limit).items() if v is not None},
         "id": refusal.id,
         "reason": refusal.reason or None,
         "group": refusal.group,

@@ -18,7 +18,7 @@ _UNPRINTABLE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 _SHOWN = 60
 
 _SHORT = Repr()
-_SHORT.maxlevel, _SHORT.maxlist, _SHORT.maxdict = 2, 3, 2
+_SHORT.maxlevel, _SHORT.maxlist, _SHORT.maxdict, _SHORT.maxother = 2, 3, 2, _SHOWN
 
 
 def shown(value: object) -> str:

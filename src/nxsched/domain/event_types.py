@@ -133,7 +133,7 @@ class EventType:
     def __post_init__(self) -> None:
         """Check the values, and keep the lists as tuples."""
         checks.text("slug", self.slug, empty=True)
-        object.__setattr__(self, "name", checks.text("name", self.name, empty=True) or self.slug)
+        checks.text("name", self.name, empty=True)
         checks.duration("duration", self.duration, least=1)
         if self.step is not None:
             checks.duration("step", self.step, least=1)

@@ -114,7 +114,7 @@ class Travel:
 class Host:
     """Whoever or whatever is booked: a person, a room, a device.
 
-    `slug` names it, `name` is shown to people (the slug if empty). Without `weekly_hours` and `overrides` a host is
+    `slug` names it, `name` is shown to people (empty: the slug is). Without `weekly_hours` and `overrides` a host is
     never open. `limits` count all its bookings, by local date in its own `timezone` (rule 22).
     Raises `InvalidInput`.
     """
@@ -130,7 +130,7 @@ class Host:
     def __post_init__(self) -> None:
         """Check the values, and keep the lists as tuples, trips in the order of their dates."""
         checks.text("slug", self.slug)
-        object.__setattr__(self, "name", checks.text("name", self.name, empty=True) or self.slug)
+        checks.text("name", self.name, empty=True)
         timezone_name("timezone", self.timezone)
         object.__setattr__(self, "weekly_hours", checks.items("weekly_hours", self.weekly_hours, WeeklyHours))
         object.__setattr__(self, "overrides", checks.items("overrides", self.overrides, Override))

@@ -80,7 +80,7 @@ _SENTENCES: dict[RefusalCode, str] = {
     "off_grid": "The start is not on the grid of the event type.",
     "outside_hours": "{host} does not work through the whole of that time.",
     "blocked": "{host} is blocked {span}{named}{because}.",
-    "busy": "{host} is busy {span}{named}, buffers included.",
+    "busy": "{host} is busy {span}{named}, any buffers included.",
     "host_limit": "{host} has reached the limit of {limit}.",
     "event_limit": "The event type has reached the limit of {limit}.",
     "full": "All seats of the occurrence {span}{named} are taken.",

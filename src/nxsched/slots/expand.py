@@ -71,14 +71,14 @@ def _dates_by_zone(hours: Hours, first: int, last: int) -> Iterator[tuple[str, i
 
 
 def blocked_time(
-    periods: Iterable[tuple[str, BlockedPeriod]], timezone: str, start: int, end: int
+    periods: Iterable[BlockedPeriod], places: Iterable[str], timezone: str, start: int, end: int
 ) -> Iterator[tuple[int, int, BlockedPeriod]]:
     """Each occurrence of each period that meets `[start, end)`, as instants, with the period it comes from (rule 9).
 
-    Every period comes with its place in the question, for an error that it may cause.
+    Every period has its place in the question, for an error that it may cause.
     """
     table = zone(timezone, start, end)
-    for place, period in periods:
+    for period, place in zip(periods, places, strict=True):
         try:
             found = [one for one in _occurrences(period, table, start, end) if start < one[1] and one[0] < end]
         except InvalidInput as error:

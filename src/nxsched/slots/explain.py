@@ -79,7 +79,7 @@ class _Judgement:
     def _host(self, member: Member) -> Iterator[Refusal]:
         if not covers(self.terrain.hours(member), self.start, self.end):
             yield Refusal(code="outside_hours", host=member.slug)
-        for start, end, period in blocked_time(member.blocked, member.timezone, self.start, self.end):
+        for start, end, period in blocked_time(member.blocked, member.places, member.timezone, self.start, self.end):
             yield Refusal(
                 code="blocked",
                 host=member.slug,

@@ -13,9 +13,6 @@ from nxsched.slots.intervals import Interval
 from nxsched.slots.limits import Reached
 from nxsched.slots.seats import Occurrence
 
-PlacedPeriod = tuple[str, BlockedPeriod]
-"""A blocked period behind its place in the question."""
-
 ALWAYS: Final = (-(10**7), 10**7)
 """All the days there are."""
 
@@ -25,13 +22,15 @@ class Member:
     """A host in a group of the event type: its bit, and its time in integers.
 
     `busy` is sorted and disjoint, own buffers included; members that share `hours` and `blocked` share the objects.
+    `places` are those of the blocked periods in the question, for errors.
     """
 
     bit: int
     slug: str
     timezone: str
     hours: Hours
-    blocked: tuple[PlacedPeriod, ...]
+    blocked: tuple[BlockedPeriod, ...]
+    places: tuple[str, ...]
     busy: tuple[Interval, ...]
     reached: tuple[Reached, ...]
 

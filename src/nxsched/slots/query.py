@@ -16,7 +16,7 @@ from nxsched.errors import InvalidInput
 from nxsched.slots.expand import Hours, read_hours
 from nxsched.slots.intervals import Interval, union
 from nxsched.slots.limits import reached
-from nxsched.slots.prepared import ALWAYS, Group, Member, PlacedPeriod, Prepared
+from nxsched.slots.prepared import ALWAYS, Group, Member, Prepared
 from nxsched.slots.seats import Occurrence, by_start, joinable, occurrences
 from nxsched.slots.zones import zone
 
@@ -31,7 +31,8 @@ class SlotQuery:
     must reach two days beyond the range on either side, over the whole period of every limit, and a bit further by the
     longest buffer.
 
-    A query is checked and put in order once, when it is made: asking it again is cheaper. Raises `InvalidInput`.
+    A query is checked and put in order once, when it is made: asking it again is cheaper. What it holds must not be
+    changed afterwards; `prepared` is for the calculator alone. Raises `InvalidInput`, with places as in a scenario.
     """
 
     event_type: EventType
@@ -65,9 +66,16 @@ class SlotQuery:
         keep(self, "hosts", hosts)
         keep(self, "closures", checks.items("closures", self.closures, BlockedPeriod))
         keep(self, "bookings", checks.items("bookings", self.bookings, BookedTime))
-        keep(self, "blocked", {s: checks.items(f"blocked.{s}", b, BlockedPeriod) for s, b in self.blocked.items()})
+        keep(
+            self, "blocked", {s: checks.items(f"hosts.{s}.blocked", b, BlockedPeriod) for s, b in self.blocked.items()}
+        )
         keep(self, "busy", {slug: tuple(periods) for slug, periods in self.busy.items()})
         keep(self, "prepared", _prepare(self, start, end, epoch_ceil("now", self.now)))
+
+    @property
+    def timezone(self) -> str:
+        """The event type's time zone: its own, else that of the first member of its first group (rule 14)."""
+        return self.prepared.timezone
 
     def _refuse_unknown_hosts(self, slugs: set[str]) -> None:
         for g, group in enumerate(self.event_type.groups):
@@ -93,7 +101,7 @@ def busy_time(query: SlotQuery, slug: str) -> Iterator[tuple[int, int, str | Non
 
 def _outside(query: SlotQuery, slug: str) -> Iterator[Interval]:
     for i, pair in enumerate(query.busy.get(slug, ())):
-        yield busy_seconds(f"busy.{slug}[{i}]", pair)
+        yield busy_seconds(f"hosts.{slug}.busy[{i}]", pair)
 
 
 def _busy(booking: BookedTime) -> Interval:
@@ -148,14 +156,14 @@ def _members(query: SlotQuery, hosts: Sequence[Host], found: Sequence[Occurrence
         for slug in one.hosts & own.keys():
             own[slug].append((one.start, one.end))
     hours: dict[object, Hours] = {}
-    closures = tuple((f"closures[{i}]", period) for i, period in enumerate(query.closures))
-    blocks: dict[tuple[PlacedPeriod, ...], tuple[PlacedPeriod, ...]] = {}
+    closures = [f"closures[{i}]" for i in range(len(query.closures))]
+    blocks: dict[tuple[BlockedPeriod, ...], tuple[BlockedPeriod, ...]] = {}
     members: list[Member] = []
     for i, host in enumerate(hosts):
         key = (host.timezone, host.weekly_hours, host.overrides, host.travel)
         shared = hours.get(key) or hours.setdefault(key, read_hours(host))
-        own_blocks = enumerate(query.blocked.get(host.slug, ()))
-        blocked = (*((f"hosts.{host.slug}.blocked[{n}]", period) for n, period in own_blocks), *closures)
+        own_blocks = query.blocked.get(host.slug, ())
+        blocked = (*own_blocks, *query.closures)
         members.append(
             Member(
                 bit=1 << i,
@@ -163,6 +171,7 @@ def _members(query: SlotQuery, hosts: Sequence[Host], found: Sequence[Occurrence
                 timezone=host.timezone,
                 hours=shared,
                 blocked=blocks.setdefault(blocked, blocked),
+                places=(*(f"hosts.{host.slug}.blocked[{n}]" for n in range(len(own_blocks))), *closures),
                 busy=tuple(union(busy[host.slug])),
                 reached=reached(host.limits, own.get(host.slug, ()), host.timezone, duration),
             )

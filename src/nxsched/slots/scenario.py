@@ -13,7 +13,7 @@ from nxsched.domain import checks
 from nxsched.domain.availability import BlockedPeriod, BookedTime, busy_seconds
 from nxsched.domain.bounds import MAX_MINUTES
 from nxsched.domain.event_types import BookingWindow, EventType, HostGroup, Limit
-from nxsched.domain.hosts import Host, Override, Travel, WeeklyHours
+from nxsched.domain.hosts import WEEKDAYS, Host, Override, Travel, WeeklyHours
 from nxsched.domain.instants import epoch_floor
 from nxsched.errors import InvalidInput
 from nxsched.slots.answer import Slots
@@ -37,7 +37,7 @@ _JSON_NAMES = {
 
 
 def load(data: object) -> SlotQuery:
-    """Read a scenario: a dict as `json.loads` gives it, in the form of section 10 of `docs/rules.md`.
+    """Read a scenario: a dict as `json.loads` gives it, in the form that `docs/how-to/scenarios.md` describes.
 
     `name` and `expected`, which exchanged cases carry, are left out of the question.
     Raises `InvalidInput`, whose `field` is the place: `hosts.ada.weekly_hours[1].end`.
@@ -188,7 +188,7 @@ def _host(slug: str, keys: _Keys) -> Host:
 
 def _weekly_hours(place: str, data: object) -> WeeklyHours:
     keys = _Keys(data, place, required=("days", "start", "end"))
-    days = keys.each("days", _text)
+    days = keys.each("days", _weekday)
     return _made(place, WeeklyHours, days=days, **keys.given(start=_as_is, end=_as_is))
 
 
@@ -252,6 +252,10 @@ def _booking(place: str, data: object) -> dict[str, Any]:
 
 def _as_is(_place: str, value: object) -> Any:  # noqa: ANN401 - the dataclass that takes the value checks it
     return value
+
+
+def _weekday(place: str, value: object) -> str:
+    return checks.one_of(place, value, WEEKDAYS)
 
 
 def _text(place: str, value: object) -> str:

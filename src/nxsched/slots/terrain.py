@@ -51,7 +51,7 @@ class Terrain:
             free = self.hours(member)
             if member.blocked:
                 reach = self._until + self.asked.duration
-                blocks = blocked_time(member.blocked, member.timezone, self._from, reach)
+                blocks = blocked_time(member.blocked, member.places, member.timezone, self._from, reach)
                 free = subtract(free, union((start, end) for start, end, _ in blocks))
             lead = self.asked.duration - 1
             known = self._fitting[key] = [(start, end - lead) for start, end in free if end - lead > start]

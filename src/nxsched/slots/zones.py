@@ -92,7 +92,8 @@ class Zone:
         for a, b, offset in self.spans(start, end):
             lo, hi = max(a, first_day * DAY - offset), min(b, end_day * DAY - offset)
             if lo < hi:
-                found.append((lo, hi))
+                joined = found.pop()[0] if found and found[-1][1] == lo else lo
+                found.append((joined, hi))
         return found
 
     def midnights(self, start: int, end: int) -> list[int]:
