@@ -278,6 +278,12 @@ SCENARIOS = {
         ada={"weekly_hours": [hours("09:00", "12:00")], "busy": [[TEN, "2026-03-02T10:10:00Z"]]},
         bob={"bookings": [booking("b", TEN, seats=2)]},
     ),
+    "rule 25: a full class in a group that falls short": scenario(
+        MONDAY,
+        TUESDAY,
+        {"capacity": 2},
+        ada={"weekly_hours": [hours("09:00", "12:00")], "bookings": [booking("a", TEN), booking("b", TEN)]},
+    ),
     "rule 25: a full class in a group that does not fall short": scenario(
         MONDAY,
         TUESDAY,
