@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from nxsched.domain.checks import printable
 from nxsched.errors import InvalidInput
 
 
@@ -19,8 +20,8 @@ def opened(file: str) -> Iterator[BinaryIO]:
         return
     try:
         stream = Path(file).open("rb")  # noqa: SIM115 - closed below; only errors of opening are caught
-    except OSError as error:
-        raise InvalidInput(field=file, reason=error.strerror or str(error)) from error
+    except (OSError, ValueError) as error:
+        raise InvalidInput(field=printable(file), reason=getattr(error, "strerror", None) or str(error)) from error
     with stream:
         yield stream
 

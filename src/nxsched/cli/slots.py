@@ -20,8 +20,8 @@ from rich.progress import Progress
 from nxsched.cli.files import holds_lines, opened, text_of
 from nxsched.cli.picture import draw
 from nxsched.cli.show import show_refusals, show_slots
-from nxsched.domain.bounds import MAX_LIMIT
-from nxsched.domain.checks import shown
+from nxsched.domain.bounds import MAX_LIMIT, MAX_TEXT
+from nxsched.domain.checks import printable, shown
 from nxsched.domain.instants import epoch_exact
 from nxsched.domain.refusals import Refusal
 from nxsched.domain.timezones import timezone_name
@@ -127,7 +127,7 @@ def _answer(data: object, title: str, options: Options) -> None:
     query = load(data)
     timezone = options.timezone or query.timezone
     name = data.get("name") if isinstance(data, dict) else None
-    title = shown(name if isinstance(name, str) else title or query.event_type.slug or "slots")[1:-1]
+    title = printable(name if isinstance(name, str) else title or query.event_type.slug or "slots")[:MAX_TEXT]
     if options.picture:
         _draw(options.picture, query, find_slots(query, limit=options.limit), timezone, title)
     console = Console(highlight=False, markup=False, emoji=False)
@@ -148,7 +148,7 @@ def _draw(file: Path, query: SlotQuery, found: Slots, timezone: str, title: str)
     try:
         file.write_text(draw(query, found, timezone, title), encoding="utf-8")
     except OSError as error:
-        raise InvalidInput(field=str(file), reason=error.strerror or str(error)) from error
+        raise InvalidInput(field=printable(str(file)), reason=error.strerror or str(error)) from error
     click.echo(f"The picture is in {file}", err=True)
 
 

@@ -21,16 +21,18 @@ _SHORT = Repr()
 _SHORT.maxlevel, _SHORT.maxlist, _SHORT.maxdict, _SHORT.maxother = 2, 3, 2, _SHOWN
 
 
+def printable(text: str) -> str:
+    """A text on one line, with a mark in the place of every character that steers a terminal or hides."""
+    return "".join(c if category(c) not in _UNPRINTABLE else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
 def shown(value: object) -> str:
     """How `value` stands in an error: on one line, quoted where it is text, cut where it is long."""
     if isinstance(value, str):
-        text = json.dumps(
-            "".join(c if category(c) not in _UNPRINTABLE else "\N{REPLACEMENT CHARACTER}" for c in value),
-            ensure_ascii=False,
-        )
+        text = json.dumps(printable(value[:_SHOWN]), ensure_ascii=False)
     else:
         try:
-            text = "".join(c if c.isprintable() else "?" for c in _SHORT.repr(value))
+            text = printable(_SHORT.repr(value))
         except (ValueError, RecursionError):  # a number of more digits than Python prints
             text = f"a {type(value).__name__} too large to show"
     return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"

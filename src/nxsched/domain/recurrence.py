@@ -142,7 +142,7 @@ def _refuse_combinations(field: str, parts: dict[str, str], *, whole_days: bool)
         raise InvalidInput(field=field, reason="whole days take no BYHOUR, BYMINUTE or BYSECOND")
     if "UNTIL" in parts and "COUNT" in parts:
         raise InvalidInput(field=field, reason="takes UNTIL or COUNT, not both")
-    for part in parts.keys() & _FORBIDDEN[freq]:
+    for part in sorted(parts.keys() & _FORBIDDEN[freq]):
         raise InvalidInput(field=field, reason=f"FREQ={freq} takes no {part}")
     if "BYSETPOS" in parts and not any(part.startswith("BY") for part in parts.keys() - {"BYSETPOS"}):
         raise InvalidInput(field=field, reason="BYSETPOS needs another BY part to choose from")
