@@ -43,7 +43,7 @@ def environment(folder: Path, wheel: Path, *packages: str) -> Path:
     """A fresh environment with the wheel and these packages; gives its folder of programs."""
     venv.create(folder, with_pip=True, system_site_packages=False)
     programs = folder / ("Scripts" if os.name == "nt" else "bin")
-    install = [programs / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    install: list[str | Path] = [programs / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     run(*install, *packages, cwd=folder)
     run(*install, "--no-deps", wheel, cwd=folder)
     return programs

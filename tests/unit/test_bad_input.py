@@ -386,7 +386,10 @@ ELSEWHERE: list[tuple[list[tuple[str, object]], str]] = [
         [("event_type.hosts[0].members", [f"h{i}" for i in range(1001)])],
         "event_type.hosts: must have at most 1000 members in all, not 1002",
     ),
-    ([("hosts.ada.weekly_hours[1].days", [1])], "hosts.ada.weekly_hours[1].days[0]: must be text, not 1"),
+    (
+        [("hosts.ada.weekly_hours[1].days", [1])],
+        "hosts.ada.weekly_hours[1].days[0]: must be one of mon, tue, wed, thu, fri, sat, sun, not 1",
+    ),
     (
         [("hosts.ada.weekly_hours[1].days", ["mon", "monday"])],
         'hosts.ada.weekly_hours[1].days[1]: must be one of mon, tue, wed, thu, fri, sat, sun, not "monday"',
@@ -396,8 +399,8 @@ ELSEWHERE: list[tuple[list[tuple[str, object]], str]] = [
         'hosts.ada.weekly_hours[1].days[0]: must be one of mon, tue, wed, thu, fri, sat, sun, not "Mon"',
     ),
     (
-        [("hosts.ada.weekly_hours[1].days", ["tue-mon"])],
-        'hosts.ada.weekly_hours[1].days[0]: "tue-mon" goes backwards; name the days one by one',
+        [("hosts.ada.weekly_hours[1].days", ["mon-fri"])],
+        'hosts.ada.weekly_hours[1].days[0]: must be one of mon, tue, wed, thu, fri, sat, sun, not "mon-fri"',
     ),
     (
         [("hosts.ada.overrides[1].date", "2026-03-30")],

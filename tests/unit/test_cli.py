@@ -165,11 +165,10 @@ def test_a_table_is_entitled_by_the_name_or_the_slug(name: object, slug: object,
     assert run("-", stdin=json.dumps(scenario)).stdout.startswith(f"{title}: 17 slots")
 
 
-def test_a_long_name_is_cut_where_one_can_see_it() -> None:
-    result = run("-", stdin=json.dumps(changed(("name", "n" * 500))))
-    title = result.stdout.splitlines()[0].split(":")[0]
-    assert 40 < len(title) < 100
-    assert title.endswith("\u2026")
+def test_a_long_name_is_cut() -> None:
+    result = run("-", stdin=json.dumps(changed(("name", "n" * 5000))), width=400)
+    assert result.stdout.startswith("n" * 150)
+    assert max(map(len, result.stdout.splitlines())) < 300
 
 
 def test_markup_in_the_names_of_hosts_is_printed_as_it_is() -> None:
@@ -208,7 +207,7 @@ def test_an_explanation_is_not_broken_into_lines_on_a_narrow_terminal() -> None:
 
 def test_an_explanation_of_a_free_start_says_that_it_is_offered() -> None:
     result = run(CLINIC, "--explain", "2026-03-30T10:30")
-    assert result.stdout == "clinic: Mon 2026-03-30 10:30 Europe/London is offered (the range apart).\n"
+    assert result.stdout == "clinic: Mon 2026-03-30 10:30 Europe/London is offered, whatever the range.\n"
     assert json.loads(run(CLINIC, "--explain", "2026-03-30T10:30", "--json").stdout) == {
         "start": "2026-03-30T09:30:00Z",
         "refusals": [],
@@ -259,7 +258,7 @@ def test_an_explanation_as_json_has_the_facts_that_there_are() -> None:
     found = json.loads(run("-", "--explain", "2026-03-27T11:00", "--json", stdin=json.dumps(scenario)).stdout)[
         "refusals"
     ]
-    assert {"code": "event_limit", "rule": 15, "limit": "1 booking a day"}.items() <= found[-1].items()
+    assert (found[-1]["code"], found[-1]["rule"], found[-1]["limit"]) == ("event_limit", 15, {"per": "day", "count": 1})
     late = json.loads(run(CLINIC, "--explain", "2027-03-31T12:30", "--json").stdout)["refusals"][0]
     assert late == {
         "code": "window",
@@ -506,7 +505,9 @@ def test_options_hold_for_every_line(tmp_path: Path) -> None:
     answers = [json.loads(line) for line in run(file, "--json", "--limit", "2").stdout.splitlines()]
     assert [len(answer["slots"]) for answer in answers] == [2, 2]
     explained = run(file, "--explain", "2026-03-27T10:45", "--timezone", "Europe/London").stdout.splitlines()
-    assert explained == [f"line {i}: Fri 2026-03-27 10:45 Europe/London is offered (the range apart)." for i in (1, 2)]
+    assert explained == [
+        f"line {i}: Fri 2026-03-27 10:45 Europe/London is offered, whatever the range." for i in (1, 2)
+    ]
 
 
 def test_blank_lines_are_passed_over_and_counted(tmp_path: Path) -> None:

@@ -306,8 +306,8 @@ def test_a_host_that_cannot_be_read_is_refused(values: dict[str, object], field:
     assert refused(Host, **{"slug": "ada", "timezone": "UTC", **values})[0] == field
 
 
-def test_a_host_is_shown_by_its_name_or_else_its_slug() -> None:
-    assert Host(slug="ada", timezone="UTC").name == "ada"
+def test_a_host_may_have_a_name() -> None:
+    assert Host(slug="ada", timezone="UTC").name == ""
     assert Host(slug="ada", timezone="UTC", name="Ada Lovelace").name == "Ada Lovelace"
 
 
@@ -474,9 +474,8 @@ def test_an_event_type_takes_all_it_is_allowed_to() -> None:
     assert EventType(duration=HALF, hosts=["ada"], capacity=1_000_000).capacity == 1_000_000
 
 
-def test_an_event_type_is_shown_by_its_name_or_else_its_slug_which_may_be_empty() -> None:
-    assert EventType(duration=HALF, hosts=["ada"]).name == ""
-    assert EventType(duration=HALF, hosts=["ada"], slug="visit").name == "visit"
+def test_an_event_type_may_have_a_slug_and_a_name() -> None:
+    assert EventType(duration=HALF, hosts=["ada"]).slug == EventType(duration=HALF, hosts=["ada"]).name == ""
     assert EventType(duration=HALF, hosts=["ada"], slug="visit", name="A visit").name == "A visit"
 
 

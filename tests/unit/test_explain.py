@@ -169,10 +169,10 @@ def test_busy_time_is_named_with_the_booking_and_its_own_buffers_earliest_first(
         Refusal(code="busy", host="ada", start=at("10:30"), end=at("11:10"), id="b2"),
     ]
     assert sentences(query, at("10:10"))[1] == (
-        "ada is busy from Mon 2026-03-02 09:30 to Mon 2026-03-02 10:10 (b1), buffers included."
+        "ada is busy from Mon 2026-03-02 09:30 to Mon 2026-03-02 10:10 (b1), any buffers included."
     )
     assert sentences(query, at("10:10"), "Asia/Tokyo")[2] == (
-        "ada is busy from Mon 2026-03-02 19:15 to Mon 2026-03-02 19:20, buffers included."
+        "ada is busy from Mon 2026-03-02 19:15 to Mon 2026-03-02 19:20, any buffers included."
     )
 
 

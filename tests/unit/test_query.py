@@ -78,14 +78,14 @@ def clock(query: SlotQuery, limit: int | None = None) -> list[str]:
         ),
         ({"blocked": {"zoe": []}}, "blocked.zoe", 'there is no host "zoe"'),
         ({"busy": {"zoe": []}}, "busy.zoe", 'there is no host "zoe"'),
-        ({"busy": {"ada": [(NINE, NINE - HOUR)]}}, "busy.ada[0][1]", None),
-        ({"busy": {"ada": [(NINE, NINE), NINE]}}, "busy.ada[1]", None),
-        ({"busy": {"bob": [(NINE, None)]}}, "busy.bob[0][1]", "must be an aware datetime, not None"),
-        ({"busy": {"ada": None}}, "busy.ada", None),
+        ({"busy": {"ada": [(NINE, NINE - HOUR)]}}, "hosts.ada.busy[0][1]", None),
+        ({"busy": {"ada": [(NINE, NINE), NINE]}}, "hosts.ada.busy[1]", None),
+        ({"busy": {"bob": [(NINE, None)]}}, "hosts.bob.busy[0][1]", "must be an aware datetime, not None"),
+        ({"busy": {"ada": None}}, "hosts.ada.busy", None),
         ({"busy": [(NINE, NINE)]}, "busy", None),
         ({"blocked": [BlockedPeriod(start=date(2026, 3, 2))]}, "blocked", None),
-        ({"blocked": {"ada": [NINE]}}, "blocked.ada[0]", None),
-        ({"blocked": {"ada": None}}, "blocked.ada", None),
+        ({"blocked": {"ada": [NINE]}}, "hosts.ada.blocked[0]", None),
+        ({"blocked": {"ada": None}}, "hosts.ada.blocked", None),
         ({"closures": [date(2026, 3, 2)]}, "closures[0]", None),
         ({"closures": BlockedPeriod(start=date(2026, 3, 2))}, "closures", None),
         ({"bookings": [NINE]}, "bookings[0]", None),
@@ -194,9 +194,9 @@ def test_a_limit_is_kept_where_places_can_be_joined_beside_the_grid() -> None:
 
 def test_the_time_zone_of_the_event_type_is_its_own_or_that_of_the_first_member() -> None:
     tokyo = [always("ada", "Asia/Tokyo"), always("bob", "UTC")]
-    assert question(hosts=tokyo).prepared.timezone == "Asia/Tokyo"
+    assert question(hosts=tokyo).timezone == "Asia/Tokyo"
     own = EventType(duration=HALF, hosts=["ada", "bob"], timezone="Europe/London")
-    assert question(hosts=tokyo, event_type=own).prepared.timezone == "Europe/London"
+    assert question(hosts=tokyo, event_type=own).timezone == "Europe/London"
 
 
 def test_other_hosts_may_be_given_and_their_bookings_count_for_the_event_type() -> None:

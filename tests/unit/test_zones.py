@@ -122,7 +122,7 @@ def test_during_holds_the_instants_of_the_dates_and_no_other(
     first += table.day_of(start)
     found = table.during(first, first + days, start, start + lasts)
     assert all(start <= a < b <= start + lasts for a, b in found)
-    assert all(b <= a for (_, b), (a, _) in pairwise(found))
+    assert all(b < a for (_, b), (a, _) in pairwise(found))
     edges = {edge + near for pair in found for edge in pair for near in (-1, 0, 1)}
     for instant in {*range(start, start + lasts, 3600), *edges} & set(range(start, start + lasts)):
         local = datetime.fromtimestamp(instant, ZoneInfo(name)).date().toordinal() - date(1970, 1, 1).toordinal()
@@ -186,8 +186,7 @@ def test_a_date_that_was_skipped_is_no_time_at_all() -> None:
     table = zone("Pacific/Apia", start, end)
     assert table.during(day("2011-12-30"), day("2011-12-31"), start, end) == []
     assert table.during(day("2011-12-29"), day("2012-01-01"), start, end) == [
-        (at("2011-12-29T10:00Z"), at("2011-12-30T10:00Z")),
-        (at("2011-12-30T10:00Z"), at("2011-12-31T10:00Z")),
+        (at("2011-12-29T10:00Z"), at("2011-12-31T10:00Z"))
     ]
     assert table.midnights(start, end) == [at("2011-12-29T10:00Z"), at("2011-12-30T10:00Z"), at("2011-12-31T10:00Z")]
 

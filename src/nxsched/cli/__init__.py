@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from io import TextIOWrapper
+
 from nxsched.errors import MissingExtra
 
 try:
@@ -23,6 +26,9 @@ def main() -> None:
     Example:
       nxsched slots examples/clinic.json --timezone Europe/London
     """  # noqa: D301 - click ends the wrapping of lines at a backspace
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # a name that the terminal has no letters for is no reason to fail
+            stream.reconfigure(errors="backslashreplace")
 
 
 main.add_command(slots)

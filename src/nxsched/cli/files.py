@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,10 +28,13 @@ def opened(file: str) -> Iterator[BinaryIO]:
 
 
 def holds_lines(file: str, first: bytes, rest: bytes) -> bool:
-    """Whether this is JSON Lines: by the name of the file; on standard input, a whole object on the first line."""
+    """Whether this is JSON Lines: by the name; on standard input, where the first of more lines is a whole object."""
     if file != "-":
         return file.endswith(".jsonl")
-    return first.strip().endswith(b"}") and bool(rest.strip())
+    try:
+        return isinstance(json.loads(first), dict) and bool(rest.strip())
+    except (ValueError, RecursionError):
+        return False
 
 
 def text_of(data: bytes) -> str:

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from nxsched.domain.refusals import Refusal
+from nxsched.domain.refusals import Refusal, clock
 from nxsched.slots import SlotQuery, Slots
 
 
@@ -24,7 +24,7 @@ def show_slots(console: Console, title: str, query: SlotQuery, slots: Slots, tim
         )
         return
     seats = query.event_type.capacity > 1
-    console.print(Text(f"{title}: {_counted(len(slots), 'slot')}, times in {timezone}"))
+    console.print(Text(f"{title}: {_counted(len(slots), 'slot')}, times in {timezone}"), soft_wrap=True)
     table = Table()
     for column in ("Day", "Hosts", *(["Seats left"] if seats else []), "Starts"):
         table.add_column(column, overflow="fold")
@@ -46,20 +46,11 @@ def show_refusals(console: Console, title: str, start: datetime, refusals: Seque
     local = start.astimezone(ZoneInfo(timezone))
     asked = f"{title}: {local:%a %Y-%m-%d} {clock(start, ZoneInfo(timezone))} {timezone}"
     if not refusals:
-        console.print(Text(f"{asked} is offered, whatever the range."))
+        console.print(Text(f"{asked} is offered; the range of the question is not looked at."), soft_wrap=True)
         return
-    console.print(Text(f"{asked} is refused:"))
+    console.print(Text(f"{asked} is refused:"), soft_wrap=True)
     for refusal in refusals:
         console.print(Text(f"  - {refusal.sentence(timezone)} [{refusal.code}, rule {refusal.rule}]"), soft_wrap=True)
-
-
-def clock(at: datetime, zone: ZoneInfo) -> str:
-    """The wall time of an instant; with its offset in an hour that the clocks go through twice."""
-    local = at.astimezone(zone)
-    text = f"{local:%H:%M:%S}".removesuffix(":00")
-    if local.replace(fold=0).utcoffset() != local.replace(fold=1).utcoffset():
-        text += f"{local:%z}"
-    return text
 
 
 def _counted(number: int, noun: str) -> str:

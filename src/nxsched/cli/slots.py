@@ -75,8 +75,14 @@ def slots(file: str, *, lines: bool, **asked: object) -> None:
     """  # noqa: D301 - click ends the wrapping of lines at a backspace
     try:
         status = _answer_file(file, Options(**asked), lines=lines)  # type: ignore[arg-type]
+        sys.stdout.flush()
     except InvalidInput as error:
         click.echo(str(error), err=True)
+        status = 2
+    except BrokenPipeError:  # whoever reads has seen enough
+        raise
+    except OSError as error:
+        click.echo(f"standard output: {error.strerror}", err=True)
         status = 2
     sys.exit(status)
 
@@ -87,6 +93,10 @@ def _answer_file(file: str, options: Options, *, lines: bool) -> int:
         timezone_name("--timezone", options.timezone)
     if options.explain is not None:
         _moment(options.explain, "UTC")
+    if options.picture is not None and options.picture.suffix != ".svg":
+        raise InvalidInput(
+            field="--picture", reason=f"must be the name of an .svg file, not {shown(str(options.picture))}"
+        )
     with opened(file) as stream:
         first = stream.readline()
         rest = b"" if file != "-" else stream.read()
@@ -110,9 +120,10 @@ def _answer_lines(file: str, first: bytes, rest: Iterator[bytes] | BinaryIO, opt
                     _answer(decode(text_of(line)), f"line {number}", options)
                 except InvalidInput as error:
                     status = 1
-                    click.echo(
-                        json.dumps({"error": str(error)}) if options.as_json else f"line {number}: error: {error}"
-                    )
+                    if options.as_json:
+                        click.echo(json.dumps({"error": str(error)}))
+                    else:
+                        click.echo(f"line {number}: {error}", err=True)
             bar.advance(len(line))
     return status
 

@@ -48,14 +48,18 @@ class BlockedPeriod:
     def __post_init__(self) -> None:
         """Check the values, and read the rule."""
         kind = _kind("start", self.start)
+        object.__setattr__(self, "start", _plain(self.start))
         if self.end is None and kind != "date":
             raise InvalidInput(field="end", reason=f"is required where start is {_KINDS[kind]}")
         if self.end is not None and (other := _kind("end", self.end)) != kind:
             raise InvalidInput(field="end", reason=f"must be {_KINDS[kind]} as start is, not {_KINDS[other]}")
         if self.end is not None:
+            object.__setattr__(self, "end", _plain(self.end))
             lasts = _lasts(self.start, self.end)
             if lasts < 0 or (lasts == 0 and kind != "date"):
-                raise InvalidInput(field="end", reason=f"must be after start: {self.end} is not after {self.start}")
+                raise InvalidInput(
+                    field="end", reason=f"must not be before start, as {self.end} is before {self.start}"
+                )
         checks.text("reason", self.reason, empty=True)
         if self.id is not None:
             checks.text("id", self.id)
@@ -68,6 +72,15 @@ class BlockedPeriod:
 
 
 _KINDS = {"date": "a date", "wall": "a wall time", "instant": "an instant"}
+
+
+def _plain(value: date) -> date:
+    """A date or wall time of the standard library: other calendars' subtract in their own way. Instants stay."""
+    if not isinstance(value, datetime):
+        return date(value.year, value.month, value.day)
+    if value.tzinfo is not None:
+        return value
+    return datetime(value.year, value.month, value.day, value.hour, value.minute, value.second)  # noqa: DTZ001 - a wall time
 
 
 def _lasts(start: date, end: date) -> float:

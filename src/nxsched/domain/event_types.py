@@ -93,9 +93,8 @@ class HostGroup:
         for i, slug in enumerate(members):
             checks.text(f"members[{i}]", slug)
         object.__setattr__(self, "members", members)
-        if isinstance(self.need, str):
-            checks.one_of("need", self.need, ("all",))
-        elif isinstance(self.need, bool) or not isinstance(self.need, int) or not 1 <= self.need <= len(members):
+        whole = isinstance(self.need, int) and not isinstance(self.need, bool)
+        if self.need != "all" and not (whole and 1 <= int(self.need) <= len(members)):
             reason = f'must be "all" or a number from 1 to {len(members)}, not {checks.shown(self.need)}'
             raise InvalidInput(field="need", reason=reason)
 
@@ -118,7 +117,6 @@ class EventType:
     duration: timedelta
     hosts: Sequence[HostGroup] | Sequence[str]
     slug: str = ""
-    name: str = ""
     step: timedelta | None = None
     buffer_before: timedelta = _NONE
     buffer_after: timedelta = _NONE
@@ -133,7 +131,6 @@ class EventType:
     def __post_init__(self) -> None:
         """Check the values, and keep the lists as tuples."""
         checks.text("slug", self.slug, empty=True)
-        checks.text("name", self.name, empty=True)
         checks.duration("duration", self.duration, least=1)
         if self.step is not None:
             checks.duration("step", self.step, least=1)
@@ -155,6 +152,8 @@ class EventType:
 
 def _groups(value: object) -> tuple[HostGroup, ...]:
     """Host groups, whichever way they were written; no host stands in two places (rule 16)."""
+    if isinstance(value, str):
+        raise InvalidInput(field="hosts", reason=f"must be a list of slugs or of HostGroups, not {checks.shown(value)}")
     given = checks.items("hosts", value, object)
     if not given:
         raise InvalidInput(field="hosts", reason="must name at least one host")
@@ -162,13 +161,16 @@ def _groups(value: object) -> tuple[HostGroup, ...]:
         groups: tuple[HostGroup, ...] = (HostGroup(members=checks.items("hosts", given, str)),)
     else:
         groups = checks.items("hosts", given, HostGroup)
-    seen: dict[str, str] = {}
+    seen: dict[str, int] = {}
     for g, group in enumerate(groups):
         for m, slug in enumerate(group.members):
             place = f"hosts[{g}].members[{m}]"
             if slug in seen:
-                raise InvalidInput(field=place, reason=f"{checks.shown(slug)} stands already in {seen[slug]}")
-            seen[slug] = place
+                raise InvalidInput(
+                    field=place,
+                    reason=f"{checks.shown(slug)} is in group {seen[slug] + 1} already",
+                )
+            seen[slug] = g
     if len(seen) > MAX_MEMBERS:
         raise InvalidInput(field="hosts", reason=f"must have at most {MAX_MEMBERS} members in all, not {len(seen)}")
     return groups

@@ -27,7 +27,9 @@ def wall_time(field: str, value: object, *, end: bool = False) -> int:
         if found:
             return int(found[1]) * 60 + int(found[2])
     latest = "24:00" if end else "23:59"
-    raise InvalidInput(field=field, reason=f"must be a wall time from 00:00 to {latest}, not {checks.shown(value)}")
+    raise InvalidInput(
+        field=field, reason=f"must be a wall time HH:MM from 00:00 to {latest}, not {checks.shown(value)}"
+    )
 
 
 def window_minutes(start: object, end: object, *, path: str = "") -> tuple[int, int]:
@@ -114,14 +116,13 @@ class Travel:
 class Host:
     """Whoever or whatever is booked: a person, a room, a device.
 
-    `slug` names it, `name` is shown to people (empty: the slug is). Without `weekly_hours` and `overrides` a host is
+    `slug` names it. Without `weekly_hours` and `overrides` a host is
     never open. `limits` count all its bookings, by local date in its own `timezone` (rule 22).
     Raises `InvalidInput`.
     """
 
     slug: str
     timezone: str
-    name: str = ""
     weekly_hours: Sequence[WeeklyHours] = ()
     overrides: Sequence[Override] = ()
     travel: Sequence[Travel] = ()
@@ -130,7 +131,6 @@ class Host:
     def __post_init__(self) -> None:
         """Check the values, and keep the lists as tuples, trips in the order of their dates."""
         checks.text("slug", self.slug)
-        checks.text("name", self.name, empty=True)
         timezone_name("timezone", self.timezone)
         object.__setattr__(self, "weekly_hours", checks.items("weekly_hours", self.weekly_hours, WeeklyHours))
         object.__setattr__(self, "overrides", checks.items("overrides", self.overrides, Override))

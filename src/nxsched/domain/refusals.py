@@ -8,6 +8,7 @@ from typing import Literal
 from zoneinfo import ZoneInfo
 
 from nxsched.domain.event_types import Limit
+from nxsched.domain.timezones import timezone_name, zone_info
 
 RefusalCode = Literal[
     "past", "notice", "window", "off_grid", "outside_hours", "blocked", "busy",
@@ -29,7 +30,7 @@ class Refusal:
     (`blocked`, `busy`, `full`) or, one of them alone, the first start that the rule allows (`past`, `notice`).
     `from_date` and `until_date` are the dates of the booking window. `limit` is the one that has no room. `id` is that
     of the booking or blocked period, where it has one; `reason` is the blocked period's own. `group` counts host groups
-    from 0; it needs `need` members and has `able`.
+    from 0, where there are several; it needs `need` members and has `able`.
     """
 
     code: RefusalCode
@@ -51,11 +52,11 @@ class Refusal:
         return RULES[self.code]
 
     def sentence(self, timezone: str = "UTC") -> str:
-        """Say it to a person, with times as the clocks of `timezone` show them."""
-        zone = ZoneInfo(timezone)
+        """Say it to a person, times as the clocks of `timezone` show them; an unknown one is `InvalidInput`."""
+        zone = zone_info(timezone_name("timezone", timezone))
 
         def at(value: datetime | None) -> str:
-            return f"{value.astimezone(zone):%a %Y-%m-%d %H:%M:%S}".removesuffix(":00") if value else ""
+            return f"{value.astimezone(zone):%a %Y-%m-%d} {clock(value, zone)}" if value else ""
 
         opens = [f"from {self.from_date}"] if self.from_date else []
         closes = [f"until {self.until_date}"] if self.until_date else []
@@ -69,8 +70,17 @@ class Refusal:
             because=f": {self.reason}" if self.reason else "",
             need=self.need,
             able=self.able,
-            which=f" in group {self.group + 1}" if self.group else "",
+            which=f" in group {self.group + 1}" if self.group is not None else "",
         )
+
+
+def clock(at: datetime, zone: ZoneInfo) -> str:
+    """The wall time of an instant; with its offset in an hour that the clocks go through twice."""
+    local = at.astimezone(zone)
+    text = f"{local:%H:%M:%S}".removesuffix(":00")
+    if local.replace(fold=0).utcoffset() != local.replace(fold=1).utcoffset():
+        text += f"{local:%z}"
+    return text
 
 
 _SENTENCES: dict[RefusalCode, str] = {

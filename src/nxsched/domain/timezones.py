@@ -24,8 +24,10 @@ def timezone_name(field: str, value: object) -> str:
             field=field, reason=f'must be the name of a time zone, such as "Europe/London", not {shown(value)}'
         )
     if value not in _names():
-        meant = next((name for name in sorted(_names()) if name.lower() == value.lower()), None)
-        hint = f"; did you mean {shown(meant)}?" if meant else ""
+        known = {name.lower().rpartition("/")[2]: name for name in sorted(_names())}
+        known |= {name.lower(): name for name in _names()}
+        meant = known.get(value.lower().replace(" ", "_"))
+        hint = f"; did you mean {shown(meant)}?" if meant else '; it takes an IANA name such as "Europe/London"'
         raise InvalidInput(field=field, reason=f"unknown time zone {shown(value)}{hint}")
     return value
 

@@ -100,7 +100,7 @@ class Slots(Sequence[Slot]):
         timezone_name("timezone", timezone)
         if not self._starts:
             return {}
-        table = zone(timezone, self._starts[0], self._starts[-1])
+        table = zone(timezone, min(self._starts), max(self._starts))
         found: dict[date, list[int]] = {}
         for day, places in groupby(range(len(self)), key=lambda i: table.day_of(self._starts[i])):
             found.setdefault(date_of(day), []).extend(places)

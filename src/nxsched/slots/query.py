@@ -69,7 +69,7 @@ class SlotQuery:
         keep(
             self, "blocked", {s: checks.items(f"hosts.{s}.blocked", b, BlockedPeriod) for s, b in self.blocked.items()}
         )
-        keep(self, "busy", {slug: tuple(periods) for slug, periods in self.busy.items()})
+        keep(self, "busy", {s: checks.items(f"hosts.{s}.busy", pairs, object) for s, pairs in self.busy.items()})
         keep(self, "prepared", _prepare(self, start, end, epoch_ceil("now", self.now)))
 
     @property
@@ -157,7 +157,7 @@ def _members(query: SlotQuery, hosts: Sequence[Host], found: Sequence[Occurrence
             own[slug].append((one.start, one.end))
     hours: dict[object, Hours] = {}
     closures = [f"closures[{i}]" for i in range(len(query.closures))]
-    blocks: dict[tuple[BlockedPeriod, ...], tuple[BlockedPeriod, ...]] = {}
+    blocks: dict[tuple[int, ...], tuple[BlockedPeriod, ...]] = {}
     members: list[Member] = []
     for i, host in enumerate(hosts):
         key = (host.timezone, host.weekly_hours, host.overrides, host.travel)
@@ -170,7 +170,8 @@ def _members(query: SlotQuery, hosts: Sequence[Host], found: Sequence[Occurrence
                 slug=host.slug,
                 timezone=host.timezone,
                 hours=shared,
-                blocked=blocks.setdefault(blocked, blocked),
+                # The same periods, not equal ones: Python calls instants equal that differ by a fold alone.
+                blocked=blocks.setdefault(tuple(map(id, blocked)), blocked),
                 places=(*(f"hosts.{host.slug}.blocked[{n}]" for n in range(len(own_blocks))), *closures),
                 busy=tuple(union(busy[host.slug])),
                 reached=reached(host.limits, own.get(host.slug, ()), host.timezone, duration),

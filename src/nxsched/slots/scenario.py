@@ -84,10 +84,10 @@ class _Keys:
             raise InvalidInput(field=place or "scenario", reason=f"must be an object, not {checks.shown(data)}")
         self.data: Mapping[str, object] = data
         self._place = place
-        known = (*required, *optional)
-        for key in data:
-            if key not in known:
-                raise InvalidInput(field=self.place(key), reason=f"unknown key; the keys here are {', '.join(known)}")
+        if data.keys() - {*required, *optional}:
+            known = (*required, *optional)
+            key = next(key for key in data if key not in known)
+            raise InvalidInput(field=self.place(key), reason=f"unknown key; the keys here are {', '.join(known)}")
         for key in required:
             if key not in data:
                 raise InvalidInput(field=self.place(key), reason="is required and missing")
@@ -228,7 +228,9 @@ def _bookings(hosts: Mapping[str, _Keys]) -> list[BookedTime]:
         for i, data in enumerate(keys.list("bookings")):
             place = f"{keys.place('bookings')}[{i}]"
             values = _booking(place, data)
-            first, known, slugs = found.setdefault(values.get("id", place), (place, values, []))
+            first, known, slugs = found.setdefault(
+                ("id", values["id"]) if "id" in values else place, (place, values, [])
+            )
             for field in sorted(known.keys() | values.keys()):
                 if known.get(field) != values.get(field):
                     name = _JSON_NAMES.get(field, field)
