@@ -128,7 +128,7 @@ def test_a_start_outside_the_hours_is_off_the_grid_too() -> None:
     assert codes(question(), at("08:00")) == ["off_grid", "not_enough_hosts", "outside_hours ada"]
     assert codes(question(), at("11:45")) == ["off_grid", "not_enough_hosts", "outside_hours ada"]
     assert sentences(question(), at("08:00"))[1:] == [
-        "The booking needs 1 of its hosts, and 0 can take it.",
+        "The booking needs 1 of host group 1, and 0 can take it.",
         "ada does not work through the whole of that time.",
     ]
 
@@ -140,7 +140,7 @@ def test_blocked_time_is_named_with_its_id_and_reason() -> None:
         BlockedPeriod(start=at("10:30"), end=at("11:00"), id="k3"),
     ]
     query = question(blocked={"ada": periods}, closures=[BlockedPeriod(start=date(2026, 3, 3), reason="holiday")])
-    short = Refusal(code="not_enough_hosts", group=0, need=1, able=0)
+    short = Refusal(code="not_enough_hosts", need=1, able=0)
     assert explain(query, at("10:00")) == [
         short,
         Refusal(code="blocked", host="ada", start=at("10:00"), end=at("10:15"), id="k1", reason="fire drill"),
@@ -206,7 +206,7 @@ def test_a_limit_of_a_host_without_room_is_named_in_its_own_time_zone() -> None:
     limit = Limit(per="day", count=1)
     query = question(host("ada", limits=[limit]), bookings=[booking("09:00", event_type="other")])
     assert explain(query, at("10:00")) == [
-        Refusal(code="not_enough_hosts", group=0, need=1, able=0),
+        Refusal(code="not_enough_hosts", need=1, able=0),
         Refusal(code="host_limit", host="ada", limit=limit),
     ]
     assert sentences(query, at("10:00"))[1] == "ada has reached the limit of 1 booking a day."
@@ -227,7 +227,7 @@ def test_hosts_are_named_for_groups_that_fall_short_and_for_no_other() -> None:
         Refusal(code="busy", host="cyd", start=at("09:30"), end=at("10:00")),
     ]
     second = explain(query, at("09:30"))[3]
-    assert second.sentence() == "The booking needs 1 of its hosts in group 2, and 0 can take it."
+    assert second.sentence() == "The booking needs 1 of host group 2, and 0 can take it."
 
 
 def test_of_a_group_that_needs_several_it_is_said_how_many_can() -> None:
@@ -235,7 +235,7 @@ def test_of_a_group_that_needs_several_it_is_said_how_many_can() -> None:
     query = question(
         *members, event={"hosts": [HostGroup(members=["ada", "bob", "cyd"], need=3)]}, bookings=[booking("09:00")]
     )
-    assert explain(query, at("09:00"))[0] == Refusal(code="not_enough_hosts", group=0, need=3, able=2)
+    assert explain(query, at("09:00"))[0] == Refusal(code="not_enough_hosts", need=3, able=2)
     assert codes(query, at("09:00")) == ["not_enough_hosts", "busy ada"]
 
 
@@ -248,7 +248,7 @@ def test_a_full_occurrence_is_named_beside_the_busy_time_it_is() -> None:
     query = full_class()
     assert explain(query, at("09:00")) == [
         Refusal(code="full", start=at("09:00"), end=at("09:30"), id="s1"),
-        Refusal(code="not_enough_hosts", group=0, need=1, able=0),
+        Refusal(code="not_enough_hosts", need=1, able=0),
         Refusal(code="busy", host="ada", start=at("09:00"), end=at("09:30"), id="s1"),
         Refusal(code="busy", host="ada", start=at("09:00"), end=at("09:30"), id="s2"),
     ]
@@ -297,6 +297,25 @@ def test_a_start_has_no_fraction_of_a_second() -> None:
 @pytest.mark.parametrize("start", [datetime(1900, 1, 1, tzinfo=UTC), datetime(8999, 12, 31, 23, tzinfo=UTC)])
 def test_the_first_and_the_last_start_there_are_can_be_asked_for(start: datetime) -> None:
     assert "not_enough_hosts" in codes(question(), start)
+
+
+@pytest.mark.parametrize("timezone", ["UTC", "Pacific/Kiritimati", "Etc/GMT+12"])
+@pytest.mark.parametrize(
+    "period",
+    [
+        BlockedPeriod(start=date(2026, 1, 1), end=date.max),
+        BlockedPeriod(start=datetime(2026, 1, 1), end=datetime(9999, 12, 31, 23, 59, 59)),  # noqa: DTZ001
+        BlockedPeriod(start=date(2026, 1, 1), end=date.max, rrule="FREQ=YEARLY"),
+    ],
+    ids=["dates", "wall times", "a rule"],
+)
+def test_what_is_blocked_for_ever_is_said_to_be(period: BlockedPeriod, timezone: str) -> None:
+    query = question(host("ada", timezone=timezone), closures=[period])
+    assert list(find_slots(query)) == []
+    refusals = [one for one in explain(query, at("09:00")) if one.code == "blocked"]
+    assert len(refusals) == 1
+    for zone in ("UTC", "Pacific/Kiritimati", "Etc/GMT+12"):
+        assert refusals[0].sentence(zone).startswith("ada is blocked from ")
 
 
 # Refusals themselves.

@@ -57,9 +57,7 @@ class BlockedPeriod:
             object.__setattr__(self, "end", _plain(self.end))
             lasts = _lasts(self.start, self.end)
             if lasts < 0 or (lasts == 0 and kind != "date"):
-                raise InvalidInput(
-                    field="end", reason=f"must not be before start, as {self.end} is before {self.start}"
-                )
+                raise InvalidInput(field="end", reason=f"must be after start: {self.end} is not after {self.start}")
         checks.text("reason", self.reason, empty=True)
         if self.id is not None:
             checks.text("id", self.id)

@@ -15,6 +15,9 @@ DAY: Final = 86_400
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 _EPOCH_DAY: Final = date(1970, 1, 1).toordinal()
+_LAST: Final = 253_402_128_000
+"""9999-12-30T00:00:00Z, which every time zone can show."""
+
 _MICROSECOND: Final = timedelta(microseconds=1)
 _PER_SECOND: Final = 1_000_000
 
@@ -51,8 +54,8 @@ def epoch_exact(field: str, value: object) -> int:
 
 
 def instant(seconds: int) -> datetime:
-    """The UTC datetime of whole seconds since the epoch."""
-    return datetime.fromtimestamp(seconds, UTC)
+    """The UTC datetime of whole seconds since the epoch; what lasts longer than datetimes do, ends with them."""
+    return datetime.fromtimestamp(min(seconds, _LAST), UTC)
 
 
 def day_number(value: date) -> int:

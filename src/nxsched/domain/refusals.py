@@ -30,7 +30,7 @@ class Refusal:
     (`blocked`, `busy`, `full`) or, one of them alone, the first start that the rule allows (`past`, `notice`).
     `from_date` and `until_date` are the dates of the booking window. `limit` is the one that has no room. `id` is that
     of the booking or blocked period, where it has one; `reason` is the blocked period's own. `group` counts host groups
-    from 0, where there are several; it needs `need` members and has `able`.
+    from 0 (the sentence from 1); it needs `need` members and has `able`.
     """
 
     code: RefusalCode
@@ -70,7 +70,7 @@ class Refusal:
             because=f": {self.reason}" if self.reason else "",
             need=self.need,
             able=self.able,
-            which=f" in group {self.group + 1}" if self.group is not None else "",
+            group=(self.group or 0) + 1,
         )
 
 
@@ -94,5 +94,5 @@ _SENTENCES: dict[RefusalCode, str] = {
     "host_limit": "{host} has reached the limit of {limit}.",
     "event_limit": "The event type has reached the limit of {limit}.",
     "full": "All seats of the occurrence {span}{named} are taken.",
-    "not_enough_hosts": "The booking needs {need} of its hosts{which}, and {able} can take it.",
+    "not_enough_hosts": "The booking needs {need} of host group {group}, and {able} can take it.",
 }

@@ -47,10 +47,7 @@ class _Judgement:
         short = [(i, *found) for i, group in enumerate(self.asked.groups) if (found := self._short(group))]
         yield from self._full({member.slug for _, members, _ in short for member in members})
         for i, members, able in short:
-            several = len(self.asked.groups) > 1
-            yield Refusal(
-                code="not_enough_hosts", group=i if several else None, need=self.asked.groups[i].need, able=able
-            )
+            yield Refusal(code="not_enough_hosts", group=i, need=self.asked.groups[i].need, able=able)
             for member in members:
                 yield from self._host(member)
 
