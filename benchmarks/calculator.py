@@ -52,7 +52,7 @@ def answer(query: SlotQuery, limit: int | None = None) -> Work:
 
 
 def rival(asked: dict[str, object]) -> Work:
-    """Case A on `slotify-scheduling`; the busy periods are widened, since its buffers keep off its own bookings only."""
+    """Case A on `slotify-scheduling`; busy periods are widened, since its buffers keep off its own bookings only."""
     buffer = timedelta(minutes=5)
     busy = [
         BusyPeriod(datetime.fromisoformat(start) - buffer, datetime.fromisoformat(end) + buffer)
@@ -85,7 +85,8 @@ def bounds(rounds: int, console: Console) -> bool:
     c, d = load(scenario(hosts=100)), load(scenario(hosts=10, busy=20, need="all"))
     works = {
         "A": answer(a), "floor A": floor(a), "B": answer(b), "floor B": floor(b), "C": answer(c), "D": answer(d),
-        "E1": answer(b, limit=3), "E2": answer(load(busy_until_the_last_week()), limit=3), "slotify A": rival(scenario()),
+        "E1": answer(b, limit=3), "E2": answer(load(busy_until_the_last_week()), limit=3),
+        "slotify A": rival(scenario()),
     }  # fmt: skip
     theirs = [slot.start_utc for slot in works["slotify A"]()]  # type: ignore[attr-defined]
     if theirs != [slot.start for slot in find_slots(a)]:
@@ -163,7 +164,7 @@ def main() -> None:
     rounds = parser.parse_args().rounds
     console = Console(width=118)
     console.print(
-        f"Python {platform.python_version()}, {platform.machine()}, {platform.system()}; steps of {STEP}, slots of {SLOT}"
+        f"Python {platform.python_version()}, {platform.machine()}, {platform.system()}; steps {STEP}, slots {SLOT}"
     )
     held = [bounds(rounds, console), growth(max(rounds // 4, 3), console)]
     sys.exit(0 if all(held) else 1)

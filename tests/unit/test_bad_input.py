@@ -61,7 +61,7 @@ BROKEN: dict[str, list[tuple[object, str]]] = {
     "closures": [({}, NO_LIST), ("mon", 'must be a list, not "mon"')],
     "closures[0]": [([1], NO_OBJECT)],
     "closures[0].start": [(MISSING, REQUIRED)],
-    "closures[0].end": [("2026-04-01", "must not be before start, as 2026-04-01 is before 2026-04-03")],
+    "closures[0].end": [("2026-04-01", "must be after start: 2026-04-01 is not after 2026-04-03")],
     "closures[0].timezone": [("UTC", "unknown key; the keys here are start, end, rrule, reason, id")],
     # event types
     "event_type": [(MISSING, REQUIRED), ([1], NO_OBJECT)],
@@ -197,7 +197,6 @@ BROKEN: dict[str, list[tuple[object, str]]] = {
         (MISSING, REQUIRED),
         ("BST", 'unknown time zone "BST"; it takes an IANA name such as "Europe/London"'),
         ("localtime", 'unknown time zone "localtime"; it takes an IANA name such as "Europe/London"'),
-        ("GMT+1", 'unknown time zone "GMT+1"; did you mean "Etc/GMT+1"?'),
         ("../etc/passwd", 'unknown time zone "../etc/passwd"; it takes an IANA name such as "Europe/London"'),
         ("x" * 5000, f'unknown time zone "{"x" * 58}\u2026; it takes an IANA name such as "Europe/London"'),
     ],
@@ -278,7 +277,7 @@ BROKEN: dict[str, list[tuple[object, str]]] = {
         ("1899-12-31T00:00:00Z", f"{YEARS} 1899-12-31T00:00:00+00:00"),
     ],
     "hosts.ada.blocked[0].end": [
-        ("2026-03-27", "must not be before start, as 2026-03-27 is before 2026-03-28"),
+        ("2026-03-27", "must be after start: 2026-03-27 is not after 2026-03-28"),
         ("2026-03-29T00:00", "must be a date as start is, not a wall time"),
         ("2026-03-29T00:00:00Z", "must be a date as start is, not an instant"),
     ],
@@ -286,6 +285,7 @@ BROKEN: dict[str, list[tuple[object, str]]] = {
         (MISSING, "is required where start is a wall time"),
         ("2026-03-24", "must be a wall time as start is, not a date"),
         ("2026-03-23T12:45:00Z", "must be a wall time as start is, not an instant"),
+        ("2026-03-23T12:00", "must be after start: 2026-03-23 12:00:00 is not after 2026-03-23 12:00:00"),
     ],
     "hosts.ada.blocked[2].end": [
         (MISSING, "is required where start is an instant"),
@@ -293,7 +293,7 @@ BROKEN: dict[str, list[tuple[object, str]]] = {
         ("2026-03-27T16:00", "must be an instant as start is, not a wall time"),
         (
             "2026-03-27T14:00:00Z",
-            "must not be before start, as 2026-03-27 14:00:00+00:00 is before 2026-03-27 15:00:00+00:00",
+            "must be after start: 2026-03-27 14:00:00+00:00 is not after 2026-03-27 15:00:00+00:00",
         ),
     ],
     "hosts.ada.blocked[0].reason": [
@@ -461,7 +461,7 @@ REWORDABLE: dict[str, list[object]] = {
     "event_type.align": [None],
     "event_type.slug": [None],
     "event_type.timezone": [None, 5],
-    "hosts.ada.timezone": [None, 5],
+    "hosts.ada.timezone": [None, 5, "GMT+1", "UTC+1"],
     "hosts.ada.travel[0].timezone": [None, ["UTC"]],
     "event_type.booking_window.days": [True, None],
     "event_type.booking_window.from": [None, "2026-13-01"],
@@ -477,8 +477,6 @@ REWORDABLE: dict[str, list[object]] = {
     "hosts.ada.overrides[0].date": ["2026-02-29", None],
     "hosts.ada.blocked[0].start": [None, "2026-02-30", "2026-03-23T12:61"],
     "hosts.ada.blocked[0].id": [None],
-    "hosts.ada.blocked[1].end": ["2026-03-23T12:00"],
-    "hosts.ada.blocked[2].end": ["2026-03-27T15:00:00Z"],
     "closures[0].end": [None],
     "hosts.ada.bookings[0].seats": [True, None],
     "hosts.ada.bookings[0].id": [None],

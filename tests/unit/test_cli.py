@@ -513,10 +513,10 @@ def test_options_hold_for_every_line(tmp_path: Path) -> None:
 
 def test_blank_lines_are_passed_over_and_counted(tmp_path: Path) -> None:
     file = tmp_path / "many.jsonl"
-    file.write_bytes(b"\xef\xbb\xbf\r\n" + json.dumps(GOOD).encode() + b"\r\n  \r\n" + json.dumps(BROKEN).encode())
+    file.write_bytes(b"\xef\xbb\xbf" + json.dumps(GOOD).encode() + b"\r\n\n  \r\n" + json.dumps(BROKEN).encode())
     result = run(str(file))
     assert (result.exit_code, result.stderr) == (1, f"line 4: {BROKEN_LINE}\n")
-    assert "line 2: 17 slots" in result.stdout
+    assert "line 1: 17 slots" in result.stdout
 
 
 @pytest.mark.parametrize("data", [b"", b"\n", b"  \n\n"])

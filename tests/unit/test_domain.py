@@ -263,7 +263,7 @@ def test_a_trip_has_both_its_ends_and_they_do_not_cross() -> None:
     assert refused(Travel, from_date=day, until_date="2026-03-02", timezone="Asia/Tokyo")[0] == "until_date"
     assert refused(Travel, from_date=day, until_date=day, timezone="Tokyo") == (
         "timezone",
-        'unknown time zone "Tokyo"; it takes an IANA name such as "Europe/London"',
+        'unknown time zone "Tokyo"; did you mean "Asia/Tokyo"?',
     )
 
 

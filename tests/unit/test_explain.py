@@ -140,7 +140,7 @@ def test_blocked_time_is_named_with_its_id_and_reason() -> None:
         BlockedPeriod(start=at("10:30"), end=at("11:00"), id="k3"),
     ]
     query = question(blocked={"ada": periods}, closures=[BlockedPeriod(start=date(2026, 3, 3), reason="holiday")])
-    short = Refusal(code="not_enough_hosts", need=1, able=0)
+    short = Refusal(code="not_enough_hosts", group=0, need=1, able=0)
     assert explain(query, at("10:00")) == [
         short,
         Refusal(code="blocked", host="ada", start=at("10:00"), end=at("10:15"), id="k1", reason="fire drill"),
@@ -206,7 +206,7 @@ def test_a_limit_of_a_host_without_room_is_named_in_its_own_time_zone() -> None:
     limit = Limit(per="day", count=1)
     query = question(host("ada", limits=[limit]), bookings=[booking("09:00", event_type="other")])
     assert explain(query, at("10:00")) == [
-        Refusal(code="not_enough_hosts", need=1, able=0),
+        Refusal(code="not_enough_hosts", group=0, need=1, able=0),
         Refusal(code="host_limit", host="ada", limit=limit),
     ]
     assert sentences(query, at("10:00"))[1] == "ada has reached the limit of 1 booking a day."
@@ -235,7 +235,7 @@ def test_of_a_group_that_needs_several_it_is_said_how_many_can() -> None:
     query = question(
         *members, event={"hosts": [HostGroup(members=["ada", "bob", "cyd"], need=3)]}, bookings=[booking("09:00")]
     )
-    assert explain(query, at("09:00"))[0] == Refusal(code="not_enough_hosts", need=3, able=2)
+    assert explain(query, at("09:00"))[0] == Refusal(code="not_enough_hosts", group=0, need=3, able=2)
     assert codes(query, at("09:00")) == ["not_enough_hosts", "busy ada"]
 
 
@@ -248,7 +248,7 @@ def test_a_full_occurrence_is_named_beside_the_busy_time_it_is() -> None:
     query = full_class()
     assert explain(query, at("09:00")) == [
         Refusal(code="full", start=at("09:00"), end=at("09:30"), id="s1"),
-        Refusal(code="not_enough_hosts", need=1, able=0),
+        Refusal(code="not_enough_hosts", group=0, need=1, able=0),
         Refusal(code="busy", host="ada", start=at("09:00"), end=at("09:30"), id="s1"),
         Refusal(code="busy", host="ada", start=at("09:00"), end=at("09:30"), id="s2"),
     ]

@@ -9,7 +9,7 @@ from nxsched.errors import MissingExtra
 
 try:
     import click
-    import rich  # noqa: F401 - asked for here, so that its absence is named here
+    import rich as _rich  # noqa: F401 - asked for here, so that its absence is named here
 except ModuleNotFoundError as error:
     raise MissingExtra(what="The command line", extra="cli") from error
 

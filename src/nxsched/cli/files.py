@@ -17,6 +17,8 @@ from nxsched.errors import InvalidInput
 def opened(file: str) -> Iterator[BinaryIO]:
     """Open a file for reading, or standard input where it is `-`. A file that cannot be read is `InvalidInput`."""
     if file == "-":
+        if sys.stdin is None:
+            raise InvalidInput(field="-", reason="standard input is closed")
         yield sys.stdin.buffer
         return
     try:

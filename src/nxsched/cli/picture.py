@@ -80,11 +80,16 @@ def _lanes(query: SlotQuery, slots: Slots, table: Zone, days: range) -> Iterator
     for slot in slots:
         for slug in slot.hosts:
             offered.setdefault(slug, []).append(int(slot.start.timestamp()))
+    taken: dict[str, list[Interval]] = {}
+    for slug, a, b, _ in busy_time(query):
+        taken.setdefault(slug, []).append((a, b))
+    booked: dict[str, list[Interval]] = {}
+    for booking in query.bookings:
+        for slug in booking.hosts:
+            booked.setdefault(slug, []).append((int(booking.start.timestamp()), int(booking.end.timestamp())))
     for member in asked.members:
-        bookings = [booking for booking in query.bookings if member.slug in booking.hosts]
-        spans = [(int(one.start.timestamp()), int(one.end.timestamp())) for one in bookings]
-        taken = [(a, b) for a, b, _ in busy_time(query, member.slug)]
-        with_buffers, outside = taken[: len(spans)], taken[len(spans) :]
+        spans = booked.get(member.slug, [])
+        with_buffers, outside = taken.get(member.slug, [])[: len(spans)], taken.get(member.slug, [])[len(spans) :]
         blocks = [(a, b) for a, b, _ in blocked_time(member.blocked, member.places, member.timezone, start, end)]
         yield _Lane(
             member.slug,
@@ -124,6 +129,8 @@ class _Sheet:
         self._legend()
         for week in range(weeks):
             self._week(self.days[7 * week : 7 * week + 7], _TOP + week * self.week_height)
+        for i, lane in enumerate(self.lanes):
+            self._lane(lane, i * _LANE)
         ET.indent(self.root)
         return ET.tostring(self.root, encoding="unicode", xml_declaration=True) + "\n"
 
@@ -164,25 +171,25 @@ class _Sheet:
                 x = left + i * _LANE
                 self._text(x + 7, top + 39, str(i + 1), "lane", lane.name)
                 self._box("closed", (x, body), (_LANE - 4, bottom - body))
-        for i, lane in enumerate(self.lanes):
-            self._lane(lane, i * _LANE, days, body, bottom)
 
-    def _lane(self, lane: _Lane, shift: int, days: range, body: int, bottom: int) -> None:
+    def _lane(self, lane: _Lane, shift: int) -> None:
+        """Draw all of a host, whatever the week."""
         for kind, name, times in lane.boxes:
             for day, (a, b) in self._by_day(times):
-                if day in days:
-                    x = _LEFT + (day - days.start) * self.day_width + shift
-                    y, end = max(self._y(a, body), body), min(self._y(b, body), bottom)
-                    if y < end:
-                        said = f"{lane.name}: {name} {_clock(a)}-{_clock(b)}"
-                        self._box(kind, (x, y), (_LANE - 4, end - y), said)
+                a, b = max(a, self.opens * 3600), min(b, self.closes * 3600)  # noqa: PLW2901 - cut to the hours shown
+                if a < b:
+                    (x, y), (_, end) = self._place(day, a), self._place(day, b)
+                    said = f"{lane.name}: {name} {_clock(a)}-{_clock(b)}"
+                    self._box(kind, (x + shift, y), (_LANE - 4, end - y), said)
         for day, (a, _) in self._by_day((at, at + 1) for at in lane.starts):
-            if day in days:
-                x, y = _LEFT + (day - days.start) * self.day_width + shift, self._y(a, body)
-                self._mark(x, y, f"{lane.name}: can start at {_clock(a)}")
+            x, y = self._place(day, a)
+            self._mark(x + shift, y, f"{lane.name}: can start at {_clock(a)}")
 
-    def _y(self, seconds: int, body: int) -> float:
-        return round(body + (seconds / 3600 - self.opens) * _HOUR, 2)
+    def _place(self, day: int, seconds: int) -> tuple[float, float]:
+        """Where a time of a day lies on the sheet, first lane."""
+        week, column = divmod(day - self.days.start, 7)
+        body = _TOP + week * self.week_height + _HEAD
+        return _LEFT + column * self.day_width, round(body + (seconds / 3600 - self.opens) * _HOUR, 2)
 
     def _legend(self) -> None:
         entries = (

@@ -82,7 +82,7 @@ def slots(file: str, *, lines: bool, **asked: object) -> None:
     except BrokenPipeError:  # whoever reads has seen enough
         raise
     except OSError as error:
-        click.echo(f"standard output: {error.strerror}", err=True)
+        click.echo(f"{printable(file)}: cannot be read, or its answer not be written: {error.strerror}", err=True)
         status = 2
     sys.exit(status)
 

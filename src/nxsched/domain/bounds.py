@@ -16,6 +16,9 @@ MAX_RANGE_DAYS: Final = 36_525
 MAX_RULE_OCCURRENCES: Final = 10_000
 """Occurrences of one recurrence rule that may have to be looked at for one range."""
 
+MAX_RULE: Final = 1_000
+"""Characters in a recurrence rule."""
+
 MAX_MEMBERS: Final = 1_000
 """Members of all host groups of one event type."""
 

@@ -15,15 +15,20 @@ from nxsched.errors import InvalidInput
 T = TypeVar("T")
 
 _UNPRINTABLE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+_NO_XML = frozenset("\ufffe\uffff")
 _SHOWN = 60
 
 _SHORT = Repr()
 _SHORT.maxlevel, _SHORT.maxlist, _SHORT.maxdict, _SHORT.maxother = 2, 3, 2, _SHOWN
 
 
+def _hidden(character: str) -> bool:
+    return category(character) in _UNPRINTABLE or character in _NO_XML
+
+
 def printable(text: str) -> str:
     """A text on one line, with a mark in the place of every character that steers a terminal or hides."""
-    return "".join(c if category(c) not in _UNPRINTABLE else "\N{REPLACEMENT CHARACTER}" for c in text)
+    return "".join("\N{REPLACEMENT CHARACTER}" if _hidden(c) else c for c in text)
 
 
 def shown(value: object) -> str:
@@ -46,7 +51,7 @@ def text(field: str, value: object, *, empty: bool = False) -> str:
         raise InvalidInput(field=field, reason="must not be empty")
     if len(value) > MAX_TEXT:
         raise InvalidInput(field=field, reason=f"must have at most {MAX_TEXT} characters, not {len(value)}")
-    if any(category(c) in _UNPRINTABLE for c in value):
+    if any(map(_hidden, value)):
         raise InvalidInput(field=field, reason=f"must not hold control or formatting characters: {shown(value)}")
     return value
 
@@ -64,6 +69,7 @@ def duration(field: str, value: object, *, least: int = 0) -> timedelta:
     """A timedelta of whole minutes, at least `least` of them and at most a leap year's."""
     if not isinstance(value, timedelta):
         raise InvalidInput(field=field, reason=f"must be a timedelta, not {shown(value)}")
+    value = timedelta(seconds=value.total_seconds())  # a plain one: subclasses divide in their own way
     minutes, rest = divmod(value, timedelta(minutes=1))
     if rest:
         raise InvalidInput(field=field, reason=f"must be whole minutes, not {value}")

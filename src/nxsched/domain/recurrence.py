@@ -10,7 +10,7 @@ from typing import Literal
 
 from dateutil.rrule import rrule, rrulestr
 
-from nxsched.domain.bounds import MAX_RULE_OCCURRENCES
+from nxsched.domain.bounds import MAX_RULE, MAX_RULE_OCCURRENCES
 from nxsched.domain.checks import shown
 from nxsched.errors import InvalidInput
 
@@ -20,7 +20,7 @@ _TIME_PARTS = ("BYSECOND", "BYMINUTE", "BYHOUR")
 
 
 def _signed(most: str) -> str:
-    return rf"[+-]?0*({most})"
+    return rf"[+-]?0?({most})"
 
 
 def _listed(item: str) -> re.Pattern[str]:
@@ -30,16 +30,16 @@ def _listed(item: str) -> re.Pattern[str]:
 _PARTS = {
     "FREQ": re.compile("|".join((*_FREQUENCIES, "MINUTELY", "SECONDLY"))),
     "UNTIL": re.compile(r"\d{8}(T\d{6}Z?)?"),
-    "COUNT": re.compile(r"0*[1-9]\d{0,6}"),
-    "INTERVAL": re.compile(r"0*[1-9]\d{0,4}"),
+    "COUNT": re.compile(r"[1-9]\d{0,6}"),
+    "INTERVAL": re.compile(r"[1-9]\d{0,4}"),
     "BYSECOND": _listed(r"[0-5]?\d"),
     "BYMINUTE": _listed(r"[0-5]?\d"),
     "BYHOUR": _listed(r"[01]?\d|2[0-3]"),
-    "BYDAY": _listed(rf"([+-]?0*([1-9]|[1-4]\d|5[0-3]))?({_DAYS})"),
+    "BYDAY": _listed(rf"([+-]?0?([1-9]|[1-4]\d|5[0-3]))?({_DAYS})"),
     "BYMONTHDAY": _listed(_signed(r"[1-9]|[12]\d|3[01]")),
     "BYYEARDAY": _listed(_signed(r"[1-9]|[1-9]\d|[12]\d\d|3[0-5]\d|36[0-6]")),
     "BYWEEKNO": _listed(_signed(r"[1-9]|[1-4]\d|5[0-3]")),
-    "BYMONTH": _listed(r"0*([1-9]|1[0-2])"),
+    "BYMONTH": _listed(r"0?([1-9]|1[0-2])"),
     "BYSETPOS": _listed(_signed(r"[1-9]|[1-9]\d|[12]\d\d|3[0-5]\d|36[0-6]")),
     "WKST": re.compile(_DAYS),
 }
@@ -47,6 +47,7 @@ _PARTS = {
 end for an INTERVAL of 0: so the text is read before it gets there."""
 
 _WEEKS_A_MONTH = 5
+_SHORTEST_MONTH = 28
 
 _FORBIDDEN = {
     "YEARLY": set[str](),
@@ -77,8 +78,10 @@ class Recurrence:
 
         Raises `InvalidInput` where more than 10,000 would have to be looked at.
         """
+        # Where an instant lies on the clocks of a host that is not known here, is uncertain by more than a day.
+        spare = timedelta(days=2 if self.until_is == "instant" else 0)
         for looked_at, wall in enumerate(self._rule(self._anchor(after))):
-            if wall >= before or (self.until_is == "local" and self.until is not None and wall > self.until):
+            if wall >= before or (self.until is not None and wall > self.until + spare):
                 return
             if looked_at >= MAX_RULE_OCCURRENCES:
                 reason = f"repeats more than {MAX_RULE_OCCURRENCES} times up to {before:%Y-%m-%d}; that is the most"
@@ -101,10 +104,17 @@ class Recurrence:
 
     def _anchor(self, after: datetime) -> datetime:
         """A start from which the rule repeats in the same way, as near before `after` as whole intervals allow."""
-        unit = _UNITS.get(self.freq)
-        if unit is None or self.fixed_start or after <= self.start:
+        if self.fixed_start or after <= self.start:
             return self.start
-        return self.start + (after - self.start) // (unit * self.interval) * (unit * self.interval)
+        unit = _UNITS.get(self.freq)
+        if unit is not None:
+            return self.start + (after - self.start) // (unit * self.interval) * (unit * self.interval)
+        if self.start.day > _SHORTEST_MONTH:  # a date that not every month or year has
+            return self.start
+        months = (after.year - self.start.year) * 12 + after.month - self.start.month - 1
+        length = self.interval * (12 if self.freq == "YEARLY" else 1)
+        years, month = divmod(self.start.month - 1 + max(months, 0) // length * length, 12)
+        return self.start.replace(year=self.start.year + years, month=month + 1)
 
 
 def recurrence(field: str, value: object, start: date) -> Recurrence:
@@ -158,7 +168,7 @@ def _refuse_combinations(field: str, parts: dict[str, str], *, whole_days: bool)
 
 def _parts(field: str, value: object) -> dict[str, str]:
     """The parts of a rule by name, every one of them as RFC 5545 has it."""
-    if not isinstance(value, str):
+    if not isinstance(value, str) or len(value) > MAX_RULE:
         raise InvalidInput(field=field, reason=f"must be a recurrence rule such as FREQ=DAILY, not {shown(value)}")
     parts: dict[str, str] = {}
     for part in value.upper().removeprefix("RRULE:").split(";"):

@@ -104,7 +104,7 @@ class Slots(Sequence[Slot]):
         found: dict[date, list[int]] = {}
         for day, places in groupby(range(len(self)), key=lambda i: table.day_of(self._starts[i])):
             found.setdefault(date_of(day), []).extend(places)
-        return {day: self._at(places) for day, places in found.items()}
+        return {day: self._at(found[day]) for day in sorted(found)}  # a clock that goes back may end a date twice
 
     def _at(self, places: Sequence[int]) -> Slots:
         starts, hosts, seats = ([column[i] for i in places] for column in (self._starts, self._hosts, self._seats))

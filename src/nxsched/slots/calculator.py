@@ -20,6 +20,7 @@ from nxsched.slots.terrain import Terrain
 from nxsched.slots.zones import zone
 
 _FIRST_CHUNK: Final = 7 * DAY
+_LONG_CHUNK: Final = 400 * DAY
 
 
 def find_slots(query: SlotQuery, limit: int | None = None) -> Slots:
@@ -56,10 +57,10 @@ def open_starts(asked: Prepared, start: int, end: int) -> list[Interval]:
 
 
 def _chunks(asked: Prepared, limit: int | None) -> Iterator[Interval]:
-    """The range in one piece, or, where the first few slots may do, in pieces that double."""
-    start, size = max(asked.start, asked.earliest), _FIRST_CHUNK
+    """The range in pieces that double: small ones where the first few slots may do, else mostly one."""
+    start, size = max(asked.start, asked.earliest), _LONG_CHUNK if limit is None else _FIRST_CHUNK
     while start < asked.end:
-        end = asked.end if limit is None else min(start + size, asked.end)
+        end = min(start + size, asked.end)
         yield start, end
         start, size = end, size * 2
 

@@ -32,6 +32,7 @@ class _Judgement:
         self.asked = query.prepared
         self.start = start
         self.end = start + self.asked.duration
+        self._in_the_way: dict[str, list[tuple[int, int, str | None]]] | None = None
         self.terrain = Terrain(self.asked, query.event_type.align, start, start + 1)
 
     def refusals(self) -> Iterator[Refusal]:
@@ -95,9 +96,13 @@ class _Judgement:
 
     def _busy(self, member: Member) -> Iterator[tuple[int, int, str | None]]:
         """The busy time of a host that is in the way, each booking by itself, earliest first (rule 11)."""
-        first, end = self.start - self.asked.before, self.end + self.asked.after
-        found = [one for one in busy_time(self.query, member.slug) if one[0] < end and one[1] > first]
-        yield from sorted(found, key=lambda one: one[:2])
+        if self._in_the_way is None:  # one look at each booking, however many hosts are asked about
+            first, end = self.start - self.asked.before, self.end + self.asked.after
+            self._in_the_way = {}
+            for slug, start, until, booking in busy_time(self.query):
+                if start < end and until > first:
+                    self._in_the_way.setdefault(slug, []).append((start, until, booking))
+        yield from sorted(self._in_the_way.get(member.slug, ()), key=lambda one: one[:2])
 
     def _full(self, slugs: set[str]) -> Iterator[Refusal]:
         """The full occurrences at this start that keep hosts of short groups busy (rule 23)."""

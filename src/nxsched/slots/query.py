@@ -89,14 +89,14 @@ class SlotQuery:
                     raise InvalidInput(field=f"{name}.{slug}", reason=f"there is no host {checks.shown(slug)}")
 
 
-def busy_time(query: SlotQuery, slug: str) -> Iterator[tuple[int, int, str | None]]:
-    """When a host is busy: its bookings with their own buffers and ids, and its outside busy time (rule 11)."""
+def busy_time(query: SlotQuery) -> Iterator[tuple[str, int, int, str | None]]:
+    """When each host is busy: bookings with their own buffers and ids, outside busy time without (rule 11)."""
     for booking in query.bookings:
-        if slug in booking.hosts:
-            yield *_busy(booking), booking.id
-    for start, end in _outside(query, slug):
-        if start < end:
-            yield start, end, None
+        start, end = _busy(booking)
+        for slug in booking.hosts:
+            yield slug, start, end, booking.id
+    for slug in query.busy:
+        yield from ((slug, start, end, None) for start, end in _outside(query, slug) if start < end)
 
 
 def _outside(query: SlotQuery, slug: str) -> Iterator[Interval]:

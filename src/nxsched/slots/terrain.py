@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from nxsched.domain.event_types import Align
 from nxsched.domain.instants import DAY
@@ -13,7 +13,7 @@ from nxsched.slots.groups import Segment, enough, shared, sweep
 from nxsched.slots.intervals import Interval, subtract, union
 from nxsched.slots.limits import Reached
 from nxsched.slots.prepared import Member, Prepared
-from nxsched.slots.zones import zone
+from nxsched.slots.zones import Zone, zone
 
 _AROUND = 2 * DAY + 3600
 """How far around a range the hours must be known: far enough to see that a stretch is longer than a day, and to have
@@ -25,15 +25,17 @@ class Terrain:
 
     def __init__(self, asked: Prepared, align: Align, start: int, end: int) -> None:
         """Look at the starts in `[start, end)`."""
-        self.asked = asked
-        self.align = align
-        self.start, self.end = start, end
+        self.asked: Prepared = asked
+        self.align: Align = align
+        self.start: int = start
+        self.end: int = end
         self._from, self._until = start - _AROUND, end + _AROUND
         self._hours: dict[int, list[Interval]] = {}
+        self._blocked: dict[tuple[int, str], list[Interval]] = {}
         self._fitting: dict[tuple[int, int, str], list[Interval]] = {}
         self._fits: list[Segment] | None = None
-        self.test = enough(asked.groups)
-        self.table = zone(asked.timezone, start, end)
+        self.test: Callable[[int], bool] = enough(asked.groups)
+        self.table: Zone = zone(asked.timezone, start, end)
 
     def hours(self, member: Member) -> list[Interval]:
         """When the member works (rule 8), before anything is taken out."""
@@ -51,10 +53,17 @@ class Terrain:
             free = self.hours(member)
             if member.blocked:
                 reach = self._until + self.asked.duration
-                blocks = blocked_time(member.blocked, member.places, member.timezone, self._from, reach)
-                free = subtract(free, union((start, end) for start, end, _ in blocks))
+                free = subtract(free, self._blocks(member, reach))
             lead = self.asked.duration - 1
             known = self._fitting[key] = [(start, end - lead) for start, end in free if end - lead > start]
+        return known
+
+    def _blocks(self, member: Member, reach: int) -> list[Interval]:
+        key = (id(member.blocked), member.timezone)
+        known = self._blocked.get(key)
+        if known is None:
+            found = blocked_time(member.blocked, member.places, member.timezone, self._from, reach)
+            known = self._blocked[key] = union((start, end) for start, end, _ in found)
         return known
 
     def able(self, member: Member) -> list[Interval]:

@@ -31,7 +31,7 @@ class Zone:
 
     def __init__(self, name: str, first: int, last: int, offset: int, changes: list[_Change]) -> None:
         """Hold the `changes` of the instants from `first` to `last`; `offset` is in force before the first of them."""
-        self.name = name
+        self.name: str = name
         self._first, self._last = first, last
         self._instants = [at for at, _, _ in changes]
         self._offsets = [offset, *(after for _, _, after in changes)]
