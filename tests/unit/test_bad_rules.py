@@ -179,7 +179,7 @@ def test_a_rule_that_ended_before_its_first_occurrence_blocks_nothing(until: str
         "RRULE:FREQ=DAILY",
         "rrule:FREQ=DAILY",
         "INTERVAL=1;FREQ=DAILY",
-        "FREQ=DAILY;INTERVAL=0001;BYHOUR=12",
+        "FREQ=DAILY;INTERVAL=1;BYHOUR=12",
         "FREQ=DAILY;WKST=SU",
         "FREQ=HOURLY;BYHOUR=12",
         "FREQ=WEEKLY;BYDAY=MO,TU,WE,TH,FR,SA,SU",

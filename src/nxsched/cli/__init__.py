@@ -9,9 +9,9 @@ from nxsched.errors import MissingExtra
 
 try:
     import click
-    import rich as _rich  # noqa: F401 - asked for here, so that its absence is named here
-except ModuleNotFoundError as error:
-    raise MissingExtra(what="The command line", extra="cli") from error
+    import rich  # noqa: F401 - asked for here, so that its absence is named here
+except ModuleNotFoundError as _missing:
+    raise MissingExtra(what="The command line", extra="cli") from _missing
 
 from nxsched import __version__
 from nxsched.cli.slots import slots

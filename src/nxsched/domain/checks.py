@@ -69,13 +69,12 @@ def duration(field: str, value: object, *, least: int = 0) -> timedelta:
     """A timedelta of whole minutes, at least `least` of them and at most a leap year's."""
     if not isinstance(value, timedelta):
         raise InvalidInput(field=field, reason=f"must be a timedelta, not {shown(value)}")
-    value = timedelta(seconds=value.total_seconds())  # a plain one: subclasses divide in their own way
-    minutes, rest = divmod(value, timedelta(minutes=1))
-    if rest:
+    minutes = value.total_seconds() / 60  # by the number: subclasses of timedelta divide in their own way
+    if minutes % 1:
         raise InvalidInput(field=field, reason=f"must be whole minutes, not {value}")
     if not least <= minutes <= MAX_MINUTES:
-        raise InvalidInput(field=field, reason=f"must lie between {least} and {MAX_MINUTES} minutes, not {minutes}")
-    return value
+        raise InvalidInput(field=field, reason=f"must lie between {least} and {MAX_MINUTES} minutes, not {minutes:.0f}")
+    return timedelta(minutes=minutes)
 
 
 def one_of(field: str, value: object, choices: Sequence[str]) -> str:

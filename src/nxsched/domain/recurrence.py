@@ -20,7 +20,7 @@ _TIME_PARTS = ("BYSECOND", "BYMINUTE", "BYHOUR")
 
 
 def _signed(most: str) -> str:
-    return rf"[+-]?0?({most})"
+    return rf"[+-]?0*({most})"
 
 
 def _listed(item: str) -> re.Pattern[str]:
@@ -30,16 +30,16 @@ def _listed(item: str) -> re.Pattern[str]:
 _PARTS = {
     "FREQ": re.compile("|".join((*_FREQUENCIES, "MINUTELY", "SECONDLY"))),
     "UNTIL": re.compile(r"\d{8}(T\d{6}Z?)?"),
-    "COUNT": re.compile(r"[1-9]\d{0,6}"),
-    "INTERVAL": re.compile(r"[1-9]\d{0,4}"),
+    "COUNT": re.compile(r"0*[1-9]\d{0,6}"),
+    "INTERVAL": re.compile(r"0*[1-9]\d{0,4}"),
     "BYSECOND": _listed(r"[0-5]?\d"),
     "BYMINUTE": _listed(r"[0-5]?\d"),
     "BYHOUR": _listed(r"[01]?\d|2[0-3]"),
-    "BYDAY": _listed(rf"([+-]?0?([1-9]|[1-4]\d|5[0-3]))?({_DAYS})"),
+    "BYDAY": _listed(rf"([+-]?0*([1-9]|[1-4]\d|5[0-3]))?({_DAYS})"),
     "BYMONTHDAY": _listed(_signed(r"[1-9]|[12]\d|3[01]")),
     "BYYEARDAY": _listed(_signed(r"[1-9]|[1-9]\d|[12]\d\d|3[0-5]\d|36[0-6]")),
     "BYWEEKNO": _listed(_signed(r"[1-9]|[1-4]\d|5[0-3]")),
-    "BYMONTH": _listed(r"0?([1-9]|1[0-2])"),
+    "BYMONTH": _listed(r"0*([1-9]|1[0-2])"),
     "BYSETPOS": _listed(_signed(r"[1-9]|[1-9]\d|[12]\d\d|3[0-5]\d|36[0-6]")),
     "WKST": re.compile(_DAYS),
 }
@@ -80,8 +80,9 @@ class Recurrence:
         """
         # Where an instant lies on the clocks of a host that is not known here, is uncertain by more than a day.
         spare = timedelta(days=2 if self.until_is == "instant" else 0)
+        last = min(self.until or datetime.max, datetime.max - spare) + spare  # noqa: DTZ901 - a wall time
         for looked_at, wall in enumerate(self._rule(self._anchor(after))):
-            if wall >= before or (self.until is not None and wall > self.until + spare):
+            if wall >= before or wall > last:
                 return
             if looked_at >= MAX_RULE_OCCURRENCES:
                 reason = f"repeats more than {MAX_RULE_OCCURRENCES} times up to {before:%Y-%m-%d}; that is the most"
@@ -136,7 +137,7 @@ def recurrence(field: str, value: object, start: date) -> Recurrence:
     try:
         ever = rule.ever()
     except ValueError as error:
-        raise InvalidInput(field=field, reason=f"{shown(value)} cannot be expanded: {error}") from error
+        raise InvalidInput(field=field, reason=f"{shown(value)} cannot be expanded: {str(error)[:80]}") from error
     if not ever:
         raise InvalidInput(field=field, reason=f"{shown(value)} never comes to pass from {start.isoformat()} on")
     return rule
@@ -158,12 +159,12 @@ def _refuse_combinations(field: str, parts: dict[str, str], *, whole_days: bool)
         raise InvalidInput(field=field, reason="BYSETPOS needs another BY part to choose from")
     ordinals = [int(number) for number in re.findall(r"\d+", parts.get("BYDAY", ""))]
     if ordinals and freq not in {"MONTHLY", "YEARLY"}:
-        reason = f"BYDAY={parts['BYDAY']} counts weekdays, which needs FREQ=MONTHLY or YEARLY"
+        reason = f"BYDAY={shown(parts['BYDAY'])} counts weekdays, which needs FREQ=MONTHLY or YEARLY"
         raise InvalidInput(field=field, reason=reason)
     if ordinals and "BYWEEKNO" in parts:
         raise InvalidInput(field=field, reason="BYDAY counts no weekdays beside BYWEEKNO")
     if max(ordinals, default=0) > _WEEKS_A_MONTH and (freq == "MONTHLY" or "BYMONTH" in parts):
-        raise InvalidInput(field=field, reason=f"BYDAY={parts['BYDAY']}: no month has more than 5 of a weekday")
+        raise InvalidInput(field=field, reason=f"BYDAY={shown(parts['BYDAY'])}: no month has more than 5 of a weekday")
 
 
 def _parts(field: str, value: object) -> dict[str, str]:
