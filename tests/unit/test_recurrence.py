@@ -236,8 +236,9 @@ def by_brute_force(question: Asked) -> Iterator[datetime]:
 def test_where_the_search_begins_makes_no_difference(freq: str, data: st.DataObject) -> None:
     question = data.draw(asked(freq))
     try:
-        rule = read(question.text, question.start)
+        found = list(read(question.text, question.start).occurrences(question.after, question.before))
     except InvalidInput as error:
-        assume("never comes to pass" not in error.reason and "empty set" not in error.reason)
+        tame = ("never comes to pass", "empty set", "repeats more than")
+        assume(not any(words in error.reason for words in tame))
         raise
-    assert list(rule.occurrences(question.after, question.before)) == list(by_brute_force(question))
+    assert found == list(by_brute_force(question))
