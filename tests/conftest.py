@@ -12,7 +12,7 @@ _RELAXED = (HealthCheck.too_slow,)
 _ON_CI = "CI" in os.environ and "NXSCHED_PROFILE" not in os.environ
 
 settings.register_profile("dev", max_examples=50, deadline=None, suppress_health_check=_RELAXED, print_blob=_ON_CI)
-settings.register_profile("slow", max_examples=1000, deadline=None, suppress_health_check=_RELAXED)
+settings.register_profile("slow", max_examples=300, deadline=None, suppress_health_check=_RELAXED)
 settings.register_profile(
     # For mutants: the same few examples each time, and no search for a smaller one.
     "mutation",

@@ -176,9 +176,9 @@ class _Sheet:
         """Draw all of a host, whatever the week."""
         for kind, name, times in lane.boxes:
             for day, (a, b) in self._by_day(times):
-                a, b = max(a, self.opens * 3600), min(b, self.closes * 3600)  # noqa: PLW2901 - cut to the hours shown
-                if a < b:
-                    (x, y), (_, end) = self._place(day, a), self._place(day, b)
+                first, last = max(a, self.opens * 3600), min(b, self.closes * 3600)
+                if first < last:
+                    (x, y), (_, end) = self._place(day, first), self._place(day, last)
                     said = f"{lane.name}: {name} {_clock(a)}-{_clock(b)}"
                     self._box(kind, (x + shift, y), (_LANE - 4, end - y), said)
         for day, (a, _) in self._by_day((at, at + 1) for at in lane.starts):
