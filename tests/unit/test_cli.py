@@ -412,6 +412,15 @@ def test_a_picture_that_cannot_be_written_ends_with_2_before_anything_is_printed
     assert "is a directory" in result.stderr
 
 
+@pytest.mark.parametrize("name", ["picture.png", "picture", "svg"])
+def test_a_picture_is_an_svg_by_its_name(tmp_path: Path, name: str) -> None:
+    file = tmp_path / name
+    result = run(CLINIC, "--picture", str(file))
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith("--picture: must be the name of an .svg file, not ")
+    assert not file.exists()
+
+
 def test_a_broken_scenario_is_not_drawn(tmp_path: Path) -> None:
     file = tmp_path / "picture.svg"
     result = run("-", "--picture", str(file), stdin=json.dumps(BROKEN))
@@ -638,6 +647,28 @@ def test_an_error_can_be_read_on_such_a_terminal_too(encoding: str) -> None:
     assert (done.returncode, done.stdout) == (2, b"")
     assert done.stderr.startswith(b"hosts.ada.timezone: unknown time zone")
     assert done.stderr.count(b"\n") == 1
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no disk that is always full")
+@pytest.mark.parametrize("options", [[], ["--json"], ["--explain", "2026-03-30T10:30"]], ids=" ".join)
+def test_a_full_disk_is_said_in_one_line(options: list[str]) -> None:
+    command = [sys.executable, "-m", "nxsched", "slots", CLINIC, *options]
+    with Path("/dev/full").open("w", encoding="utf-8") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.endswith(": No space left on device\n")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there is no such shell")
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "<&- >&-"])
+def test_a_stream_that_is_closed_is_no_reason_for_a_traceback(closed: str, tmp_path: Path) -> None:
+    file = CLINIC if closed == ">&-" else "-"
+    command = f"exec {sys.executable} -m nxsched slots {file} --json {closed}"
+    done = subprocess.run(["sh", "-c", command], stderr=subprocess.PIPE, text=True, cwd=tmp_path, check=False)
+    assert "Traceback" not in done.stderr
+    if file == "-":
+        assert (done.returncode, done.stderr) == (2, "-: standard input is closed\n")
 
 
 # A bar, on a terminal, for what takes long.

@@ -345,6 +345,34 @@ def test_dates_of_pendulum_are_dates_like_others() -> None:
     assert clock(question(hosts=closed)) == ["10:00"]
 
 
+def test_durations_of_pendulum_are_durations_like_others() -> None:
+    half, ten = pendulum.duration(minutes=30), pendulum.duration(minutes=10)
+    event = EventType(
+        duration=half, step=ten, buffer_before=ten, buffer_after=ten, minimum_notice=ten, offset=ten, hosts=["ada"]
+    )
+    plain = timedelta(minutes=10)
+    same = EventType(
+        duration=HALF,
+        step=plain,
+        buffer_before=plain,
+        buffer_after=plain,
+        minimum_notice=plain,
+        offset=plain,
+        hosts=["ada"],
+    )
+    booked, also = (
+        BookedTime(start=NINE, end=NINE + HALF, hosts=["ada"], buffer_before=buffer, buffer_after=buffer)
+        for buffer in (ten, plain)
+    )
+    for align in ("window", "clock", "free"):
+        ours = question(event_type=dataclasses.replace(event, align=align), bookings=[booked])
+        theirs = question(event_type=dataclasses.replace(same, align=align), bookings=[also])
+        assert find_slots(ours) == find_slots(theirs)
+        assert len(find_slots(ours)) > 0
+    with pytest.raises(InvalidInput):
+        EventType(duration=pendulum.duration(seconds=90), hosts=["ada"])
+
+
 @given(shift=st.integers(-14 * 60, 14 * 60), seconds=st.integers(0, 59))
 def test_the_offset_a_start_is_written_with_makes_no_difference(shift: int, seconds: int) -> None:
     offset = timezone(timedelta(minutes=shift, seconds=seconds if shift >= 0 else -seconds))
