@@ -22,6 +22,8 @@ PLACES = [
     ("America/Havana", "2026-03-07"),
     ("Australia/Lord_Howe", "2026-04-04"),
     ("America/St_Johns", "2010-11-06"),
+    ("Pacific/Kiritimati", "2026-03-01"),
+    ("Pacific/Pago_Pago", "2026-03-01"),
 ]
 MINUTES = [1, 5, 7, 15, 25, 30, 45, 60, 90, 480, 700, 1440, 1500]
 
