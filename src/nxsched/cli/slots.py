@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 import time
@@ -84,6 +85,8 @@ def slots(file: str, *, lines: bool, **asked: object) -> None:
     except OSError as error:
         click.echo(f"{printable(file)}: cannot be read, or its answer not be written: {error.strerror}", err=True)
         status = 2
+        # What could not be written is still in the buffer, and Python would try again on its way out.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(status)
 
 
@@ -98,6 +101,8 @@ def _answer_file(file: str, options: Options, *, lines: bool) -> int:
             field="--picture", reason=f"must be the name of an .svg file, not {shown(str(options.picture))}"
         )
     with opened(file) as stream:
+        if sys.stdout is None:
+            raise InvalidInput(field="-", reason="standard output is closed")
         first = stream.readline()
         rest = b"" if file != "-" else stream.read()
         if lines or holds_lines(file, first, rest):
