@@ -24,7 +24,7 @@ def timezone_name(field: str, value: object) -> str:
             field=field, reason=f'must be the name of a time zone, such as "Europe/London", not {shown(value)}'
         )
     if value not in _names():
-        known = {name.lower().rpartition("/")[2]: name for name in sorted(_names())}
+        known = {name.lower().rpartition("/")[2]: name for name in sorted(_names()) if not name.startswith("Etc/")}
         known |= {name.lower(): name for name in _names()}
         meant = known.get(value.lower().replace(" ", "_"))
         hint = f"; did you mean {shown(meant)}?" if meant else '; it takes an IANA name such as "Europe/London"'

@@ -47,13 +47,13 @@ def by_start(standing: Iterable[Occurrence], event_type: str, seconds: int) -> d
 def joinable(standing: Iterable[Occurrence], capacity: int, places: Mapping[str, int]) -> Occurrence | None:
     """Of the occurrences at one start, the fullest with a seat left; between equals the one whose hosts come first."""
     with_room = [one for one in standing if one.seats < capacity]
-    return min(with_room, key=lambda one: (-one.seats, *_order(one.hosts, places)), default=None)
+    return min(with_room, key=lambda one: (-one.seats, _order(one.hosts, places)), default=None)
 
 
 def in_order(hosts: Iterable[str], places: Mapping[str, int]) -> tuple[str, ...]:
     """Hosts in the order of the groups; one that is in no group any more comes last."""
-    return tuple(sorted(hosts, key=lambda slug: (places.get(slug, len(places)), slug)))
+    return tuple(slug for _, slug in _order(hosts, places))
 
 
-def _order(hosts: Iterable[str], places: Mapping[str, int]) -> tuple[list[int], list[str]]:
-    return sorted(places.get(slug, len(places)) for slug in hosts), sorted(hosts)
+def _order(hosts: Iterable[str], places: Mapping[str, int]) -> list[tuple[int, str]]:
+    return sorted((places.get(slug, len(places)), slug) for slug in hosts)

@@ -119,7 +119,7 @@ def _table(name: str, first: int, last: int) -> Zone:
 def _changes(name: str, year: int) -> tuple[_Change, ...]:
     """The changes of offset in a calendar year of UTC, found by asking `zoneinfo`.
 
-    Every second day is asked: the closest two changes of any zone, ever, lie a week apart.
+    Every second day is asked: the closest two changes of any zone, ever, lie almost four days apart.
     """
     found: list[_Change] = []
     end = _new_year(year + 1)
