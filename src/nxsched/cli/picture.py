@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from xml.etree import ElementTree as ET
 
-from nxsched.domain.instants import DAY, date_of
+from nxsched.domain.instants import DAY, EPOCH_WEEKDAY, date_of
 from nxsched.errors import InvalidInput
 from nxsched.slots import SlotQuery, Slots
 from nxsched.slots.expand import blocked_time
@@ -21,7 +21,6 @@ MAX_LANES = 40
 _LANE, _GAP, _HOUR = 26, 10, 26
 _LEFT, _TOP = 52, 118
 _HEAD = 44
-_MONDAY = 3
 
 # Told apart by pattern and shape first; the colours (a palette safe for the colour-blind) only help.
 _STYLE = """
@@ -245,4 +244,4 @@ def _clock(seconds: int) -> str:
 
 
 def _monday(day: int) -> int:
-    return day - (day + _MONDAY) % 7
+    return day - (day + EPOCH_WEEKDAY) % 7

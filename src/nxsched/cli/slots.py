@@ -75,7 +75,7 @@ def slots(file: str, *, lines: bool, **asked: object) -> None:
       nxsched slots examples/team.json --timezone Asia/Tokyo --picture team.svg
     """  # noqa: D301 - click ends the wrapping of lines at a backspace
     try:
-        status = _answer_file(file, Options(**asked), lines=lines)  # type: ignore[arg-type]
+        status = _answer_file(file, Options(**asked), lines=lines)  # type: ignore[arg-type]  # click checked them
         sys.stdout.flush()
     except InvalidInput as error:
         click.echo(str(error), err=True)

@@ -12,6 +12,9 @@ from nxsched.errors import InvalidInput
 DAY: Final = 86_400
 """Seconds in a day of 24 hours."""
 
+EPOCH_WEEKDAY: Final = 3
+"""1970-01-01 was a Thursday: `(day + EPOCH_WEEKDAY) % 7` is 0 on Mondays."""
+
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 _EPOCH_DAY: Final = date(1970, 1, 1).toordinal()

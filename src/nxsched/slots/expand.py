@@ -8,13 +8,10 @@ from datetime import date, datetime, timedelta
 
 from nxsched.domain.availability import BlockedPeriod
 from nxsched.domain.hosts import WEEKDAYS, Host, Travel, window_minutes
-from nxsched.domain.instants import DAY, EPOCH, day_number, epoch_ceil, epoch_floor, wall_seconds
+from nxsched.domain.instants import DAY, EPOCH, EPOCH_WEEKDAY, day_number, epoch_ceil, epoch_floor, wall_seconds
 from nxsched.errors import InvalidInput
 from nxsched.slots.intervals import Interval, union
 from nxsched.slots.zones import Zone, zone
-
-_MONDAY = 3
-"""1970-01-01 was a Thursday: `(day + 3) % 7` is 0 on Mondays."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +50,7 @@ def open_time(hours: Hours, start: int, end: int) -> list[Interval]:
         windows = [
             (day * DAY + a, day * DAY + b)
             for day in range(first, last)
-            for a, b in overrides.get(day, week[(day + _MONDAY) % 7])
+            for a, b in overrides.get(day, week[(day + EPOCH_WEEKDAY) % 7])
         ]
         found += zone(name, start, end).instants(windows)
     return union(found)

@@ -7,11 +7,9 @@ from dataclasses import dataclass
 from datetime import date
 
 from nxsched.domain.event_types import Limit, Period
-from nxsched.domain.instants import date_of, day_number
+from nxsched.domain.instants import EPOCH_WEEKDAY, date_of, day_number
 from nxsched.slots.intervals import Interval
 from nxsched.slots.zones import zone
-
-_MONDAY = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +62,7 @@ def period_of(per: Period, day: int) -> Interval:
     if per == "day":
         return day, day + 1
     if per == "week":
-        monday = day - (day + _MONDAY) % 7
+        monday = day - (day + EPOCH_WEEKDAY) % 7
         return monday, monday + 7
     found = date_of(day)
     if per == "month":
