@@ -279,9 +279,9 @@ def test_an_explanation_as_json_has_the_facts_that_there_are() -> None:
         ("2026-03-30T10:00:00.5Z", "must be a time such as 2026-03-30T10:00 or 2026-03-30T10:00:00Z, not "),
         ("2026-02-30T10:00", "2026-02-30T10:00 does not exist"),
         ("2026-03-30T25:00", "2026-03-30T25:00 does not exist"),
-        ("1899-12-31T10:00", "must lie between the years 1900 and 9000"),
-        ("9999-12-31T23:59", "must lie between the years 1900 and 9000"),
-        ("0001-01-01T00:00+14:00", "must lie between the years 1900 and 9000"),
+        ("1899-12-31T10:00", "must lie in the years 1900 to 8999"),
+        ("9999-12-31T23:59", "must lie in the years 1900 to 8999"),
+        ("0001-01-01T00:00+14:00", "must lie in the years 1900 to 8999"),
         ("a\nb\x1b[31m", 'must be a time such as 2026-03-30T10:00 or 2026-03-30T10:00:00Z, not "a\ufffdb\ufffd[31m"'),
         ("", "must be a time such as"),
     ],
@@ -466,6 +466,21 @@ def test_a_single_broken_line_ends_with_1_as_lines_and_with_2_by_itself(option: 
         assert (result.exit_code, result.stdout, result.stderr) == (1, json.dumps({"error": BROKEN_LINE}) + "\n", "")
     else:
         assert (result.exit_code, result.stdout, result.stderr) == (2, "", BROKEN_LINE + "\n")
+
+
+@pytest.mark.parametrize(
+    "data", ["\n  \n{good}\n{good}\n", "\ufeff{good}\n{good}", "{bad}\n{good}\n", "{good}\n\n{bad}"]
+)
+def test_lines_on_standard_input_are_known_by_either_of_the_first_two(data: str) -> None:
+    text = data.replace("{good}", json.dumps(GOOD)).replace("{bad}", '{"now": ')
+    answers = [json.loads(line) for line in run("-", "--json", stdin=text).stdout.splitlines()]
+    assert [next(iter(one)) for one in answers] == ["error" if "bad" in one else "slots" for one in data.split()]
+
+
+def test_the_ending_of_a_file_of_lines_may_be_in_capitals(tmp_path: Path) -> None:
+    file = tmp_path / "CASES.JSONL"
+    file.write_text(f"{json.dumps(GOOD)}\n{json.dumps(GOOD)}\n", encoding="utf-8")
+    assert len(run(str(file), "--json").stdout.splitlines()) == 2
 
 
 def test_sound_lines_are_answered_beside_broken_ones_each_in_its_place(tmp_path: Path) -> None:

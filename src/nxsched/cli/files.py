@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
+from codecs import BOM_UTF8
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
@@ -30,11 +32,20 @@ def opened(file: str) -> Iterator[BinaryIO]:
 
 
 def holds_lines(file: str, first: bytes, rest: bytes) -> bool:
-    """Whether this is JSON Lines: by the name; on standard input, where the first of more lines is a whole object."""
+    """Whether this is JSON Lines: by the name; on standard input, where one of the first two lines is a whole object.
+
+    Lines without text do not count; one line alone is a scenario.
+    """
     if file != "-":
-        return file.endswith(".jsonl")
+        return file.lower().endswith(".jsonl")
+    lines = (line for line in (first + rest).removeprefix(BOM_UTF8).splitlines() if line.strip())
+    start = list(islice(lines, 2))
+    return len(start) > 1 and any(map(_whole_object, start))
+
+
+def _whole_object(line: bytes) -> bool:
     try:
-        return isinstance(json.loads(first), dict) and bool(rest.strip())
+        return isinstance(json.loads(line), dict)
     except (ValueError, RecursionError):
         return False
 

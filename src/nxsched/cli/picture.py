@@ -9,7 +9,6 @@ from xml.etree import ElementTree as ET
 from nxsched.domain.instants import DAY, EPOCH_WEEKDAY, date_of
 from nxsched.errors import InvalidInput
 from nxsched.slots import SlotQuery, Slots
-from nxsched.slots.expand import blocked_time
 from nxsched.slots.intervals import Interval, union
 from nxsched.slots.query import busy_time
 from nxsched.slots.terrain import Terrain
@@ -89,12 +88,11 @@ def _lanes(query: SlotQuery, slots: Slots, table: Zone, days: range) -> Iterator
     for member in asked.members:
         spans = booked.get(member.slug, [])
         with_buffers, outside = taken.get(member.slug, [])[: len(spans)], taken.get(member.slug, [])[len(spans) :]
-        blocks = [(a, b) for a, b, _ in blocked_time(member.blocked, member.places, member.timezone, start, end)]
         yield _Lane(
             member.slug,
             (
                 ("open", "hours", terrain.hours(member)),
-                ("blocked", "blocked", union(blocks)),
+                ("blocked", "blocked", terrain.blocked(member)),
                 ("buffer", "busy with buffers", with_buffers),
                 ("busy", "busy", union([*spans, *outside])),
             ),

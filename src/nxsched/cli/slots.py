@@ -120,15 +120,15 @@ def _answer_lines(file: str, first: bytes, rest: Iterator[bytes] | BinaryIO, opt
     with _Bar(size) as bar:
         number = 0
         for number, line in enumerate(_chain(first, rest), start=1):
-            if line.strip():
-                try:
-                    _answer(decode(text_of(line)), f"line {number}", options)
-                except InvalidInput as error:
-                    status = 1
-                    if options.as_json:
-                        click.echo(json.dumps({"error": str(error)}))
-                    else:
-                        click.echo(f"line {number}: {error}", err=True)
+            try:
+                if text := text_of(line).strip():
+                    _answer(decode(text), f"line {number}", options)
+            except InvalidInput as error:
+                status = 1
+                if options.as_json:
+                    click.echo(json.dumps({"error": str(error)}))
+                else:
+                    click.echo(f"line {number}: {error}", err=True)
             bar.advance(len(line))
     return status
 

@@ -19,6 +19,12 @@ MAX_RULE_OCCURRENCES: Final = 10_000
 MAX_RULE: Final = 1_000
 """Characters in a recurrence rule."""
 
+MAX_WORK: Final = 1_000_000
+"""Windows of hours and occurrences of blocked periods, of all hosts together, that one question may look at."""
+
+MAX_LIMITS: Final = 20
+"""Limits of one event type or host."""
+
 MAX_MEMBERS: Final = 1_000
 """Members of all host groups of one event type."""
 
@@ -32,5 +38,5 @@ MAX_TEXT: Final = 200
 """Characters in a slug, an id or a name."""
 
 FIRST_YEAR: Final = 1900
-LAST_YEAR: Final = 9000
+LAST_YEAR: Final = 8999
 """Years in which an instant may lie. Dates alone may go to 9999-12-31, which many use for "for ever"."""

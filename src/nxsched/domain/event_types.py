@@ -8,7 +8,7 @@ from datetime import date, timedelta
 from typing import Literal
 
 from nxsched.domain import checks
-from nxsched.domain.bounds import MAX_CAPACITY, MAX_MEMBERS, MAX_RANGE_DAYS
+from nxsched.domain.bounds import MAX_CAPACITY, MAX_LIMITS, MAX_MEMBERS, MAX_RANGE_DAYS
 from nxsched.domain.timezones import timezone_name
 from nxsched.errors import InvalidInput
 
@@ -51,6 +51,14 @@ class Limit:
         if self.minutes is not None:
             parts.append(f"{self.minutes} minute{'s' if self.minutes > 1 else ''}")
         return f"{' and '.join(parts)} a {self.per}"
+
+
+def limits_of(field: str, value: object) -> tuple[Limit, ...]:
+    """Limits as a tuple, at most 20 of them."""
+    limits = checks.items(field, value, Limit)
+    if len(limits) > MAX_LIMITS:
+        raise InvalidInput(field=field, reason=f"must have at most {MAX_LIMITS} limits, not {len(limits)}")
+    return limits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,7 +145,7 @@ class EventType:
         for field in ("buffer_before", "buffer_after", "minimum_notice", "offset"):
             checks.duration(field, getattr(self, field))
         checks.kind("booking_window", self.booking_window, BookingWindow)
-        object.__setattr__(self, "limits", checks.items("limits", self.limits, Limit))
+        object.__setattr__(self, "limits", limits_of("limits", self.limits))
         checks.one_of("align", self.align, ALIGNMENTS)
         checks.whole("capacity", self.capacity, least=1, most=MAX_CAPACITY)
         if self.timezone is not None:

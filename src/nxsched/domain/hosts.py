@@ -9,7 +9,7 @@ from datetime import date
 from itertools import pairwise
 
 from nxsched.domain import checks
-from nxsched.domain.event_types import Limit
+from nxsched.domain.event_types import Limit, limits_of
 from nxsched.domain.timezones import timezone_name
 from nxsched.errors import InvalidInput
 
@@ -135,7 +135,7 @@ class Host:
         object.__setattr__(self, "weekly_hours", checks.items("weekly_hours", self.weekly_hours, WeeklyHours))
         object.__setattr__(self, "overrides", checks.items("overrides", self.overrides, Override))
         object.__setattr__(self, "travel", checks.items("travel", self.travel, Travel))
-        object.__setattr__(self, "limits", checks.items("limits", self.limits, Limit))
+        object.__setattr__(self, "limits", limits_of("limits", self.limits))
         self._refuse_second_overrides()
         self._refuse_trips_that_overlap()
 

@@ -32,9 +32,9 @@ def microseconds(field: str, value: object) -> int:
     offset = value.utcoffset()
     if offset is None:
         raise InvalidInput(field=field, reason=f"must have a time zone; {value.isoformat()} is naive")
-    if not FIRST_YEAR <= value.year < LAST_YEAR:
-        years = f"the years {FIRST_YEAR} and {LAST_YEAR}"
-        raise InvalidInput(field=field, reason=f"must lie between {years}, not {value.isoformat()}")
+    if not FIRST_YEAR <= value.year <= LAST_YEAR:
+        years = f"the years {FIRST_YEAR} to {LAST_YEAR}"
+        raise InvalidInput(field=field, reason=f"must lie in {years}, not {value.isoformat()}")
     return wall_seconds(value) * _PER_SECOND + value.microsecond - offset // _MICROSECOND
 
 

@@ -6,12 +6,14 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from functools import lru_cache
 from typing import Literal
 
 from dateutil.rrule import rrule, rrulestr
 
 from nxsched.domain.bounds import MAX_RULE, MAX_RULE_OCCURRENCES
 from nxsched.domain.checks import shown
+from nxsched.domain.effort import Effort
 from nxsched.errors import InvalidInput
 
 _DAYS = "MO|TU|WE|TH|FR|SA|SU"
@@ -73,8 +75,8 @@ class Recurrence:
     until: datetime | None
     until_is: Literal["instant", "local"]
 
-    def occurrences(self, after: datetime, before: datetime) -> Iterator[datetime]:
-        """Wall times of the occurrences with `after <= start < before`, ascending.
+    def occurrences(self, after: datetime, before: datetime, effort: Effort) -> Iterator[datetime]:
+        """Wall times of the occurrences with `after <= start < before`, ascending; `effort` counts all looked at.
 
         Raises `InvalidInput` where more than 10,000 would have to be looked at.
         """
@@ -87,11 +89,12 @@ class Recurrence:
             if looked_at >= MAX_RULE_OCCURRENCES:
                 reason = f"repeats more than {MAX_RULE_OCCURRENCES} times up to {before:%Y-%m-%d}; that is the most"
                 raise InvalidInput(field="rrule", reason=reason)
+            effort.spend(1)
             if wall >= after:
                 yield wall
 
     def ever(self) -> bool:
-        """Whether the rule yields anything at all, UNTIL apart.
+        """Whether the rule yields anything in 400 years, UNTIL apart.
 
         python-dateutil searches up to the year 9999. The calendar repeats every 400 years: asked in the last two
         of these rounds the question has the same answer and a near end.
@@ -99,9 +102,7 @@ class Recurrence:
         return next(iter(self._rule(self.start.replace(year=9200 + self.start.year % 400))), None) is not None
 
     def _rule(self, start: datetime) -> rrule:
-        rule = rrulestr(self.text, dtstart=start)
-        assert isinstance(rule, rrule)  # noqa: S101 - the checked text holds one RRULE and nothing else
-        return rule
+        return _rrule(self.text, start)
 
     def _anchor(self, after: datetime) -> datetime:
         """A start from which the rule repeats in the same way, as near before `after` as whole intervals allow."""
@@ -118,12 +119,30 @@ class Recurrence:
         return self.start.replace(year=self.start.year + years, month=month + 1)
 
 
+@lru_cache(maxsize=4096)
+def _rrule(text: str, start: datetime) -> rrule:
+    rule = rrulestr(text, dtstart=start)
+    assert isinstance(rule, rrule)  # noqa: S101 - the checked text holds one RRULE and nothing else
+    return rule
+
+
 def recurrence(field: str, value: object, start: date) -> Recurrence:
     """Read the RRULE `value`; `start`, a date or a wall time, is its DTSTART. Raises `InvalidInput`."""
+    if not isinstance(value, str) or len(value) > MAX_RULE:
+        raise InvalidInput(field=field, reason=f"must be a recurrence rule such as FREQ=DAILY, not {shown(value)}")
+    return _read(field, value, start)
+
+
+@lru_cache(maxsize=4096)
+def _read(field: str, value: str, start: date) -> Recurrence:
+    """The rule itself; hosts share rules, and applications read the same ones again and again."""
     parts = _parts(field, value)
     whole_days = not isinstance(start, datetime)
     _refuse_combinations(field, parts, whole_days=whole_days)
     until, until_is = _until(field, parts.pop("UNTIL", None))
+    if parts["FREQ"] == "DAILY" and "BYMONTHDAY" in parts:
+        # The same days; but to go through them one by one, up to the next 29th of February on a Monday, takes long.
+        parts["FREQ"] = "YEARLY"
     rule = Recurrence(
         text=";".join(f"{name}={part}" for name, part in parts.items()),
         start=start if isinstance(start, datetime) else datetime(start.year, start.month, start.day),  # noqa: DTZ001 - a wall time
@@ -139,7 +158,9 @@ def recurrence(field: str, value: object, start: date) -> Recurrence:
     except ValueError as error:
         raise InvalidInput(field=field, reason=f"{shown(value)} cannot be expanded: {str(error)[:80]}") from error
     if not ever:
-        raise InvalidInput(field=field, reason=f"{shown(value)} never comes to pass from {start.isoformat()} on")
+        raise InvalidInput(
+            field=field, reason=f"{shown(value)} does not come to pass in the 400 years from {start.isoformat()} on"
+        )
     return rule
 
 
@@ -155,6 +176,8 @@ def _refuse_combinations(field: str, parts: dict[str, str], *, whole_days: bool)
         raise InvalidInput(field=field, reason="takes UNTIL or COUNT, not both")
     for part in sorted(parts.keys() & _FORBIDDEN[freq]):
         raise InvalidInput(field=field, reason=f"FREQ={freq} takes no {part}")
+    if freq == "DAILY" and "BYMONTHDAY" in parts and (int(parts.get("INTERVAL", "1")) > 1 or "BYSETPOS" in parts):
+        raise InvalidInput(field=field, reason="FREQ=DAILY takes no INTERVAL and no BYSETPOS beside BYMONTHDAY")
     if "BYSETPOS" in parts and not any(part.startswith("BY") for part in parts.keys() - {"BYSETPOS"}):
         raise InvalidInput(field=field, reason="BYSETPOS needs another BY part to choose from")
     ordinals = [int(number) for number in re.findall(r"\d+", parts.get("BYDAY", ""))]
@@ -167,10 +190,8 @@ def _refuse_combinations(field: str, parts: dict[str, str], *, whole_days: bool)
         raise InvalidInput(field=field, reason=f"BYDAY={shown(parts['BYDAY'])}: no month has more than 5 of a weekday")
 
 
-def _parts(field: str, value: object) -> dict[str, str]:
+def _parts(field: str, value: str) -> dict[str, str]:
     """The parts of a rule by name, every one of them as RFC 5545 has it."""
-    if not isinstance(value, str) or len(value) > MAX_RULE:
-        raise InvalidInput(field=field, reason=f"must be a recurrence rule such as FREQ=DAILY, not {shown(value)}")
     parts: dict[str, str] = {}
     for part in value.upper().removeprefix("RRULE:").split(";"):
         name, _, content = part.partition("=")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from datetime import date, timedelta
 from functools import partial
-from itertools import accumulate, chain, groupby, repeat
+from itertools import accumulate, chain, groupby, islice, repeat, tee
 from operator import add, sub
 from typing import overload
 
@@ -71,9 +71,9 @@ class Slots(Sequence[Slot]):
         """
         if not self._starts:
             return iter(())
-        steps = map(_STEPS.__getitem__, map(sub, self._starts[1:], self._starts))
-        starts = list(accumulate(chain((instant(self._starts[0]),), steps), add))
-        ends = map(add, starts, repeat(timedelta(seconds=self._duration)))
+        steps = map(_STEPS.__getitem__, map(sub, islice(self._starts, 1, None), self._starts))
+        starts, again = tee(accumulate(chain((instant(self._starts[0]),), steps), add))
+        ends = map(add, again, repeat(timedelta(seconds=self._duration)))
         return map(_slot, zip(starts, ends, self._hosts, self._seats, strict=True))
 
     def __eq__(self, other: object) -> bool:

@@ -8,6 +8,7 @@ from typing import Final
 
 from nxsched.domain import checks
 from nxsched.domain.bounds import MAX_LIMIT, MAX_STARTS
+from nxsched.domain.effort import Effort
 from nxsched.domain.instants import DAY
 from nxsched.errors import InvalidInput
 from nxsched.slots.answer import Slots
@@ -17,7 +18,6 @@ from nxsched.slots.prepared import Prepared
 from nxsched.slots.query import SlotQuery
 from nxsched.slots.seats import in_order
 from nxsched.slots.terrain import Terrain
-from nxsched.slots.zones import zone
 
 _FIRST_CHUNK: Final = 7 * DAY
 _LONG_CHUNK: Final = 400 * DAY
@@ -27,18 +27,21 @@ def find_slots(query: SlotQuery, limit: int | None = None) -> Slots:
     """The slots that the event type offers in the query's range, by start (`docs/rules.md`).
 
     With a `limit` the first so many: the work stops there, whatever the size of the range.
-    Raises `InvalidInput` for a limit below 1, and without a limit where there would be more than 100,000 starts.
+    Raises `InvalidInput` for a limit below 1, without a limit where there would be more than 100,000 starts, and where
+    hours and blocked periods hold more than a million windows and occurrences.
     """
     if limit is not None:
         checks.whole("limit", limit, least=1, most=MAX_LIMIT)
+    checks.kind("query", query, SlotQuery)
     asked = query.prepared
+    effort = Effort()
     most = limit or MAX_STARTS + 1
     starts: list[int] = []
     hosts: list[tuple[str, ...]] = []
     seats: list[int] = []
     for start, end in _chunks(asked, limit):
         for a, b in open_starts(asked, start, end):
-            more = _offers(query, a, b, most - len(starts))
+            more = _offers(query, Terrain(asked, query.event_type.align, a, b, effort), most - len(starts))
             starts += more[0]
             hosts += more[1]
             seats += more[2]
@@ -52,8 +55,8 @@ def find_slots(query: SlotQuery, limit: int | None = None) -> Slots:
 
 def open_starts(asked: Prepared, start: int, end: int) -> list[Interval]:
     """The starts in `[start, end)` that notice and booking window allow (rules 13 and 14)."""
-    start, (first, last) = max(start, asked.earliest), asked.days
-    return zone(asked.timezone, start, end).during(first, last, start, end) if start < end else []
+    start = max(start, asked.earliest)
+    return asked.in_window(start, end) if start < end else []
 
 
 def _chunks(asked: Prepared, limit: int | None) -> Iterator[Interval]:
@@ -65,15 +68,14 @@ def _chunks(asked: Prepared, limit: int | None) -> Iterator[Interval]:
         start, size = end, size if limit is None else size * 2
 
 
-def _offers(query: SlotQuery, start: int, end: int, most: int) -> tuple[list[int], list[tuple[str, ...]], list[int]]:
-    """The first `most` or more of the offers in `[start, end)`: starts, hosts, seats left."""
+def _offers(query: SlotQuery, terrain: Terrain, most: int) -> tuple[list[int], list[tuple[str, ...]], list[int]]:
+    """The first `most` or more of the offers on a terrain: starts, hosts, seats left."""
     asked = query.prepared
-    terrain = Terrain(asked, query.event_type.align, start, end)
     capacity = query.event_type.capacity
     segments = terrain.offered()
     starts, hosts = _pick(terrain.grid(), segments, Names([member.slug for member in asked.members]), most)
     seats = [capacity] * len(starts)
-    first, last = bisect_left(asked.joinable_starts, start), bisect_left(asked.joinable_starts, end)
+    first, last = (bisect_left(asked.joinable_starts, at) for at in (terrain.start, terrain.end))
     if first == last:
         return starts, hosts, seats
     offers = dict(zip(starts, zip(hosts, seats, strict=True), strict=True))

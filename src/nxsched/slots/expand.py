@@ -5,13 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from typing import Final
 
 from nxsched.domain.availability import BlockedPeriod
+from nxsched.domain.effort import Effort
 from nxsched.domain.hosts import WEEKDAYS, Host, Travel, window_minutes
 from nxsched.domain.instants import DAY, EPOCH, EPOCH_WEEKDAY, day_number, epoch_ceil, epoch_floor, wall_seconds
 from nxsched.errors import InvalidInput
 from nxsched.slots.intervals import Interval, union
 from nxsched.slots.zones import Zone, zone
+
+_READING: Final = 10
+"""To make a rule ready takes as long as so many of its occurrences."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,14 +44,16 @@ def _window(start: str, end: str) -> Interval:
     return a * 60, b * 60
 
 
-def open_time(hours: Hours, start: int, end: int) -> list[Interval]:
+def open_time(hours: Hours, start: int, end: int, effort: Effort) -> list[Interval]:
     """When the hours are open (rule 8), complete between `start` and `end`; stretches may reach beyond.
 
     A window lasts less than two days from the midnight of its date, and that lies at most a day from the one in UTC.
     """
     found: list[Interval] = []
     week, overrides = hours.week, hours.overrides
+    a_week = sum(map(len, week))
     for name, first, last in _dates_by_zone(hours, start // DAY - 3, end // DAY + 2):
+        effort.spend((last - first) * a_week // 7)
         windows = [
             (day * DAY + a, day * DAY + b)
             for day in range(first, last)
@@ -68,7 +75,7 @@ def _dates_by_zone(hours: Hours, first: int, last: int) -> Iterator[tuple[str, i
 
 
 def blocked_time(
-    periods: Iterable[BlockedPeriod], places: Iterable[str], timezone: str, start: int, end: int
+    periods: Iterable[BlockedPeriod], places: Iterable[str], timezone: str, start: int, end: int, effort: Effort
 ) -> Iterator[tuple[int, int, BlockedPeriod]]:
     """Each occurrence of each period that meets `[start, end)`, as instants, with the period it comes from (rule 9).
 
@@ -77,13 +84,17 @@ def blocked_time(
     table = zone(timezone, start, end)
     for period, place in zip(periods, places, strict=True):
         try:
-            found = [one for one in _occurrences(period, table, start, end) if start < one[1] and one[0] < end]
+            occurrences = _occurrences(period, table, start, end, effort)
+            found = [one for one in occurrences if start < one[1] and one[0] < end]
         except InvalidInput as error:
+            if error.field != "rrule":
+                raise
             raise InvalidInput(field=f"{place}.{error.field}", reason=error.reason) from error
         yield from ((a, b, period) for a, b in found if a < b)
 
 
-def _occurrences(period: BlockedPeriod, table: Zone, start: int, end: int) -> Iterator[Interval]:
+def _occurrences(period: BlockedPeriod, table: Zone, start: int, end: int, effort: Effort) -> Iterator[Interval]:
+    effort.spend(1)
     if isinstance(period.start, datetime) and period.start.tzinfo is not None:
         yield epoch_floor("start", period.start), epoch_ceil("end", period.end)
         return
@@ -96,9 +107,10 @@ def _occurrences(period: BlockedPeriod, table: Zone, start: int, end: int) -> It
         if begins < end + 2 * DAY and begins + lasts > start - 2 * DAY:
             yield table.instant(begins), table.instant(begins + lasts)
         return
+    effort.spend(_READING)
     rule = period.recurrence
     until = wall_seconds(rule.until) if rule.until is not None and rule.until_is == "instant" else None
-    for wall in rule.occurrences(_naive(max(begins, start - lasts - 2 * DAY)), _naive(end + 2 * DAY)):
+    for wall in rule.occurrences(_naive(max(begins, start - lasts - 2 * DAY)), _naive(end + 2 * DAY), effort):
         begins = wall_seconds(wall)
         at = table.instant(begins)
         if until is not None and at > until:

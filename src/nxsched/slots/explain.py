@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 
+from nxsched.domain import checks
 from nxsched.domain.instants import date_of, epoch_exact, instant
 from nxsched.domain.refusals import Refusal
 from nxsched.slots.expand import blocked_time
 from nxsched.slots.intervals import covers
 from nxsched.slots.limits import Reached
-from nxsched.slots.prepared import ALWAYS, Group, Member
+from nxsched.slots.prepared import ALWAYS, Member
 from nxsched.slots.query import SlotQuery, busy_time
 from nxsched.slots.terrain import Terrain
-from nxsched.slots.zones import zone
 
 
 def explain(query: SlotQuery, start: datetime) -> list[Refusal]:
@@ -21,6 +21,7 @@ def explain(query: SlotQuery, start: datetime) -> list[Refusal]:
 
     The query's range plays no part. Raises `InvalidInput`.
     """
+    checks.kind("query", query, SlotQuery)
     return list(_Judgement(query, epoch_exact("start", start)).refusals())
 
 
@@ -42,14 +43,19 @@ class _Judgement:
             return
         if not any(self.start in run for run in self.terrain.grid()):
             yield Refusal(code="off_grid")
-        day = self._day(self.asked.timezone)
-        for limit in _without_room(self.asked.reached, day):
+        for limit in self._without_room(self.asked.reached, self.asked.timezone):
             yield Refusal(code="event_limit", limit=limit.limit)
-        short = [(i, *found) for i, group in enumerate(self.asked.groups) if (found := self._short(group))]
-        yield from self._full({member.slug for _, members, _ in short for member in members})
-        for i, members, able in short:
-            yield Refusal(code="not_enough_hosts", group=i, need=self.asked.groups[i].need, able=able)
-            for member in members:
+        yield from self._short()
+
+    def _short(self) -> Iterator[Refusal]:
+        """The groups that fall short, each with the refusals of its hosts, after the occurrences that are full."""
+        able = self.terrain.able_hosts()
+        short = {i: group for i, group in enumerate(self.asked.groups) if group.able(able) < group.need}
+        members = {i: [one for one in self.asked.members if one.bit & group.bits] for i, group in short.items()}
+        yield from self._full({one.slug for of_group in members.values() for one in of_group})
+        for i, group in short.items():
+            yield Refusal(code="not_enough_hosts", group=i, need=group.need, able=group.able(able))
+            for member in members[i]:
                 yield from self._host(member)
 
     def _time(self) -> Iterator[Refusal]:
@@ -58,29 +64,19 @@ class _Judgement:
             yield Refusal(code="past", start=instant(asked.now))
         if self.start < asked.earliest and asked.earliest > asked.now:
             yield Refusal(code="notice", start=instant(asked.earliest))
-        first, end = asked.days
-        if not first <= self._day(asked.timezone) < end:
+        if not asked.in_window(self.start, self.start + 1):
+            first, end = asked.days
             from_date = date_of(first) if first != ALWAYS[0] else None
             until_date = date_of(end - 1) if end != ALWAYS[1] else None
             yield Refusal(code="window", from_date=from_date, until_date=until_date)
 
-    def _short(self, group: Group) -> tuple[list[Member], int] | None:
-        """The members of a group, and how many of them can take the slot, if these are too few."""
-        members = [member for member in self.asked.members if member.bit & group.bits]
-        able = sum(1 for member in members if self._can(member))
-        return (members, able) if able < group.need else None
-
-    def _can(self, member: Member) -> bool:
-        """Rules 10 to 12 for one host."""
-        day = self._day(member.timezone)
-        return covers(self.terrain.able(member), self.start, self.start + 1) and not any(
-            _without_room(member.reached, day)
-        )
-
     def _host(self, member: Member) -> Iterator[Refusal]:
         if not covers(self.terrain.hours(member), self.start, self.end):
             yield Refusal(code="outside_hours", host=member.slug)
-        for start, end, period in blocked_time(member.blocked, member.places, member.timezone, self.start, self.end):
+        effort = self.terrain.effort
+        for start, end, period in blocked_time(
+            member.blocked, member.places, member.timezone, self.start, self.end, effort
+        ):
             yield Refusal(
                 code="blocked",
                 host=member.slug,
@@ -91,7 +87,7 @@ class _Judgement:
             )
         for start, end, booking in self._busy(member):
             yield Refusal(code="busy", host=member.slug, start=instant(start), end=instant(end), id=booking)
-        for limit in _without_room(member.reached, self._day(member.timezone)):
+        for limit in self._without_room(member.reached, member.timezone):
             yield Refusal(code="host_limit", host=member.slug, limit=limit.limit)
 
     def _busy(self, member: Member) -> Iterator[tuple[int, int, str | None]]:
@@ -111,9 +107,5 @@ class _Judgement:
                 name = one.ids[0] if one.ids else None
                 yield Refusal(code="full", start=instant(one.start), end=instant(one.end), id=name)
 
-    def _day(self, timezone: str) -> int:
-        return zone(timezone, self.start, self.start).day_of(self.start)
-
-
-def _without_room(limits: Iterable[Reached], day: int) -> Iterator[Reached]:
-    return (limit for limit in limits if limit.refuses(day))
+    def _without_room(self, limits: Iterable[Reached], timezone: str) -> Iterator[Reached]:
+        return (limit for limit in limits if limit.refused(timezone, self.start, self.start + 1))

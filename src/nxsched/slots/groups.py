@@ -24,7 +24,7 @@ def enough(groups: Sequence[Group]) -> Callable[[int], bool]:
     def test(hosts: int) -> bool:
         answer = known.get(hosts)
         if answer is None:
-            answer = known[hosts] = all((hosts & group.bits).bit_count() >= group.need for group in groups)
+            answer = known[hosts] = all(group.able(hosts) >= group.need for group in groups)
         return answer
 
     return test

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
+from itertools import takewhile
 
 from nxsched.domain.event_types import Limit, Period
 from nxsched.domain.instants import EPOCH_WEEKDAY, date_of, day_number
@@ -20,35 +22,41 @@ class Reached:
     everywhere: bool
     days: tuple[Interval, ...]
 
-    def refuses(self, day: int) -> bool:
-        """Whether the limit has no room on this local date."""
-        return self.everywhere or any(first <= day < end for first, end in self.days)
-
     def refused(self, timezone: str, start: int, end: int) -> list[Interval]:
         """The starts in `[start, end)` that the limit refuses, by local date in `timezone`."""
         if self.everywhere:
             return [(start, end)]
         table = zone(timezone, start, end)
-        return [found for first, last in self.days for found in table.during(first, last, start, end)]
+        near = bisect_right(self.days, table.day_of(start) - 2, key=lambda period: period[1])
+        days = takewhile(lambda period: period[0] <= table.day_of(end) + 1, self.days[near:])
+        return [found for first, last in days for found in table.during(first, last, start, end)]
 
 
 def reached(
     limits: Iterable[Limit], occurrences: Iterable[tuple[int, int]], timezone: str, seconds: int
 ) -> tuple[Reached, ...]:
     """What is used up of each limit by `occurrences` (start, end), when a booking of `seconds` more is asked for."""
+    limits = tuple(limits)
+    if not limits:
+        return ()
+    taken = [(zone(timezone, start, start).day_of(start), end - start) for start, end in occurrences]
+    used = {per: _used(per, taken) for per in {limit.per for limit in limits}}
     found: list[Reached] = []
-    taken: list[tuple[int, int]] | None = None
     for limit in limits:
-        if taken is None:  # one table lookup an occurrence, however many limits there are
-            taken = [(zone(timezone, start, start).day_of(start), end - start) for start, end in occurrences]
-        used: dict[Interval, tuple[int, int]] = {}
-        for day, lasts in taken:
-            period = period_of(limit.per, day)
-            count, total = used.get(period, (0, 0))
-            used[period] = count + 1, total + lasts
-        full = [period for period, (count, total) in used.items() if not _room(limit, count, total + seconds)]
+        periods = used[limit.per].items()
+        full = [period for period, (count, total) in periods if not _room(limit, count, total + seconds)]
         found.append(Reached(limit, not _room(limit, 0, seconds), tuple(sorted(full))))
     return tuple(found)
+
+
+def _used(per: Period, taken: Iterable[tuple[int, int]]) -> dict[Interval, tuple[int, int]]:
+    """How many occurrences (local date, seconds) each period holds, and how long they last together."""
+    used: dict[Interval, tuple[int, int]] = {}
+    for day, lasts in taken:
+        period = period_of(per, day)
+        count, total = used.get(period, (0, 0))
+        used[period] = count + 1, total + lasts
+    return used
 
 
 def _room(limit: Limit, count: int, total: int) -> bool:

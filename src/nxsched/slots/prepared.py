@@ -12,6 +12,7 @@ from nxsched.slots.expand import Hours
 from nxsched.slots.intervals import Interval
 from nxsched.slots.limits import Reached
 from nxsched.slots.seats import Occurrence
+from nxsched.slots.zones import zone
 
 ALWAYS: Final = (-(10**7), 10**7)
 """All the days there are."""
@@ -47,6 +48,10 @@ class Group:
     bits: int
     need: int
 
+    def able(self, hosts: int) -> int:
+        """How many of these hosts, given as bits, are members."""
+        return (hosts & self.bits).bit_count()
+
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
@@ -70,3 +75,7 @@ class Prepared:
     standing: Mapping[int, Sequence[Occurrence]]
     joinable: Mapping[int, Occurrence]
     joinable_starts: tuple[int, ...]
+
+    def in_window(self, start: int, end: int) -> list[Interval]:
+        """The starts in `[start, end)` on whose local date the booking window is open (rule 14)."""
+        return zone(self.timezone, start, end).during(*self.days, start, end)

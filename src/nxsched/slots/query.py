@@ -46,6 +46,8 @@ class SlotQuery:
     busy: Mapping[str, Sequence[tuple[datetime, datetime]]] = field(default_factory=dict)
     prepared: Prepared = field(init=False, repr=False, compare=False)
 
+    __hash__ = None  # type: ignore[assignment]  # it holds mappings
+
     def __post_init__(self) -> None:
         """Check the values, keep them as tuples, and prepare the integers that the calculator works on."""
         checks.kind("event_type", self.event_type, EventType)

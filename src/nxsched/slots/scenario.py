@@ -312,6 +312,8 @@ def _parsed(place: str, value: str, parse: Callable[[str], T]) -> T:
 
 def decode(text: str) -> object:
     """Decode the JSON of one scenario; a key that is written twice, which JSON would lose, is refused."""
+    if not text.strip():
+        raise InvalidInput(field="scenario", reason="is empty")
     try:
         return json.loads(text, object_pairs_hook=_no_twins, parse_constant=_no_constant)
     except json.JSONDecodeError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 
+from nxsched.domain.effort import Effort
 from nxsched.domain.event_types import Align
 from nxsched.domain.instants import DAY
 from nxsched.slots.expand import blocked_time, open_time
@@ -23,12 +24,13 @@ a midnight before the range for sure, also on a day of 25 hours (rules 18 and 20
 class Terrain:
     """Hours, free time, fitting starts and grid for the starts in `[start, end)`; each worked out once, on demand."""
 
-    def __init__(self, asked: Prepared, align: Align, start: int, end: int) -> None:
-        """Look at the starts in `[start, end)`."""
+    def __init__(self, asked: Prepared, align: Align, start: int, end: int, effort: Effort | None = None) -> None:
+        """Look at the starts in `[start, end)`; `effort` goes on counting from terrain to terrain."""
         self.asked: Prepared = asked
         self.align: Align = align
         self.start: int = start
         self.end: int = end
+        self.effort: Effort = effort or Effort()
         self._from, self._until = start - _AROUND, end + _AROUND
         self._hours: dict[int, list[Interval]] = {}
         self._blocked: dict[tuple[int, str], list[Interval]] = {}
@@ -42,7 +44,7 @@ class Terrain:
         known = self._hours.get(id(member.hours))
         if known is None:
             reach = self._until + self.asked.duration
-            known = self._hours[id(member.hours)] = open_time(member.hours, self._from, reach)
+            known = self._hours[id(member.hours)] = open_time(member.hours, self._from, reach, self.effort)
         return known
 
     def fitting(self, member: Member) -> list[Interval]:
@@ -52,17 +54,18 @@ class Terrain:
         if known is None:
             free = self.hours(member)
             if member.blocked:
-                reach = self._until + self.asked.duration
-                free = subtract(free, self._blocks(member, reach))
+                free = subtract(free, self.blocked(member))
             lead = self.asked.duration - 1
             known = self._fitting[key] = [(start, end - lead) for start, end in free if end - lead > start]
         return known
 
-    def _blocks(self, member: Member, reach: int) -> list[Interval]:
+    def blocked(self, member: Member) -> list[Interval]:
+        """When the member is blocked (rule 9)."""
         key = (id(member.blocked), member.timezone)
         known = self._blocked.get(key)
         if known is None:
-            found = blocked_time(member.blocked, member.places, member.timezone, self._from, reach)
+            reach = self._until + self.asked.duration
+            found = blocked_time(member.blocked, member.places, member.timezone, self._from, reach, self.effort)
             known = self._blocked[key] = union((start, end) for start, end, _ in found)
         return known
 
@@ -78,7 +81,7 @@ class Terrain:
     def fits(self) -> list[Segment]:
         """The starts at which every group has enough members that rules 10 and 11 allow, with these members."""
         if self._fits is None:
-            self._fits = sweep(shared((self.able(member), member.bit) for member in self.asked.members), self.test)
+            self._fits = self._free(self.test)
         return self._fits
 
     def grid(self) -> list[range]:
@@ -97,23 +100,33 @@ class Terrain:
 
     def offered(self) -> list[Segment]:
         """The starts that fit and that no limit refuses, with the members for them (rules 10 to 12, 15 and 16)."""
-        segments = self.fits()
+        segments = self._with_room(self.fits(), self.test)
+        closed = self._refused(self.asked.reached, self.asked.timezone)
+        return _outside(segments, closed) if closed else segments
+
+    def able_hosts(self) -> int:
+        """The members that can take the first start, as bits, be they enough or not (rules 10 to 12)."""
+        segments = self._with_room(self._free(bool), bool)
+        return next((hosts for start, end, hosts in segments if start <= self.start < end), 0)
+
+    def _free(self, test: Callable[[int], bool]) -> list[Segment]:
+        return sweep(shared((self.able(member), member.bit) for member in self.asked.members), test)
+
+    def _with_room(self, segments: list[Segment], test: Callable[[int], bool]) -> list[Segment]:
+        """The segments where the `test` still holds without the members whose own limits refuse (rule 12)."""
         refused = [
             (self._refused(member.reached, member.timezone), member.bit)
             for member in self.asked.members
             if member.reached
         ]
-        if any(times for times, _ in refused):
-            segments = self._without(segments, refused)
-        closed = self._refused(self.asked.reached, self.asked.timezone)
-        if closed:
-            segments = _outside(segments, closed)
-        return segments
+        return self._without(segments, refused, test) if any(times for times, _ in refused) else segments
 
     def _refused(self, reached: Sequence[Reached], timezone: str) -> list[Interval]:
         return union(time for limit in reached for time in limit.refused(timezone, self.start, self.end))
 
-    def _without(self, segments: list[Segment], refused: Sequence[tuple[list[Interval], int]]) -> list[Segment]:
+    def _without(
+        self, segments: list[Segment], refused: Sequence[tuple[list[Interval], int]], test: Callable[[int], bool]
+    ) -> list[Segment]:
         """The segments, less each member where its own limits refuse."""
         shift = len(self.asked.members)
         every = (1 << shift) - 1
@@ -123,7 +136,7 @@ class Terrain:
         def left(both: int) -> int:
             return both & every & ~(both >> shift)
 
-        cut = sweep([*present, *absent], lambda both: self.test(left(both)))
+        cut = sweep([*present, *absent], lambda both: test(left(both)))
         return [(start, end, left(both)) for start, end, both in cut]
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from functools import cache, lru_cache
+from functools import lru_cache
 from typing import Final
 
 from nxsched.domain.instants import DAY
@@ -115,7 +115,7 @@ def _table(name: str, first: int, last: int) -> Zone:
     return Zone(name, start, end, _offset(name, start), changes)
 
 
-@cache
+@lru_cache(maxsize=65_536)
 def _changes(name: str, year: int) -> tuple[_Change, ...]:
     """The changes of offset in a calendar year of UTC, found by asking `zoneinfo`.
 
