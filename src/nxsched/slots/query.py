@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import ClassVar
 
 from nxsched.domain import checks
 from nxsched.domain.availability import BlockedPeriod, BookedTime, busy_seconds
@@ -46,7 +47,7 @@ class SlotQuery:
     busy: Mapping[str, Sequence[tuple[datetime, datetime]]] = field(default_factory=dict)
     prepared: Prepared = field(init=False, repr=False, compare=False)
 
-    __hash__ = None  # type: ignore[assignment]  # it holds mappings
+    __hash__: ClassVar[None] = None  # type: ignore[assignment]  # it holds mappings
 
     def __post_init__(self) -> None:
         """Check the values, keep them as tuples, and prepare the integers that the calculator works on."""
