@@ -1,10 +1,19 @@
-"""How hard hypothesis tries: `NXSCHED_PROFILE=slow` for the long run, `dev` otherwise."""
+"""How hard hypothesis tries (`NXSCHED_PROFILE=slow` for the long run, `dev` otherwise), and servers that are shared."""
 
 from __future__ import annotations
 
 import os
+from uuid import uuid4
 
+import pytest
 from hypothesis import HealthCheck, Phase, settings
+
+import servers
+from nxsched.domain import recurrence
+from nxsched.slots import zones
+
+# All processes of one run share its servers; they inherit this from the first.
+os.environ.setdefault("NXSCHED_TEST_RUN", uuid4().hex[:12])
 
 _RELAXED = (HealthCheck.too_slow,)
 
@@ -24,3 +33,16 @@ settings.register_profile(
     suppress_health_check=_RELAXED,
 )
 settings.load_profile(os.environ.get("NXSCHED_PROFILE") or "dev")
+
+
+def pytest_runtest_setup() -> None:
+    """Let no table that an earlier test left behind hide a mutant."""
+    if os.environ.get("NXSCHED_PROFILE") == "mutation":
+        for kept in (zones._table, zones._changes, recurrence._rrule, recurrence._read):  # noqa: SLF001 - our own
+            kept.cache_clear()
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """When the last process of the run is done, nothing of its servers is left."""
+    if not hasattr(config, "workerinput"):
+        servers.remove(os.environ["NXSCHED_TEST_RUN"])

@@ -39,6 +39,36 @@ class MissingExtra(NxschedError, ImportError):
         self.extra = extra
 
 
+class StoreUnavailable(NxschedError):
+    """The database could not be reached, or the connection broke.
+
+    `may_have_happened` is true where it broke at COMMIT: the change may have been made, and only the database knows.
+    """
+
+    code: ClassVar[str] = "store_unavailable"
+
+    def __init__(self, message: str, *, may_have_happened: bool = False) -> None:
+        super().__init__(message)
+        self.may_have_happened = may_have_happened
+
+
+class SchemaOutdated(NxschedError):
+    """The tables of the database are not those that this version of nxsched works with.
+
+    `found` is the revision of the database, `None` where there are no tables; `wanted` is the one that is needed.
+    """
+
+    code: ClassVar[str] = "schema_outdated"
+
+    def __init__(self, *, found: str | None, wanted: str) -> None:
+        state = f"is at revision {found}" if found else "has no nxsched tables"
+        super().__init__(
+            f"the database {state}, and {wanted} is needed: run `nxsched migrate` as the owner of its tables"
+        )
+        self.found = found
+        self.wanted = wanted
+
+
 def _again(kind: type[NxschedError], args: tuple[object, ...], facts: dict[str, object]) -> NxschedError:
     error = kind.__new__(kind, *args)
     error.__dict__.update(facts)

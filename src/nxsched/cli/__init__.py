@@ -1,4 +1,4 @@
-"""The command line: `nxsched slots`. Its packages come with the extra `cli`."""
+"""The command line: `nxsched slots`, `migrate` and `doctor`. Its packages come with the extra `cli`."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ except ModuleNotFoundError as _missing:
     raise MissingExtra(what="The command line", extra="cli") from _missing
 
 from nxsched import __version__
+from nxsched.cli.database import doctor, migrate
 from nxsched.cli.slots import slots
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="nxsched")
 def main() -> None:
-    """Compute the free slots of people, rooms and teams.
+    """Compute the free slots of people, rooms and teams, and look after the database of bookings.
 
     \b
     Example:
@@ -31,4 +32,5 @@ def main() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-main.add_command(slots)
+for command in (slots, migrate, doctor):
+    main.add_command(command)

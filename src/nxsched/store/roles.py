@@ -1,0 +1,92 @@
+"""Who may do what: the least rights of the application's role and of the worker's, and row-level security (RLS)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from sqlalchemy import Connection, text
+from sqlalchemy.dialects.postgresql.base import PGDialect
+
+from nxsched.domain.checks import shown
+from nxsched.errors import InvalidInput
+from nxsched.store.schema import SCHEMA, VERSION_TABLE, metadata
+
+RIGHTS: Final[dict[str, tuple[str, str]]] = {
+    # table: what the application may do, what the worker may do
+    "tenant": ("SELECT, INSERT, UPDATE", "SELECT"),
+    "host": ("SELECT, INSERT, UPDATE", "SELECT, UPDATE"),
+    "blocked_period": ("SELECT, INSERT, DELETE", "SELECT"),
+    "busy_time": ("SELECT, INSERT, DELETE", "SELECT, INSERT, DELETE"),
+    "event_type": ("SELECT, INSERT, UPDATE", "SELECT, UPDATE"),
+    "event_type_member": ("SELECT, INSERT, DELETE", "SELECT"),
+    "occurrence": ("SELECT, INSERT, UPDATE", "SELECT, UPDATE"),
+    "claim": ("SELECT, INSERT, UPDATE", "SELECT, UPDATE"),
+    "booking": ("SELECT, INSERT, UPDATE", "SELECT, UPDATE"),
+    "audit_entry": ("SELECT, INSERT", "SELECT, INSERT"),
+    "outbox_event": ("SELECT, INSERT", "SELECT, INSERT, UPDATE, DELETE"),
+    "idempotency_key": ("SELECT, INSERT, UPDATE, DELETE", "SELECT, DELETE"),
+    VERSION_TABLE: ("SELECT", "SELECT"),
+}
+"""What each role may do; row-level security decides in which rows."""
+
+ACROSS_TENANTS: Final = (
+    ("tenant", "SELECT"),
+    ("outbox_event", "SELECT"),
+    ("outbox_event", "UPDATE"),
+    ("outbox_event", "DELETE"),
+)
+"""What the worker may do in the rows of all tenants; all else it does tenant by tenant."""
+
+
+_PREPARER: Final = PGDialect().identifier_preparer  # type: ignore[no-untyped-call]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Roles:
+    """The names of the roles that rights are granted to; none for a role that is not used."""
+
+    app: str | None = None
+    worker: str | None = None
+
+    def check(self, connection: Connection) -> None:
+        """Raise `InvalidInput` for a role that does not exist, and where both are one."""
+        for field, role in (("app_role", self.app), ("worker_role", self.worker)):
+            if role is not None:
+                found = connection.execute(
+                    text("SELECT 1 FROM pg_roles WHERE rolname = :role"), {"role": role}
+                ).scalar()
+                if found is None:
+                    reason = f"there is no role {shown(role)}; make it first: CREATE ROLE … LOGIN"
+                    raise InvalidInput(field=field, reason=reason)
+        if self.app is not None and self.app == self.worker:
+            raise InvalidInput(field="worker_role", reason="must be another role than the application's")
+
+
+def grant(connection: Connection, roles: Roles) -> None:
+    """Grant the rights; what was granted before stays."""
+    for statement in statements(roles):
+        connection.exec_driver_sql(statement)
+
+
+def statements(roles: Roles) -> Iterator[str]:
+    """The statements that grant the rights."""
+    for role, place in ((roles.app, 0), (roles.worker, 1)):
+        if role is not None:
+            name = _quoted(role)
+            yield f"GRANT USAGE ON SCHEMA {SCHEMA} TO {name}"
+            for table, rights in RIGHTS.items():
+                yield f"GRANT {rights[place]} ON {SCHEMA}.{table} TO {name}"
+    if roles.worker is not None:
+        for table, right in ACROSS_TENANTS:
+            policy = f"{table}_{right.lower()}_by_worker"
+            yield f"DROP POLICY IF EXISTS {policy} ON {SCHEMA}.{table}"
+            yield f"CREATE POLICY {policy} ON {SCHEMA}.{table} FOR {right} TO {_quoted(roles.worker)} USING (true)"
+
+
+def _quoted(role: str) -> str:
+    return str(_PREPARER.quote_identifier(role))
+
+
+assert RIGHTS.keys() - {VERSION_TABLE} == {table.name for table in metadata.tables.values()}, "a table without rights"  # noqa: S101

@@ -1,0 +1,317 @@
+"""The tables as SQLAlchemy sees them; `migrations/` makes them, and a test holds the two together."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    DateTime,
+    ForeignKeyConstraint,
+    Identity,
+    Index,
+    Integer,
+    MetaData,
+    PrimaryKeyConstraint,
+    Table,
+    Text,
+    UniqueConstraint,
+    Uuid,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB, ExcludeConstraint
+from sqlalchemy.schema import SchemaItem
+from sqlalchemy.types import TypeEngine
+
+SCHEMA: Final = "nxsched"
+VERSION_TABLE: Final = "schema_version"
+TENANT_SETTING: Final = "nxsched.tenant_id"
+"""The transaction-local setting that row-level security compares with `tenant_id`."""
+
+metadata: Final = MetaData(schema=SCHEMA)
+
+_INSTANT: Final = DateTime(timezone=True)
+_WALL: Final = DateTime(timezone=False)
+_SECONDS: Final = Integer
+
+
+def _table(name: str, *parts: SchemaItem, key: tuple[str, ...]) -> Table:
+    """A table of tenants' rows: `tenant_id` comes first in it, in its key, and in all that refers to it."""
+    return Table(
+        name,
+        metadata,
+        Column("tenant_id", Text, nullable=False),
+        *parts,
+        PrimaryKeyConstraint("tenant_id", *key, name=f"{name}_pkey"),
+    )
+
+
+def _refers(name: str, column: str, table: str, *, cascade: bool = False) -> ForeignKeyConstraint:
+    key = {"host": "host_no", "event_type": "event_type_no"}.get(table, "id")
+    return ForeignKeyConstraint(
+        ["tenant_id", column],
+        [f"{SCHEMA}.{table}.tenant_id", f"{SCHEMA}.{table}.{key}"],
+        name=f"{name}_{table}_fkey",
+        ondelete="CASCADE" if cascade else None,
+    )
+
+
+def _of_tenant(name: str) -> ForeignKeyConstraint:
+    return ForeignKeyConstraint(["tenant_id"], [f"{SCHEMA}.tenant.tenant_id"], name=f"{name}_tenant_fkey")
+
+
+def _needed(name: str, kind: TypeEngine[Any] | type[TypeEngine[Any]]) -> Column[Any]:
+    return Column(name, kind, nullable=False)
+
+
+def _ordered(name: str, start: str, end: str) -> CheckConstraint:
+    return CheckConstraint(f"{start} < {end} AND isfinite({start}) AND isfinite({end})", name=f"{name}_order_check")
+
+
+tenant = _table(
+    "tenant",
+    _needed("name", Text),
+    Column("sender", Text),
+    _needed("settings", JSONB),
+    _needed("created_at", _INSTANT),
+    key=(),
+)
+
+host = _table(
+    "host",
+    Column("host_no", BigInteger, Identity(always=True), nullable=False),
+    _needed("slug", Text),
+    _needed("name", Text),
+    Column("email", Text),
+    _needed("timezone", Text),
+    _needed("weekly_hours", JSONB),
+    _needed("overrides", JSONB),
+    _needed("travel", JSONB),
+    _needed("limits", JSONB),
+    _needed("attributes", JSONB),
+    Column("claim_version", BigInteger, nullable=False, server_default=text("0")),
+    _needed("created_at", _INSTANT),
+    Column("archived_at", _INSTANT),
+    UniqueConstraint("tenant_id", "slug", name="host_slug_key"),
+    _of_tenant("host"),
+    key=("host_no",),
+)
+
+blocked_period = _table(
+    "blocked_period",
+    _needed("id", Uuid),
+    Column("host_no", BigInteger),
+    _needed("kind", Text),
+    Column("local_start", _WALL),
+    Column("local_end", _WALL),
+    Column("starts_at", _INSTANT),
+    Column("ends_at", _INSTANT),
+    Column("rrule", Text),
+    _needed("reason", Text),
+    _needed("reach_from", _INSTANT),
+    _needed("reach_until", _INSTANT),
+    _needed("created_at", _INSTANT),
+    _of_tenant("blocked_period"),
+    _refers("blocked_period", "host_no", "host"),
+    Index("blocked_period_reach", "tenant_id", "reach_until", "reach_from"),
+    Index("blocked_period_host", "tenant_id", "host_no"),
+    key=("id",),
+)
+
+busy_time = _table(
+    "busy_time",
+    Column("busy_no", BigInteger, Identity(always=True), nullable=False),
+    _needed("host_no", BigInteger),
+    _needed("source", Text),
+    _needed("busy_from", _INSTANT),
+    _needed("busy_until", _INSTANT),
+    _refers("busy_time", "host_no", "host"),
+    _ordered("busy_time", "busy_from", "busy_until"),
+    Index("busy_time_host", "tenant_id", "host_no", "busy_until"),
+    key=("busy_no",),
+)
+
+event_type = _table(
+    "event_type",
+    Column("event_type_no", BigInteger, Identity(always=True), nullable=False),
+    _needed("slug", Text),
+    _needed("name", Text),
+    _needed("description", Text),
+    Column("location", Text),
+    _needed("durations_seconds", ARRAY(Integer)),
+    Column("step_seconds", _SECONDS),
+    _needed("offset_seconds", _SECONDS),
+    _needed("align", Text),
+    _needed("buffer_before_seconds", _SECONDS),
+    _needed("buffer_after_seconds", _SECONDS),
+    _needed("minimum_notice_seconds", _SECONDS),
+    _needed("booking_window", JSONB),
+    _needed("limits", JSONB),
+    _needed("capacity", Integer),
+    Column("timezone", Text),
+    _needed("needs", ARRAY(Integer)),
+    _needed("strategy", Text),
+    _needed("questions", JSONB),
+    _needed("policies", JSONB),
+    _needed("requires_approval", Boolean),
+    Column("claim_version", BigInteger, nullable=False, server_default=text("0")),
+    _needed("created_at", _INSTANT),
+    Column("archived_at", _INSTANT),
+    UniqueConstraint("tenant_id", "slug", name="event_type_slug_key"),
+    _of_tenant("event_type"),
+    CheckConstraint("capacity > 0", name="event_type_capacity_check"),
+    key=("event_type_no",),
+)
+
+event_type_member = _table(
+    "event_type_member",
+    _needed("event_type_no", BigInteger),
+    _needed("host_no", BigInteger),
+    _needed("group_no", Integer),
+    _needed("place", Integer),
+    _refers("event_type_member", "event_type_no", "event_type", cascade=True),
+    _refers("event_type_member", "host_no", "host"),
+    Index("event_type_member_host", "tenant_id", "host_no"),
+    key=("event_type_no", "host_no"),
+)
+
+occurrence = _table(
+    "occurrence",
+    _needed("id", Uuid),
+    _needed("event_type_no", BigInteger),
+    _needed("starts_at", _INSTANT),
+    _needed("ends_at", _INSTANT),
+    _needed("seats", Integer),
+    _needed("active", Boolean),
+    Column("held_until", _INSTANT),
+    _refers("occurrence", "event_type_no", "event_type"),
+    _ordered("occurrence", "starts_at", "ends_at"),
+    CheckConstraint("seats >= 0", name="occurrence_seats_check"),
+    Index("occurrence_event_type", "tenant_id", "event_type_no", "starts_at", postgresql_where=text("active")),
+    key=("id",),
+)
+
+CLAIM_NO_OVERLAP: Final = "claim_no_overlap"
+
+claim = _table(
+    "claim",
+    _needed("occurrence_id", Uuid),
+    _needed("host_no", BigInteger),
+    _needed("busy_from", _INSTANT),
+    _needed("busy_until", _INSTANT),
+    _needed("active", Boolean),
+    Column("held_until", _INSTANT),
+    _refers("claim", "occurrence_id", "occurrence"),
+    _refers("claim", "host_no", "host"),
+    _ordered("claim", "busy_from", "busy_until"),
+    ExcludeConstraint(
+        (text("int8range(host_no, host_no, '[]')"), "&&"),
+        (text("tstzrange(busy_from, busy_until)"), "&&"),
+        name=CLAIM_NO_OVERLAP,
+        using="gist",
+        where=text("active"),
+    ),
+    Index("claim_host", "tenant_id", "host_no", "busy_until", postgresql_where=text("active")),
+    Index("claim_held", "tenant_id", "held_until", postgresql_where=text("active AND held_until IS NOT NULL")),
+    key=("occurrence_id", "host_no"),
+)
+
+booking = _table(
+    "booking",
+    _needed("id", Uuid),
+    _needed("occurrence_id", Uuid),
+    _needed("event_type_no", BigInteger),
+    _needed("status", Text),
+    _needed("starts_at", _INSTANT),
+    _needed("ends_at", _INSTANT),
+    _needed("seats", Integer),
+    Column("attendee_name", Text),
+    Column("attendee_email", Text),
+    Column("attendee_timezone", Text),
+    Column("attendee_reference", Text),
+    _needed("answers", JSONB),
+    _needed("metadata", JSONB),
+    Column("location", Text),
+    Column("reference", Text),
+    Column("series_id", Uuid),
+    Column("organizer", Text),
+    _needed("uid", Text),
+    _needed("sequence", Integer),
+    _needed("version", Integer),
+    _needed("moves", Integer),
+    Column("assigned_because", Text),
+    _needed("nonce", Text),
+    _needed("created_at", _INSTANT),
+    Column("expires_at", _INSTANT),
+    UniqueConstraint("tenant_id", "uid", name="booking_uid_key"),
+    _refers("booking", "occurrence_id", "occurrence"),
+    _refers("booking", "event_type_no", "event_type"),
+    CheckConstraint(
+        "status IN ('held', 'pending', 'confirmed', 'cancelled', 'declined',"
+        " 'expired', 'released', 'completed', 'no_show')",
+        name="booking_status_check",
+    ),
+    CheckConstraint("status <> 'held' OR expires_at IS NOT NULL", name="booking_held_check"),
+    CheckConstraint("seats > 0", name="booking_seats_check"),
+    CheckConstraint("version > 0 AND sequence >= 0 AND moves >= 0", name="booking_version_check"),
+    Index("booking_start", "tenant_id", "starts_at", "id"),
+    Index("booking_occurrence", "tenant_id", "occurrence_id"),
+    Index("booking_event_type", "tenant_id", "event_type_no", "starts_at", "id"),
+    Index("booking_attendee_reference", "tenant_id", "attendee_reference", "starts_at"),
+    Index("booking_series", "tenant_id", "series_id", postgresql_where=text("series_id IS NOT NULL")),
+    Index("booking_open", "tenant_id", "status", "expires_at", postgresql_where=text("status IN ('held', 'pending')")),
+    key=("id",),
+)
+Index("booking_attendee_email", booking.c.tenant_id, func.lower(booking.c.attendee_email), booking.c.starts_at)
+
+audit_entry = _table(
+    "audit_entry",
+    _needed("booking_id", Uuid),
+    _needed("version", Integer),
+    _needed("action", Text),
+    Column("actor", JSONB),
+    Column("reason", Text),
+    _needed("changes", JSONB),
+    _needed("at", _INSTANT),
+    _refers("audit_entry", "booking_id", "booking"),
+    key=("booking_id", "version"),
+)
+
+_UNDONE = text("done_at IS NULL AND dead_at IS NULL")
+
+outbox_event = _table(
+    "outbox_event",
+    _needed("id", Uuid),
+    _needed("booking_id", Uuid),
+    _needed("version", Integer),
+    _needed("kind", Text),
+    _needed("payload", JSONB),
+    _needed("occurred_at", _INSTANT),
+    _needed("due_at", _INSTANT),
+    Column("attempts", Integer, nullable=False, server_default=text("0")),
+    Column("lease_owner", Text),
+    Column("leased_until", _INSTANT),
+    Column("done_at", _INSTANT),
+    Column("dead_at", _INSTANT),
+    Column("last_error", Text),
+    UniqueConstraint("tenant_id", "booking_id", "version", name="outbox_event_version_key"),
+    Index("outbox_event_undone", "due_at", postgresql_where=_UNDONE),
+    Index("outbox_event_oldest", "tenant_id", "booking_id", "version", postgresql_where=_UNDONE),
+    key=("id",),
+)
+
+idempotency_key = _table(
+    "idempotency_key",
+    _needed("key", Text),
+    _needed("fingerprint", Text),
+    _needed("result", JSONB),
+    _needed("created_at", _INSTANT),
+    _needed("expires_at", _INSTANT),
+    Index("idempotency_key_expiry", "tenant_id", "expires_at"),
+    key=("key",),
+)

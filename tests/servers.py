@@ -1,0 +1,76 @@
+"""Real PostgreSQL servers for tests: one of each version for a whole run, and a new database for each test."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+
+import psycopg
+from sqlalchemy import create_engine
+from sqlalchemy.pool import NullPool
+
+from nxsched.embedded import APP_ROLE, OWNER, WORKER_ROLE, EmbeddedServer, start
+from nxsched.store import migrate
+
+_TEMPLATE = "migrated"
+_numbers = count()
+
+
+def folder(run: str) -> Path:
+    """Where the servers of one run of the tests live; all its processes share them."""
+    return Path(tempfile.gettempdir()) / f"nxsched-tests-{run}"
+
+
+def started(run: str, version: int) -> EmbeddedServer:
+    """The server of a version, with a migrated database to copy from."""
+    server = start(folder(run) / str(version), version=version)
+    with _alone(server.folder / "template"), psycopg.connect(superuser(server), autocommit=True) as connection:
+        if connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [_TEMPLATE]).fetchone() is None:
+            connection.execute(f"CREATE DATABASE {_TEMPLATE}_new OWNER {OWNER}")
+            engine = create_engine(server.url(OWNER, f"{_TEMPLATE}_new"), poolclass=NullPool)
+            with engine.begin() as owner:
+                migrate.upgrade(owner, app_role=APP_ROLE, worker_role=WORKER_ROLE)
+            connection.execute(f"ALTER DATABASE {_TEMPLATE}_new RENAME TO {_TEMPLATE}")
+    return server
+
+
+def superuser(server: EmbeddedServer, database: str = "postgres") -> str:
+    """Where the server's superuser connects to."""
+    return server.socket_uri("postgres", database)
+
+
+@contextmanager
+def database(server: EmbeddedServer, *, migrated: bool = True) -> Iterator[str]:
+    """A database of its own for one test; gives its name."""
+    name = f"test_{os.getpid()}_{next(_numbers)}"
+    source = _TEMPLATE if migrated else "template0"
+    with psycopg.connect(superuser(server), autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name} OWNER {OWNER} TEMPLATE {source}")
+        try:
+            yield name
+        finally:
+            connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def remove(run: str) -> None:
+    """Wait until the servers of a run have stopped, and remove their folders."""
+    for watcher in folder(run).glob("*/watcher"):
+        with _alone(watcher):
+            pass
+    shutil.rmtree(folder(run), ignore_errors=True)
+
+
+@contextmanager
+def _alone(file: Path) -> Iterator[None]:
+    lock = os.open(file, os.O_RDWR | os.O_CREAT)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)

@@ -1,0 +1,224 @@
+"""Migrations on real servers: from nothing to the tables that the code knows, and the rights of each role."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import Connection, func, select, text
+from sqlalchemy.exc import DBAPIError
+
+from nxsched.embedded import APP_ROLE, WORKER_ROLE
+from nxsched.errors import InvalidInput, SchemaOutdated
+from nxsched.store import migrate
+from nxsched.store.roles import ACROSS_TENANTS, RIGHTS
+from nxsched.store.schema import SCHEMA, VERSION_TABLE, metadata
+from store.conftest import Database
+
+
+def test_an_empty_database_is_outdated_and_the_error_says_what_to_run(empty_db: Database) -> None:
+    with empty_db.owner.connect() as connection, pytest.raises(SchemaOutdated, match="run `nxsched migrate`") as caught:
+        migrate.verify(connection)
+    assert (caught.value.found, caught.value.wanted, caught.value.code) == (None, migrate.head(), "schema_outdated")
+
+
+def test_tables_and_metadata_agree(db: Database) -> None:
+    options = {
+        "include_schemas": True,
+        "compare_server_default": True,
+        "version_table": VERSION_TABLE,
+        "version_table_schema": SCHEMA,
+        "include_name": lambda name, kind, _parents: kind != "schema" or name == SCHEMA,
+    }
+    with db.owner.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection, opts=options), metadata) == []
+
+
+def _constraints(db: Database) -> dict[str, str]:
+    """Checks and exclusions, which Alembic does not compare, as the server writes them."""
+    with db.owner.connect() as connection:
+        found = connection.execute(
+            text(
+                "SELECT conrelid::regclass || ' ' || conname, pg_get_constraintdef(oid) FROM pg_constraint"
+                " WHERE connamespace = 'nxsched'::regnamespace AND contype IN ('c', 'x')"
+            )
+        )
+        return {name: _plain(definition) for name, definition in found}
+
+
+def _plain(definition: str) -> str:
+    return re.sub(r"\s+", " ", definition)
+
+
+def test_checks_and_the_exclusion_are_those_of_the_metadata(db: Database, empty_db: Database) -> None:
+    with empty_db.owner.begin() as connection:
+        connection.execute(text(f"CREATE SCHEMA {SCHEMA}"))
+        metadata.create_all(connection)
+    made = _constraints(db)
+    known = _constraints(empty_db)
+    only_migrated = {"nxsched.blocked_period blocked_period_kind_check"}  # read by nobody: it guards the three forms
+    assert {name: made[name] for name in made.keys() - only_migrated} == known
+    assert "EXCLUDE USING gist" in made["nxsched.claim claim_no_overlap"]
+
+
+def test_an_upgrade_can_be_repeated(db: Database) -> None:
+    with db.owner.begin() as connection:
+        migrate.upgrade(connection, app_role=APP_ROLE, worker_role=WORKER_ROLE)
+        migrate.verify(connection)
+        assert migrate.current(connection) == migrate.head()
+
+
+def test_an_upgrade_is_part_of_the_callers_transaction(empty_db: Database) -> None:
+    with empty_db.owner.connect() as connection:
+        with connection.begin() as transaction:
+            migrate.upgrade(connection)
+            assert connection.execute(text("SELECT current_setting('row_security')")).scalar() == "on"
+            transaction.rollback()
+        assert migrate.current(connection) is None
+        assert connection.execute(text("SELECT to_regnamespace('nxsched')")).scalar() is None
+
+
+def test_the_schema_may_be_there_already(empty_db: Database) -> None:
+    with empty_db.owner.begin() as connection:
+        connection.execute(text(f"CREATE SCHEMA {SCHEMA}"))
+        migrate.upgrade(connection, to="0001")
+        migrate.verify(connection)
+
+
+def test_the_sql_of_an_upgrade_makes_what_the_upgrade_makes(db: Database, empty_db: Database) -> None:
+    script = migrate.sql(app_role=APP_ROLE, worker_role=WORKER_ROLE)
+    with empty_db.owner.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.exec_driver_sql(script)
+        migrate.verify(connection)
+    assert _constraints(empty_db) == _constraints(db)
+    assert _rights(empty_db) == _rights(db)
+
+
+def test_a_revision_that_is_not_known_is_refused_by_name(empty_db: Database) -> None:
+    with empty_db.owner.begin() as connection, pytest.raises(InvalidInput, match=r'^to: there is no revision "0099"'):
+        migrate.upgrade(connection, to="0099")
+
+
+@pytest.mark.parametrize(("app", "worker", "field"), [("nobody", None, "app_role"), (None, "nobody", "worker_role")])
+def test_a_role_that_does_not_exist_is_refused_before_anything_is_made(
+    empty_db: Database, app: str | None, worker: str | None, field: str
+) -> None:
+    with empty_db.owner.begin() as connection:
+        with pytest.raises(InvalidInput, match='there is no role "nobody"') as caught:
+            migrate.upgrade(connection, app_role=app, worker_role=worker)
+        assert caught.value.field == field
+        assert migrate.current(connection) is None
+
+
+def test_application_and_worker_cannot_be_one_role(empty_db: Database) -> None:
+    with empty_db.owner.begin() as connection, pytest.raises(InvalidInput, match="another role"):
+        migrate.upgrade(connection, app_role=APP_ROLE, worker_role=APP_ROLE)
+
+
+def _rights(db: Database) -> dict[tuple[str, str], set[str]]:
+    with db.superuser.connect() as connection:
+        found = connection.execute(
+            text(
+                "SELECT grantee, table_name, privilege_type FROM information_schema.role_table_grants"
+                " WHERE table_schema = 'nxsched' AND grantee IN (:app, :worker)"
+            ),
+            {"app": APP_ROLE, "worker": WORKER_ROLE},
+        )
+        rights: dict[tuple[str, str], set[str]] = {}
+        for role, table, right in found:
+            rights.setdefault((role, table), set()).add(right)
+        return rights
+
+
+def test_each_role_has_the_rights_that_are_listed_and_no_other(db: Database) -> None:
+    listed = {
+        (role, table): set(rights[i].split(", "))
+        for table, rights in RIGHTS.items()
+        for i, role in enumerate((APP_ROLE, WORKER_ROLE))
+    }
+    assert _rights(db) == listed
+
+
+def test_every_table_of_tenants_enforces_row_level_security_even_on_its_owner(db: Database) -> None:
+    with db.superuser.connect() as connection:
+        found = connection.execute(
+            text(
+                "SELECT relname, relrowsecurity AND relforcerowsecurity FROM pg_class"
+                " WHERE relnamespace = 'nxsched'::regnamespace AND relkind = 'r'"
+            )
+        )
+        assert {name for name, forced in found if forced} == {table.name for table in metadata.tables.values()}
+
+
+def test_only_the_worker_crosses_tenants_and_only_where_it_is_listed(db: Database) -> None:
+    with db.superuser.connect() as connection:
+        found = connection.execute(
+            text("SELECT tablename, cmd, roles::text[] FROM pg_policies WHERE schemaname = 'nxsched' AND qual = 'true'")
+        )
+        assert {(table, right, *roles) for table, right, roles in found} == {
+            (table, right, WORKER_ROLE) for table, right in ACROSS_TENANTS
+        }
+
+
+def _tenant(connection: Connection, tenant: str) -> None:
+    connection.execute(text("SELECT set_config('nxsched.tenant_id', :tenant, true)"), {"tenant": tenant})
+
+
+_INSERT = text("INSERT INTO nxsched.tenant (tenant_id, name, settings, created_at) VALUES (:id, 'x', '{}', now())")
+
+
+def test_without_a_tenant_nothing_is_seen_and_nothing_written(db: Database) -> None:
+    with db.app.begin() as connection:
+        _tenant(connection, "acme")
+        connection.execute(_INSERT, {"id": "acme"})
+    with db.app.connect() as connection:
+        for table in metadata.sorted_tables:
+            assert connection.execute(select(func.count()).select_from(table)).scalar() == 0
+        with pytest.raises(DBAPIError, match="row-level security"):
+            connection.execute(_INSERT, {"id": "other"})
+
+
+def test_another_tenant_is_neither_seen_nor_written(db: Database) -> None:
+    with db.app.begin() as connection:
+        _tenant(connection, "acme")
+        connection.execute(_INSERT, {"id": "acme"})
+        _tenant(connection, "other")
+        assert connection.execute(text("SELECT count(*) FROM nxsched.tenant")).scalar() == 0
+        assert connection.execute(text("UPDATE nxsched.tenant SET name = 'taken'")).rowcount == 0
+        with pytest.raises(DBAPIError, match="row-level security"), connection.begin_nested():
+            connection.execute(_INSERT, {"id": "acme"})
+        _tenant(connection, "acme")
+        assert connection.execute(text("SELECT name FROM nxsched.tenant")).scalar() == "x"
+
+
+def test_the_owner_is_held_to_the_tenant_too(db: Database) -> None:
+    with db.owner.connect() as connection, pytest.raises(DBAPIError, match="row-level security"):
+        connection.execute(_INSERT, {"id": "acme"})
+
+
+def test_the_worker_sees_all_tenants_and_writes_to_none(db: Database) -> None:
+    for tenant in ("acme", "other"):
+        with db.app.begin() as connection:
+            _tenant(connection, tenant)
+            connection.execute(_INSERT, {"id": tenant})
+    with db.worker.connect() as connection:
+        assert connection.execute(text("SELECT tenant_id FROM nxsched.tenant ORDER BY 1")).scalars().all() == [
+            "acme",
+            "other",
+        ]
+        assert connection.execute(text("SELECT count(*) FROM nxsched.host")).scalar() == 0
+        for statement in ("UPDATE nxsched.tenant SET name = 'x'", "DELETE FROM nxsched.booking"):
+            with pytest.raises(DBAPIError, match="permission denied"), connection.begin_nested():
+                connection.execute(text(statement))
+
+
+def test_nobody_but_the_owner_changes_the_tables(db: Database) -> None:
+    for engine in (db.app, db.worker):
+        with engine.connect() as connection:
+            for statement in ("DROP TABLE nxsched.claim", "ALTER TABLE nxsched.claim DROP CONSTRAINT claim_no_overlap"):
+                with pytest.raises(DBAPIError, match="must be owner"), connection.begin_nested():
+                    connection.execute(text(statement))
+            with pytest.raises(DBAPIError, match="permission denied"), connection.begin_nested():
+                connection.execute(text("TRUNCATE nxsched.audit_entry"))
