@@ -36,6 +36,9 @@ def translation(error: Exception) -> NxschedError | None:
     state = getattr(error.orig, "sqlstate", None)
     if state in _NO_TABLES:
         return SchemaOutdated(found=None, wanted=migrate.head())
+    if state == "42501":  # insufficient privilege, or a row of another tenant
+        reason = str(error.orig).splitlines()[0]
+        return StoreUnavailable(f"the database refuses this login: {reason}; `nxsched doctor` says what it lacks")
     if error.connection_invalidated or isinstance(error, OperationalError | InterfaceError):
         words = str(error.orig).strip().splitlines()
         return StoreUnavailable(f"the database cannot be reached: {words[0] if words else type(error.orig).__name__}")

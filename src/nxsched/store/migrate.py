@@ -50,17 +50,20 @@ def upgrade(
 
     Runs in the transaction of `connection` and commits nothing, so that an application's own Alembic revision can call
     it with `op.get_bind()`. The role that runs it becomes the owner of the tables. Upgrades of several processes wait
-    for one another. Raises `InvalidInput` for a revision that is not known, and for a role that does not exist.
+    for one another. Raises `InvalidInput` for a revision that is not known, for a role that does not exist, and where
+    somebody else owns the tables.
     """
+    options = _options(to)
     roles = Roles(app=app_role, worker=worker_role)
     roles.check(connection)
     connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
+    _refuse_strangers(connection)
     # A filter of row-level security over the owner's own statements would let a backfill do nothing; this raises.
     before = connection.execute(text("SELECT current_setting('row_security')")).scalar_one()
     connection.execute(text("SELECT set_config('row_security', 'off', true)"))
     if connection.execute(text("SELECT to_regnamespace(:name)"), {"name": SCHEMA}).scalar() is None:
         connection.execute(text(f"CREATE SCHEMA {SCHEMA}"))
-    context = MigrationContext.configure(connection, opts=_options(to))
+    context = MigrationContext.configure(connection, opts=options)
     context.run_migrations(op=Operations(context))
     grant(connection, roles)
     connection.execute(text("SELECT set_config('row_security', :before, true)"), {"before": before})
@@ -77,6 +80,20 @@ def sql(to: str = "head", *, app_role: str | None = None, worker_role: str | Non
         out.write(f"{statement};\n\n")
     out.write("COMMIT;\n")
     return out.getvalue()
+
+
+def _refuse_strangers(connection: Connection) -> None:
+    """Who does not own the tables could change nothing, and PostgreSQL would only warn about the rights it granted."""
+    found = connection.execute(
+        text(
+            "SELECT current_user, pg_get_userbyid(relowner), pg_has_role(relowner, 'MEMBER') FROM pg_class"
+            " WHERE oid = to_regclass(:table)"
+        ),
+        {"table": f"{SCHEMA}.{VERSION_TABLE}"},
+    ).one_or_none()
+    if found is not None and not found[2]:
+        reason = f"logs in as {shown(found[0])}, and the tables belong to {shown(found[1])}: log in as their owner"
+        raise InvalidInput(field="url", reason=reason)
 
 
 def _options(to: str) -> dict[str, Any]:

@@ -1,0 +1,119 @@
+"""The scheduler and its database: what it takes, what it refuses, and what it says when something is wrong."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+from sqlalchemy import create_engine, text
+from sqlalchemy.engine import make_url
+
+from nxsched import InvalidInput, Scheduler, SchemaOutdated, StoreUnavailable
+from nxsched.embedded import APP_ROLE, OWNER, WORKER_ROLE
+from store.conftest import Database
+
+
+def test_a_plain_postgresql_url_means_psycopg(db: Database) -> None:
+    url = make_url(db.url(APP_ROLE)).set(drivername="postgresql")
+    for given in (url, url.render_as_string(), url.set(drivername="postgres"), db.url(APP_ROLE)):
+        with Scheduler(given) as scheduler:
+            scheduler.verify()
+            assert scheduler.engine.driver == "psycopg"
+
+
+def test_an_engine_of_the_applications_own_is_used_and_left_open(db: Database) -> None:
+    engine = create_engine(db.url(APP_ROLE))
+    with engine.connect() as connection:
+        before = engine.pool.checkedout()  # type: ignore[attr-defined]
+        with Scheduler(engine) as scheduler:
+            scheduler.verify()
+            assert scheduler.engine is engine
+        assert connection.execute(text("SELECT 1")).scalar() == 1
+        assert engine.pool.checkedout() == before == 1  # type: ignore[attr-defined]
+    engine.dispose()
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        ("sqlite://", 'must begin with postgresql://, not "sqlite": nxsched works with PostgreSQL and psycopg'),
+        ("postgresql+asyncpg://x/y", 'must begin with postgresql://, not "postgresql+asyncpg"'),
+        ("postgresql+psycopg2://x/y", 'must begin with postgresql://, not "postgresql+psycopg2"'),
+        ("no url", "must be a URL such as postgresql://app@host/database"),
+        ("", "must be a URL such as postgresql://app@host/database"),
+        (create_engine("sqlite://"), 'must be an engine for postgresql+psycopg, not "sqlite+pysqlite"'),
+        (None, "must be a URL or a SQLAlchemy Engine, not None"),
+    ],
+)
+def test_what_is_no_postgresql_is_refused(given: object, reason: str) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        Scheduler(given)  # type: ignore[arg-type]
+    assert caught.value.field == "database"
+    assert caught.value.reason.startswith(reason)
+
+
+def test_no_password_is_shown() -> None:
+    secret = "correct-horse"  # noqa: S105 - not one
+    scheduler = Scheduler(f"postgresql://app:{secret}@127.0.0.1:1/x")
+    assert repr(scheduler) == "<Scheduler on postgresql+psycopg://app:***@127.0.0.1:1/x>"
+    with pytest.raises(StoreUnavailable) as caught:
+        scheduler.verify()
+    assert secret not in str(caught.value)
+    with pytest.raises(InvalidInput) as refused:
+        Scheduler(f"app:{secret}@host")
+    assert secret not in str(refused.value)
+
+
+def test_a_database_that_is_away_is_one_error_with_its_cause() -> None:
+    with Scheduler("postgresql://app@127.0.0.1:1/x") as scheduler, pytest.raises(StoreUnavailable) as caught:
+        scheduler.verify()
+    assert str(caught.value).startswith("the database cannot be reached: ")
+    assert not caught.value.may_have_happened
+    assert caught.value.code == "store_unavailable"
+    assert caught.value.__cause__ is not None
+
+
+def test_a_scheduler_migrates_with_the_owners_url_and_then_verifies(empty_db: Database) -> None:
+    with Scheduler(empty_db.url(APP_ROLE)) as scheduler:
+        with pytest.raises(SchemaOutdated, match="has no nxsched tables, and 0001 is needed"):
+            scheduler.verify()
+        scheduler.migrate(empty_db.url(OWNER), app_role=APP_ROLE, worker_role=WORKER_ROLE)
+        scheduler.verify()
+
+
+def test_the_applications_role_cannot_migrate(empty_db: Database, db: Database) -> None:
+    with (
+        Scheduler(empty_db.url(APP_ROLE)) as scheduler,
+        pytest.raises(StoreUnavailable, match="refuses this login: permission denied for database"),
+    ):
+        scheduler.migrate(app_role=APP_ROLE)
+    with Scheduler(db.url(APP_ROLE)) as scheduler, pytest.raises(InvalidInput) as caught:
+        scheduler.migrate(app_role=APP_ROLE)
+    assert caught.value.field == "url"
+    assert caught.value.reason == f'logs in as "{APP_ROLE}", and the tables belong to "{OWNER}": log in as their owner'
+
+
+def test_one_login_for_everything_works(empty_db: Database) -> None:
+    with Scheduler(empty_db.url(OWNER)) as scheduler:
+        scheduler.migrate()
+        scheduler.verify()
+
+
+@pytest.mark.parametrize("implementation", ["c"])
+def test_without_a_libpq_the_error_names_the_extra(implementation: str) -> None:
+    script = (
+        "from nxsched import MissingExtra, Scheduler\n"
+        "try:\n    Scheduler('postgresql://app@localhost/x')\n"
+        "except MissingExtra as error:\n    print(error.extra, '|', error)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**os.environ, "PSYCOPG_IMPL": implementation},
+        text=True,
+        capture_output=True,
+        check=True,
+    )
+    assert done.stdout.startswith("all | psycopg finds no libpq")
+    assert "pip install 'nxsched[all]'" in done.stdout
