@@ -37,7 +37,7 @@ TOP_KEYS = "unknown key; the keys here are now, from, until, event_type, hosts, 
 BROKEN: dict[str, list[tuple[object, str]]] = {
     "now": [
         (MISSING, REQUIRED),
-        ("2026-03-25T08:00:00", f'{INSTANT} "2026-03-25T08:00:00"'),
+        ("2026-03-25T08:00:00", f'{INSTANT} "2026-03-25T08:00:00", which has no Z and no offset'),
         ("2026-03-25T24:00:00Z", f'{INSTANT} "2026-03-25T24:00:00Z"'),
         ("2026-03-25 08:00:00Z", f'{INSTANT} "2026-03-25 08:00:00Z"'),
         ("2026-03-25T08:00:00z", f'{INSTANT} "2026-03-25T08:00:00z"'),
@@ -48,7 +48,7 @@ BROKEN: dict[str, list[tuple[object, str]]] = {
     ],
     "from": [
         (MISSING, REQUIRED),
-        ("2026-03-27", f'{INSTANT} "2026-03-27"'),
+        ("2026-03-27", f'{INSTANT} "2026-03-27", which has no Z and no offset'),
         ({"at": "2026-03-27"}, f"{INSTANT} {{'at': '2026-03-27'}}"),
     ],
     "until": [
@@ -98,16 +98,16 @@ BROKEN: dict[str, list[tuple[object, str]]] = {
         ("15", 'must be a whole number, not "15"'),
     ],
     "event_type.buffer_before_minutes": [
-        (-1, "must lie between 0 and 527040, not -1"),
+        (-1, "must lie between 0 and 527040 minutes, not -1"),
         (0.5, "must be a whole number, not 0.5"),
     ],
-    "event_type.buffer_after_minutes": [(527041, "must lie between 0 and 527040, not 527041")],
+    "event_type.buffer_after_minutes": [(527041, "must be at most 527040 minutes, not 527041")],
     "event_type.minimum_notice_minutes": [
-        (-60, "must lie between 0 and 527040, not -60"),
+        (-60, "must lie between 0 and 527040 minutes, not -60"),
         ("2h", 'must be a whole number, not "2h"'),
     ],
     "event_type.offset_minutes": [
-        (-1, "must lie between 0 and 527040, not -1"),
+        (-1, "must lie between 0 and 527040 minutes, not -1"),
         (1e300, "must be a whole number, not 1e+300"),
     ],
     "event_type.capacity": [
@@ -316,7 +316,7 @@ BROKEN: dict[str, list[tuple[object, str]]] = {
     ],
     "hosts.ada.bookings[0].start": [
         (MISSING, REQUIRED),
-        ("2026-03-27T00:00:00", f'{INSTANT} "2026-03-27T00:00:00"'),
+        ("2026-03-27T00:00:00", f'{INSTANT} "2026-03-27T00:00:00", which has no Z and no offset'),
         ("2026-03-27T10:00:00.5Z", "must have no fraction of a second"),
         ("1899-12-31T00:00:00Z", f"{YEARS} 1899-12-31T00:00:00+00:00"),
     ],
@@ -348,8 +348,8 @@ BROKEN: dict[str, list[tuple[object, str]]] = {
         ("x" * 201, "must have at most 200 characters, not 201"),
     ],
     "hosts.ada.bookings[0].buffer_before_minutes": [
-        (-1, "must lie between 0 and 527040, not -1"),
-        (527041, "must lie between 0 and 527040, not 527041"),
+        (-1, "must lie between 0 and 527040 minutes, not -1"),
+        (527041, "must be at most 527040 minutes, not 527041"),
         ("10", 'must be a whole number, not "10"'),
     ],
     "hosts.ada.bookings[0].buffer_after_minutes": [(0.1, "must be a whole number, not 0.1")],
@@ -368,7 +368,7 @@ BROKEN: dict[str, list[tuple[object, str]]] = {
         ({"start": "x"}, "must be a pair of start and end, not {'start': 'x'}"),
     ],
     "hosts.ada.busy[0][1]": [
-        ("2026-03-27T14:00:00", f'{INSTANT} "2026-03-27T14:00:00"'),
+        ("2026-03-27T14:00:00", f'{INSTANT} "2026-03-27T14:00:00", which has no Z and no offset'),
         (
             "2026-03-27T12:59:59Z",
             "must not lie before the start: 2026-03-27 12:59:59+00:00 is before 2026-03-27 13:00:00+00:00",
@@ -625,7 +625,7 @@ TEXTS: list[tuple[bytes, str]] = [
     (b"\xef\xbb\xbf", "scenario: is empty"),
     (b"  \n", "scenario: is empty"),
     (b"slots, please", "scenario: is not JSON: Expecting value at line 1, column 1"),
-    (b"{} {}", "scenario: is not JSON: Extra data at line 1, column 4"),
+    (b"{} {}", "scenario: is not JSON: Extra data at line 1, column 4; a file of one scenario a line is JSON Lines"),
     (b"{\n'now': 1}", "scenario: is not JSON: Expecting property name enclosed in double quotes at line 2, column 1"),
     (b"[]", "scenario: must be an object, not []"),
     (b"[{}, {}]", "scenario: must be an object, not [{}, {}]"),

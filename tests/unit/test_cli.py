@@ -66,7 +66,7 @@ def test_a_table_shows_days_hosts_and_starts_by_local_clocks() -> None:
     result = run(CLINIC, "--limit", "3")
     assert (result.exit_code, result.stderr) == (0, "")
     lines = result.stdout.splitlines()
-    assert lines[0].rstrip() == "clinic: 3 slots, times in Europe/London"
+    assert lines[0].rstrip() == "clinic: the first 3 slots, times in Europe/London"
     rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in lines if line.startswith("│")]
     assert rows == [
         ["Mon 2026-03-30", "dr-lindqvist, room-2", "10:00  10:15"],
@@ -83,7 +83,7 @@ def test_a_table_shows_the_seats_left_where_there_are_several() -> None:
 
 
 def test_one_slot_is_one_slot() -> None:
-    assert run(CLASS, "--limit", "1").stdout.startswith("pottery class: 1 slot, times in Europe/Berlin")
+    assert run(CLASS, "--limit", "1").stdout.startswith("pottery class: the first slot, times in Europe/Berlin")
 
 
 def test_json_is_one_line_with_every_slot_in_utc() -> None:
@@ -220,7 +220,13 @@ def test_an_explanation_of_a_free_start_says_that_it_is_offered() -> None:
 @pytest.mark.parametrize(
     ("day", "asked", "timezone", "instant", "shown"),
     [
-        ("2026-03-29", "2026-03-29T01:30", None, "2026-03-29T01:30:00Z", "02:30 Europe/London"),  # skipped
+        (
+            "2026-03-29",
+            "2026-03-29T01:30",
+            None,
+            "2026-03-29T01:30:00Z",
+            "02:30 Europe/London (the clocks skip 2026-03-29 01:30; rule 3)",
+        ),  # skipped
         ("2026-03-29", "2026-03-29T00:30", None, "2026-03-29T00:30:00Z", "00:30 Europe/London"),
         ("2026-10-25", "2026-10-25T01:30", None, "2026-10-25T00:30:00Z", "01:30+0100 Europe/London"),  # the first
         ("2026-10-25", "2026-10-25T01:30Z", None, "2026-10-25T01:30:00Z", "01:30+0000 Europe/London"),

@@ -191,8 +191,8 @@ def test_a_limit_of_the_event_type_without_room_is_named() -> None:
         Refusal(code="event_limit", limit=limits[2]),
     ]
     assert sentences(query, at("10:00")) == [
-        "The event type has reached the limit of 1 booking a day.",
-        "The event type has reached the limit of 59 minutes a month.",
+        "The event type has no room left within the limit of 1 booking a day.",
+        "The event type has no room left within the limit of 59 minutes a month.",
     ]
     assert explain(query, at("10:00", 3)) == [Refusal(code="event_limit", limit=limits[2])]
 
@@ -209,7 +209,7 @@ def test_a_limit_of_a_host_without_room_is_named_in_its_own_time_zone() -> None:
         Refusal(code="not_enough_hosts", group=0, need=1, able=0),
         Refusal(code="host_limit", host="ada", limit=limit),
     ]
-    assert sentences(query, at("10:00"))[1] == "ada has reached the limit of 1 booking a day."
+    assert sentences(query, at("10:00"))[1] == "ada has no room left within the limit of 1 booking a day."
     assert explain(query, at("09:00", 3)) == []
 
 

@@ -116,6 +116,24 @@ def test_a_clock_grid_is_where_the_minutes_since_midnight_divide(
             assert (one in found) == on_grid(one)
 
 
+@pytest.mark.parametrize(("timezone", "day"), [("Pacific/Kiritimati", 14), ("Pacific/Honolulu", -10), ("UTC", 0)])
+@pytest.mark.parametrize("last", [-1, 0, 1, 3600])
+def test_a_clock_grid_that_no_day_divides_begins_anew_at_each_local_midnight(
+    timezone: str, day: int, last: int
+) -> None:
+    lo = at("2026-03-02") - day * 3600 - 1800
+    hi = lo + 1800 + 3 * DAY + last
+    table = zone(timezone, lo, hi)
+    found = starts(clock_grid(7 * 3600, 61 * 60, table, lo, hi))
+    walls = [(one + day * 3600) % DAY for one in found]
+    counted_from = [61 * 60 + hours * 3600 for hours in (0, 7, 14, 21)]
+    expected = [at("2026-03-02") + DAY * i + wall - day * 3600 for i in range(-1, 4) for wall in counted_from]
+    assert found == [one for one in expected if lo <= one < hi]
+    assert set(walls) <= set(counted_from)
+    midnights = starts(clock_grid(7 * 3600, 0, table, lo, hi))
+    assert (hi - last in midnights) == (last > 0)
+
+
 @pytest.mark.parametrize("align", [window_grid, free_grid])
 def test_a_stretch_of_just_24_hours_is_counted_in_one_and_a_longer_one_anew_at_midnight(align: object) -> None:
     """Of starts that fit, the last lies a second before the end."""

@@ -90,6 +90,11 @@ def clock(query: SlotQuery, limit: int | None = None) -> list[str]:
         ({"closures": BlockedPeriod(start=date(2026, 3, 2))}, "closures", None),
         ({"bookings": [NINE]}, "bookings[0]", None),
         ({"bookings": {"ada": []}}, "bookings[0]", None),
+        (
+            {"bookings": [BookedTime(start=NINE, end=NINE + HOUR, hosts=[slug], id="b1") for slug in ("ada", "bob")]},
+            "bookings[1].id",
+            'there is another booking "b1", bookings[0]; give each booking once, with all its hosts',
+        ),
     ],
 )
 def test_a_question_that_cannot_be_is_refused(changes: dict[str, object], field: str, reason: str | None) -> None:
@@ -379,3 +384,61 @@ def test_the_offset_a_start_is_written_with_makes_no_difference(shift: int, seco
     query = question(start=NINE.astimezone(offset), end=(NINE + HOUR).astimezone(offset))
     assert clock(query) == ["09:00", "09:30"]
     assert explain(query, NINE.astimezone(offset)) == []
+
+
+@pytest.mark.parametrize("ask", [find_slots, lambda query: explain(query, NINE)])
+def test_what_is_asked_is_a_question(ask: Callable[[object], object]) -> None:
+    with pytest.raises(InvalidInput, match=r"^query: must be a SlotQuery, not 5$"):
+        ask(5)
+
+
+def test_a_hundred_thousand_starts_are_the_most_without_a_limit() -> None:
+    event = EventType(duration=timedelta(minutes=1), hosts=["ada"])
+    asked = question(event_type=event, hosts=[always()], end=MONDAY + timedelta(minutes=100_000))
+    assert len(find_slots(asked)) == 100_000
+    more = question(event_type=event, hosts=[always()], end=MONDAY + timedelta(minutes=100_001))
+    with pytest.raises(
+        InvalidInput, match=r"^limit: without one the answer would hold more than 100000 starts; set it"
+    ):
+        find_slots(more)
+    assert len(find_slots(more, limit=100_001)) == 100_001
+
+
+DAYS = timedelta(days=1)
+
+
+def test_an_event_of_days_looks_as_far_ahead_as_it_lasts() -> None:
+    event = EventType(duration=5 * DAYS, hosts=["ada"], step=DAYS)
+    free = question(event_type=event, hosts=[always()])
+    assert [slot.end for slot in find_slots(free)] == [MONDAY + 5 * DAYS]
+    blocked = BlockedPeriod(start=MONDAY + 5 * DAYS - HOUR, end=MONDAY + 6 * DAYS)
+    assert len(find_slots(question(event_type=event, hosts=[always()], blocked={"ada": [blocked]}))) == 0
+    after = BlockedPeriod(start=MONDAY + 5 * DAYS, end=MONDAY + 6 * DAYS)
+    assert len(find_slots(question(event_type=event, hosts=[always()], blocked={"ada": [after]}))) == 1
+
+
+@pytest.mark.parametrize(("far", "offered"), [(4 * DAYS - HOUR, 0), (4 * DAYS, 1)])
+def test_buffers_of_days_reach_as_far_as_they_last(far: timedelta, offered: int) -> None:
+    hosts = [always()]
+    before = EventType(duration=HALF, hosts=["ada"], step=DAYS, buffer_before=4 * DAYS)
+    taken = {"ada": [(MONDAY - far - HOUR, MONDAY - far)]}
+    assert len(find_slots(question(event_type=before, hosts=hosts, busy=taken))) == offered
+    after = EventType(duration=HALF, hosts=["ada"], step=DAYS, buffer_after=4 * DAYS)
+    taken = {"ada": [(MONDAY + HALF + far, MONDAY + HALF + far + HOUR)]}
+    assert len(find_slots(question(event_type=after, hosts=hosts, busy=taken))) == offered
+
+
+def test_behind_a_gap_an_occurrence_may_still_come_before_an_until_that_the_last_one_missed() -> None:
+    """02:30 does not exist and becomes 03:30; 03:00 comes after it in the rule and before it in time."""
+    paris = always(timezone="Europe/Paris")
+    night = datetime(2026, 3, 29, 1, tzinfo=UTC)
+    block = BlockedPeriod(
+        start=datetime(2026, 3, 29, 2, 30),  # noqa: DTZ001 - wall times
+        end=datetime(2026, 3, 29, 2, 45),  # noqa: DTZ001
+        rrule="FREQ=HOURLY;BYMINUTE=0,30;UNTIL=20260329T011500Z",
+    )
+    event = EventType(duration=timedelta(minutes=15), hosts=["ada"])
+    asked = question(
+        event_type=event, hosts=[paris], start=night, end=night + HOUR, blocked={"ada": [block]}, now=night - DAYS
+    )
+    assert clock(asked) == ["01:15", "01:30", "01:45"]

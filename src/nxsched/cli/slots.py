@@ -65,7 +65,7 @@ def slots(file: str, *, lines: bool, **asked: object) -> None:
     """Answer the scenario in FILE: which slots are free.
 
     FILE is JSON, or JSON Lines (.jsonl: one scenario a line, one answer a line); - is standard input.
-    Exit status: 0, answered; 1, some lines of a JSON Lines file are broken; 2, nothing could be answered.
+    Exit status: 0, answered; 1, lines of a JSON Lines file are broken; 2, the file, the scenario or an option is wrong.
 
     \b
     Examples:
@@ -153,11 +153,11 @@ def _answer(data: object, title: str, options: Options) -> None:
         if options.as_json:
             click.echo(json.dumps({"start": _json(start), "refusals": [_refusal(one, timezone) for one in refusals]}))
         else:
-            show_refusals(console, title, start, refusals, timezone)
+            show_refusals(console, title, start, refusals, timezone, options.explain)
     elif options.as_json:
         click.echo(json.dumps({"slots": dump(find_slots(query, limit=options.limit))}))
     else:
-        show_slots(console, title, query, find_slots(query, limit=options.limit), timezone)
+        show_slots(console, title, query, find_slots(query, limit=options.limit), timezone, options.limit)
 
 
 def _draw(file: Path, query: SlotQuery, found: Slots, timezone: str, title: str) -> None:

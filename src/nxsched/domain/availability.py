@@ -68,6 +68,12 @@ class BlockedPeriod:
                 )
             object.__setattr__(self, "recurrence", recurrence("rrule", self.rrule, self.start))
 
+    def instants(self) -> tuple[int, int] | None:
+        """Start and end in epoch seconds, widened to whole ones, of a period in instants; `None` for the others."""
+        if not isinstance(self.start, datetime) or self.start.tzinfo is None:
+            return None
+        return epoch_floor("start", self.start), epoch_ceil("end", self.end)
+
 
 _KINDS = {"date": "a date", "wall": "a wall time", "instant": "an instant"}
 
@@ -136,6 +142,15 @@ class BookedTime:
         checks.whole("seats", self.seats, least=1, most=MAX_CAPACITY)
         if self.id is not None:
             checks.text("id", self.id)
+
+    def span(self) -> tuple[int, int]:
+        """Start and end in epoch seconds."""
+        return epoch_exact("start", self.start), epoch_exact("end", self.end)
+
+    def busy(self) -> tuple[int, int]:
+        """When its hosts are busy, its own buffers included, in epoch seconds (rule 11)."""
+        start, end = self.span()
+        return start - int(self.buffer_before.total_seconds()), end + int(self.buffer_after.total_seconds())
 
 
 def busy_seconds(field: str, value: object) -> tuple[int, int]:

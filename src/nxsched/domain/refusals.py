@@ -91,8 +91,8 @@ _SENTENCES: dict[RefusalCode, str] = {
     "outside_hours": "{host} does not work through the whole of that time.",
     "blocked": "{host} is blocked {span}{named}{because}.",
     "busy": "{host} is busy {span}{named}, any buffers included.",
-    "host_limit": "{host} has reached the limit of {limit}.",
-    "event_limit": "The event type has reached the limit of {limit}.",
+    "host_limit": "{host} has no room left within the limit of {limit}.",
+    "event_limit": "The event type has no room left within the limit of {limit}.",
     "full": "All seats of the occurrence {span}{named} are taken.",
     "not_enough_hosts": "The booking needs {need} of host group {group}, and {able} can take it.",
 }

@@ -10,7 +10,7 @@ from typing import Final
 from nxsched.domain.availability import BlockedPeriod
 from nxsched.domain.effort import Effort
 from nxsched.domain.hosts import WEEKDAYS, Host, Travel, window_minutes
-from nxsched.domain.instants import DAY, EPOCH, EPOCH_WEEKDAY, day_number, epoch_ceil, epoch_floor, wall_seconds
+from nxsched.domain.instants import DAY, EPOCH, EPOCH_WEEKDAY, day_number, wall_seconds
 from nxsched.errors import InvalidInput
 from nxsched.slots.intervals import Interval, union
 from nxsched.slots.zones import Zone, zone
@@ -95,8 +95,8 @@ def blocked_time(
 
 def _occurrences(period: BlockedPeriod, table: Zone, start: int, end: int, effort: Effort) -> Iterator[Interval]:
     effort.spend(1)
-    if isinstance(period.start, datetime) and period.start.tzinfo is not None:
-        yield epoch_floor("start", period.start), epoch_ceil("end", period.end)
+    if (absolute := period.instants()) is not None:
+        yield absolute
         return
     begins = _wall(period.start)
     lasts = _wall(period.end or period.start) - begins

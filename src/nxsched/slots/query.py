@@ -12,7 +12,7 @@ from nxsched.domain.availability import BlockedPeriod, BookedTime, busy_seconds
 from nxsched.domain.bounds import MAX_RANGE_DAYS
 from nxsched.domain.event_types import BookingWindow, EventType
 from nxsched.domain.hosts import Host
-from nxsched.domain.instants import DAY, day_number, epoch_ceil, epoch_exact
+from nxsched.domain.instants import DAY, day_number, epoch_ceil
 from nxsched.errors import InvalidInput
 from nxsched.slots.expand import Hours, read_hours
 from nxsched.slots.intervals import Interval, union
@@ -69,6 +69,7 @@ class SlotQuery:
         keep(self, "hosts", hosts)
         keep(self, "closures", checks.items("closures", self.closures, BlockedPeriod))
         keep(self, "bookings", checks.items("bookings", self.bookings, BookedTime))
+        self._refuse_twins()
         keep(
             self, "blocked", {s: checks.items(f"hosts.{s}.blocked", b, BlockedPeriod) for s, b in self.blocked.items()}
         )
@@ -79,6 +80,17 @@ class SlotQuery:
     def timezone(self) -> str:
         """The event type's time zone: its own, else that of the first member of its first group (rule 14)."""
         return self.prepared.timezone
+
+    def _refuse_twins(self) -> None:
+        """A join gives a row a host; taken for bookings, they would count twice and leave their occurrence."""
+        seen: dict[str, int] = {}
+        for i, booking in enumerate(self.bookings):
+            if booking.id is not None and (first := seen.setdefault(booking.id, i)) != i:
+                reason = (
+                    f"there is another booking {checks.shown(booking.id)}, bookings[{first}]; "
+                    "give each booking once, with all its hosts"
+                )
+                raise InvalidInput(field=f"bookings[{i}].id", reason=reason)
 
     def _refuse_unknown_hosts(self, slugs: set[str]) -> None:
         for g, group in enumerate(self.event_type.groups):
@@ -95,7 +107,7 @@ class SlotQuery:
 def busy_time(query: SlotQuery) -> Iterator[tuple[str, int, int, str | None]]:
     """When each host is busy: bookings with their own buffers and ids, outside busy time without (rule 11)."""
     for booking in query.bookings:
-        start, end = _busy(booking)
+        start, end = booking.busy()
         for slug in booking.hosts:
             yield slug, start, end, booking.id
     for slug in query.busy:
@@ -105,11 +117,6 @@ def busy_time(query: SlotQuery) -> Iterator[tuple[str, int, int, str | None]]:
 def _outside(query: SlotQuery, slug: str) -> Iterator[Interval]:
     for i, pair in enumerate(query.busy.get(slug, ())):
         yield busy_seconds(f"hosts.{slug}.busy[{i}]", pair)
-
-
-def _busy(booking: BookedTime) -> Interval:
-    start = epoch_exact("start", booking.start) - int(booking.buffer_before.total_seconds())
-    return start, epoch_exact("end", booking.end) + int(booking.buffer_after.total_seconds())
 
 
 def _prepare(query: SlotQuery, start: int, end: int, now: int) -> Prepared:
@@ -151,7 +158,7 @@ def _members(query: SlotQuery, hosts: Sequence[Host], found: Sequence[Occurrence
     for booking in query.bookings:
         for slug in booking.hosts:
             if slug in busy:
-                busy[slug].append(_busy(booking))
+                busy[slug].append(booking.busy())
     for slug in query.busy:
         busy.setdefault(slug, []).extend(_outside(query, slug))
     own: dict[str, list[Interval]] = {host.slug: [] for host in hosts if host.limits}

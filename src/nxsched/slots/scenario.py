@@ -273,12 +273,17 @@ def _integer(place: str, value: object) -> int:
 
 
 def _minutes(place: str, value: object) -> timedelta:
-    return timedelta(minutes=checks.whole(place, value, least=0, most=MAX_MINUTES))
+    number = _integer(place, value)
+    if abs(number) > MAX_MINUTES:  # else the dataclass that takes it says what it takes, in its own bounds
+        raise InvalidInput(field=place, reason=f"must be at most {MAX_MINUTES} minutes, not {checks.shown(number)}")
+    return timedelta(minutes=number)
 
 
 def _instant(place: str, value: object) -> datetime:
     if not isinstance(value, str) or not _INSTANT.fullmatch(value):
-        reason = f"must be an instant such as 2026-03-29T09:00:00Z, not {checks.shown(value)}"
+        known = isinstance(value, str) and (_WALL.fullmatch(value) or _DATE.fullmatch(value))
+        lacks = ", which has no Z and no offset" if known else ""
+        reason = f"must be an instant such as 2026-03-29T09:00:00Z, not {checks.shown(value)}{lacks}"
         raise InvalidInput(field=place, reason=reason)
     found = _parsed(place, value, datetime.fromisoformat)
     epoch_floor(place, found)
@@ -317,7 +322,8 @@ def decode(text: str) -> object:
     try:
         return json.loads(text, object_pairs_hook=_no_twins, parse_constant=_no_constant)
     except json.JSONDecodeError as error:
-        reason = f"is not JSON: {error.msg} at line {error.lineno}, column {error.colno}"
+        several = "; a file of one scenario a line is JSON Lines" if error.msg == "Extra data" else ""
+        reason = f"is not JSON: {error.msg} at line {error.lineno}, column {error.colno}{several}"
         raise InvalidInput(field="scenario", reason=reason) from error
     except RecursionError as error:
         raise InvalidInput(field="scenario", reason="is nested too deeply") from error

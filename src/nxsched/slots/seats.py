@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from nxsched.domain.availability import BookedTime
-from nxsched.domain.instants import epoch_exact
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +24,7 @@ def occurrences(bookings: Iterable[BookedTime]) -> list[Occurrence]:
     """The occurrences that the bookings make up; one without an event type is an occurrence by itself."""
     found: dict[object, Occurrence] = {}
     for i, booking in enumerate(bookings):
-        start, end = epoch_exact("start", booking.start), epoch_exact("end", booking.end)
+        start, end = booking.span()
         hosts = frozenset(booking.hosts)
         key = i if booking.event_type is None else (booking.event_type, start, end, hosts)
         one = found.get(key)
