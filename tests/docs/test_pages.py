@@ -127,18 +127,26 @@ def _merged(whole: Any, part: Any) -> Any:  # noqa: ANN401 - JSON
 
 
 def test_the_bounds_are_those_of_the_code() -> None:
-    numbers = set(re.findall(r"\d[\d,]*\d", text("docs/rules.md").partition("### Bounds")[2]))
-    for bound in (
-        bounds.MAX_STARTS,
-        bounds.MAX_LIMIT,
-        bounds.MAX_RANGE_DAYS,
-        bounds.MAX_RULE_OCCURRENCES,
-        bounds.MAX_MEMBERS,
-        bounds.MAX_MINUTES,
-        bounds.MAX_CAPACITY,
-    ):
-        assert f"{bound:,}" in numbers
-    assert f"years {bounds.FIRST_YEAR} to {bounds.LAST_YEAR - 1}" in text("docs/rules.md")
+    table = text("docs/rules.md").partition("### Bounds")[2].partition("\n\nA range")[0]
+    rows = dict(re.findall(r"^\| (.+) \| ([\d,]+)[^|]*\|$", table, flags=re.MULTILINE))
+    assert rows == {
+        "starts in an answer without a `limit`": f"{bounds.MAX_STARTS:,}",
+        "`limit`": f"{bounds.MAX_LIMIT:,}",
+        "days between the ends of a range": f"{bounds.MAX_RANGE_DAYS:,}",
+        "occurrences of one recurrence rule looked at for one range": f"{bounds.MAX_RULE_OCCURRENCES:,}",
+        "windows of hours and occurrences of blocked periods looked at for one question, all hosts together": (
+            f"{bounds.MAX_WORK:,}"
+        ),
+        "limits of one event type or host": f"{bounds.MAX_LIMITS:,}",
+        "characters of a recurrence rule": f"{bounds.MAX_RULE:,}",
+        "INTERVAL of a recurrence rule": "99,999",
+        "COUNT of a recurrence rule": "9,999,999",
+        "members of all groups of an event type": f"{bounds.MAX_MEMBERS:,}",
+        "minutes of a duration, step, buffer, notice or offset": f"{bounds.MAX_MINUTES:,}",
+        "capacity, seats, `count` and `minutes` of a limit": f"{bounds.MAX_CAPACITY:,}",
+        "days of a booking window": f"{bounds.MAX_RANGE_DAYS:,}",
+    }
+    assert f"years {bounds.FIRST_YEAR} to {bounds.LAST_YEAR}:" in text("docs/rules.md")
     assert f"at most {bounds.MAX_TEXT} characters" in text("docs/rules.md")
 
 

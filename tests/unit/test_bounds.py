@@ -11,8 +11,12 @@ from dateutil.rrule import rrulestr
 
 from nxsched import BlockedPeriod, EventType, Host, InvalidInput, Limit, WeeklyHours
 from nxsched.domain.effort import Effort
+from nxsched.domain.event_types import Align
+from nxsched.domain.instants import DAY
 from nxsched.domain.recurrence import recurrence
-from nxsched.slots import SlotQuery, explain, find_slots
+from nxsched.slots import SlotQuery, calculator, explain, find_slots
+from nxsched.slots.prepared import Prepared
+from nxsched.slots.terrain import Terrain
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -76,6 +80,25 @@ def test_the_work_of_all_pieces_of_a_long_range_is_added_up() -> None:
 
 def test_a_limit_that_is_reached_soon_spares_the_work() -> None:
     assert len(find_slots(question(windows=400, days=36_000), limit=5)) == 5
+
+
+def test_a_limit_looks_at_a_week_first_and_then_at_twice_as_much(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[tuple[int, int]] = []
+
+    def spy(asked: Prepared, align: Align, start: int, end: int, effort: Effort) -> Terrain:
+        looked.append((start // DAY, end // DAY))
+        return Terrain(asked, align, start, end, effort)
+
+    monkeypatch.setattr(calculator, "Terrain", spy)
+    first = int(START.timestamp()) // DAY
+    assert len(find_slots(question(days=365), limit=3)) == 3
+    assert looked == [(first, first + 7)]
+    looked.clear()
+    assert len(find_slots(question(days=365, minutes=2), limit=3)) == 0
+    assert looked[:3] == [(first, first + 7), (first + 7, first + 21), (first + 21, first + 49)]
+    looked.clear()
+    find_slots(question(days=900))
+    assert looked == [(first, first + 400), (first + 400, first + 800), (first + 800, first + 900)]
 
 
 def test_a_start_is_explained_whatever_the_range() -> None:

@@ -19,6 +19,7 @@ from click.testing import CliRunner, Result
 from broken import GOOD, MISSING, changed
 from nxsched import __version__
 from nxsched.cli import main
+from nxsched.cli.slots import _Bar
 from nxsched.slots import find_slots
 from nxsched.slots.scenario import dump, load
 
@@ -332,6 +333,70 @@ def test_a_picture_shows_hours_busy_time_blocked_time_and_starts(tmp_path: Path)
     assert len([title for title in titles(root, "start") if title.startswith("room-1: ")]) == 17
     assert "Fri 27 Mar" in texts(root)
     assert any("1 ada, 2 bob, 3 room-1" in text for text in texts(root))
+
+
+def at_label(root: ET.Element, label: str, after: float = 0) -> tuple[float, float]:
+    """Where a label of days or hours stands, the first one below a height."""
+    found = [(float(one.get("x", 0)), float(one.get("y", 0))) for one in root.iter(f"{SVG}text") if one.text == label]
+    return next(place for place in found if place[1] > after)
+
+
+def place(root: ET.Element, kind: str, title: str) -> list[tuple[float, ...]]:
+    """Left, top and height of the boxes, or left and middle of the marks, that have a title."""
+    found: list[tuple[float, ...]] = []
+    for one in root.iter():
+        if one.get("class") == kind and one.findtext(f"{SVG}title") == title:
+            if one.tag == f"{SVG}rect":
+                found.append((float(one.get("x", 0)), float(one.get("y", 0)), float(one.get("height", 0))))
+            else:
+                _, (right, middle), _ = (point.split(",") for point in one.get("points", "").split())
+                found.append((float(right) - 9, float(middle)))
+    return found
+
+
+def test_what_is_drawn_stands_under_its_day_beside_its_hour_and_in_the_lane_of_its_host(tmp_path: Path) -> None:
+    root = picture(tmp_path, GOOD)
+    for day, lane, kind, title, start, hours in (
+        ("Fri 27 Mar", 0, "busy", "ada: busy 10:00-10:30", "10:00", 0.5),
+        ("Fri 27 Mar", 0, "blocked", "ada: blocked 15:00-16:00", "15:00", 1),
+        ("Fri 27 Mar", 2, "open", "room-1: hours 08:00-24:00", "08:00", 16),
+        ("Mon 30 Mar", 0, "open", "ada: hours 10:00-12:00", "10:00", 2),
+    ):
+        left, head = at_label(root, day)
+        wide = at_label(root, "2", head)[0] - at_label(root, "1", head)[0]
+        top, next_hour = (at_label(root, label, head)[1] - 4 for label in (start, f"{int(start[:2]) + 1:02}:00"))
+        assert (left + lane * wide, top, hours * (next_hour - top)) in place(root, kind, title)
+    left, head = at_label(root, "Mon 30 Mar")
+    assert (left, at_label(root, "11:00", head)[1] - 4) in place(root, "start", "ada: can start at 11:00")
+
+
+def test_an_hour_that_comes_twice_is_drawn_side_by_side(tmp_path: Path) -> None:
+    root = picture(tmp_path, london("2026-10-25"))
+    (first,), (second,) = (
+        place(root, "start", f"ada: can start at 01:30{note}") for note in ("", " (the second time)")
+    )
+    assert first[1] == second[1]
+    assert second[0] > first[0]
+
+
+def test_kinds_are_told_apart_without_colour(tmp_path: Path) -> None:
+    root = picture(tmp_path, GOOD)
+    style = root.findtext(f"{SVG}style") or ""
+    patterns = {one.get("id"): one for one in root.iter(f"{SVG}pattern")}
+    assert patterns["hatch"].find(f"{SVG}line") is not None
+    assert patterns["dots"].find(f"{SVG}circle") is not None
+    assert ".blocked { fill: url(#hatch)" in style
+    assert ".buffer { fill: url(#dots)" in style
+    assert {one.tag for one in root.iter() if one.get("class") == "start"} == {f"{SVG}polygon"}
+
+
+def test_days_outside_the_range_are_marked(tmp_path: Path) -> None:
+    root = picture(tmp_path, GOOD)
+    left, head = at_label(root, "Thu 26 Mar")
+    assert any(
+        one.text == "not asked" and float(one.get("x", 0)) == left and 0 < float(one.get("y", 0)) - head < 20
+        for one in root.iter(f"{SVG}text")
+    )
 
 
 def test_a_picture_goes_with_a_table_json_or_an_explanation(tmp_path: Path) -> None:
@@ -747,6 +812,50 @@ def test_work_of_more_than_a_second_shows_a_bar_on_a_terminal(tmp_path: Path) ->
     assert status == 0
     assert [set(json.loads(line)) for line in printed.splitlines()] == [{"slots"}] * 4
     assert b"Answering" in shown
+
+
+def test_a_bar_comes_after_a_second_and_follows_the_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [100.0]
+    shown: list[tuple[object, object]] = []
+
+    class Spy:
+        def __init__(self, **_: object) -> None:
+            shown.append(("begun", clock[0]))
+
+        def add_task(self, _: str, total: int | None) -> int:
+            shown.append(("total", total))
+            return 7
+
+        def start(self) -> None: ...
+
+        def stop(self) -> None:
+            shown.append(("stopped", None))
+
+        def update(self, task: int, completed: int) -> None:
+            shown.append((task, completed))
+
+    module = sys.modules["nxsched.cli.slots"]  # the command of this name hides it
+    monkeypatch.setattr(module, "time", type("Clock", (), {"monotonic": staticmethod(lambda: clock[0])}))
+    monkeypatch.setattr(module, "Progress", Spy)
+    monkeypatch.setattr("sys.stderr", type("Terminal", (), {"isatty": lambda _: True})())
+    with _Bar(300) as bar:
+        for _ in range(3):
+            clock[0] += 0.75
+            bar.advance(100)
+    assert shown == [("begun", 101.5), ("total", 300), (7, 200), (7, 300), ("stopped", None)]
+
+
+def test_lines_on_standard_input_are_answered_as_they_come() -> None:
+    command = [sys.executable, "-m", "nxsched", "slots", "-", "--json", "--lines"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as done:
+        assert done.stdin is not None
+        assert done.stdout is not None
+        for _ in range(2):
+            done.stdin.write(json.dumps(GOOD).encode() + b"\n")
+            done.stdin.flush()
+            assert set(json.loads(done.stdout.readline())) == {"slots"}
+        done.stdin.close()
+        assert done.wait(timeout=60) == 0
 
 
 def test_quick_work_shows_no_bar(tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ import sys
 from codecs import BOM_UTF8
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
@@ -31,16 +30,24 @@ def opened(file: str) -> Iterator[BinaryIO]:
         yield stream
 
 
-def holds_lines(file: str, first: bytes, rest: bytes) -> bool:
-    """Whether this is JSON Lines: by the name; on standard input, where one of the first two lines is a whole object.
+def beginning(file: str, stream: BinaryIO) -> tuple[list[bytes], bool]:
+    """The lines that must be read to tell what this is, and whether it is JSON Lines.
 
-    Lines without text do not count; one line alone is a scenario.
+    The name says it. On standard input it is JSON Lines where one of the first two lines is a whole object; lines
+    without text do not count, and one line alone is a scenario. No more is read than that.
     """
     if file != "-":
-        return file.lower().endswith(".jsonl")
-    lines = (line for line in (first + rest).removeprefix(BOM_UTF8).splitlines() if line.strip())
-    start = list(islice(lines, 2))
-    return len(start) > 1 and any(map(_whole_object, start))
+        return [], file.lower().endswith(".jsonl")
+    read: list[bytes] = []
+    with_text: list[bytes] = []
+    while len(with_text) < _TELLING and (line := stream.readline()):
+        read.append(line)
+        if text := line.removeprefix(BOM_UTF8).strip():
+            with_text.append(text)
+    return read, len(with_text) == _TELLING and any(map(_whole_object, with_text))
+
+
+_TELLING = 2
 
 
 def _whole_object(line: bytes) -> bool:

@@ -10,7 +10,6 @@ from nxsched.domain.instants import DAY, EPOCH_WEEKDAY, date_of
 from nxsched.errors import InvalidInput
 from nxsched.slots import SlotQuery, Slots
 from nxsched.slots.intervals import Interval, union
-from nxsched.slots.query import busy_time
 from nxsched.slots.terrain import Terrain
 from nxsched.slots.zones import Zone, zone
 
@@ -36,6 +35,12 @@ text { font: 11px system-ui, sans-serif; fill: #222 }
 .start { fill: #0072b2; stroke: #fff; stroke-width: .8 }
 .hour { stroke: #ddd; stroke-width: .5 }
 """
+
+
+_OnSheet = tuple[int, Interval, bool]
+"""A day, seconds after its midnight on the wall, and whether the clocks show them for the second time."""
+
+_AGAIN = " (the second time)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,23 +83,16 @@ def _lanes(query: SlotQuery, slots: Slots, table: Zone, days: range) -> Iterator
     for slot in slots:
         for slug in slot.hosts:
             offered.setdefault(slug, []).append(int(slot.start.timestamp()))
-    taken: dict[str, list[Interval]] = {}
-    for slug, a, b, _ in busy_time(query):
-        taken.setdefault(slug, []).append((a, b))
-    booked: dict[str, list[Interval]] = {}
-    for booking in query.bookings:
-        for slug in booking.hosts:
-            booked.setdefault(slug, []).append((int(booking.start.timestamp()), int(booking.end.timestamp())))
     for member in asked.members:
-        spans = booked.get(member.slug, [])
-        with_buffers, outside = taken.get(member.slug, [])[: len(spans)], taken.get(member.slug, [])[len(spans) :]
+        with_buffers = [(a, b) for a, b, booking in member.taken if booking]
+        busy = [booking.span() if booking else (a, b) for a, b, booking in member.taken]
         yield _Lane(
             member.slug,
             (
                 ("open", "hours", terrain.hours(member)),
                 ("blocked", "blocked", terrain.blocked(member)),
                 ("buffer", "busy with buffers", with_buffers),
-                ("busy", "busy", union([*spans, *outside])),
+                ("busy", "busy", union(busy)),
             ),
             offered.get(member.slug, []),
         )
@@ -105,7 +103,7 @@ class _Sheet:
 
     def __init__(self, table: Zone, days: range, asked: range, lanes: Sequence[_Lane]) -> None:
         self.table, self.days, self.asked, self.lanes = table, days, asked, lanes
-        times = [wall for lane in lanes for *_, wall in self._everything(lane)]
+        times = [wall for lane in lanes for _, wall, _ in self._everything(lane)]
         self.opens = min((a for a, _ in times), default=9 * 3600) // 3600
         self.closes = max(-(-max((b for _, b in times), default=17 * 3600) // 3600), self.opens + 1)
         self.day_width = max(len(lanes) * _LANE, 3 * _LANE) + _GAP
@@ -131,14 +129,14 @@ class _Sheet:
         ET.indent(self.root)
         return ET.tostring(self.root, encoding="unicode", xml_declaration=True) + "\n"
 
-    def _everything(self, lane: _Lane) -> Iterator[tuple[int, Interval]]:
+    def _everything(self, lane: _Lane) -> Iterator[_OnSheet]:
         """The walls of all that will be drawn for a lane, by day."""
         for kind, _, times in lane.boxes:
             if kind != "blocked":
                 yield from self._by_day(times)
         yield from self._by_day((at, at + 60) for at in lane.starts)
 
-    def _by_day(self, times: Iterable[Interval]) -> Iterator[tuple[int, Interval]]:
+    def _by_day(self, times: Iterable[Interval]) -> Iterator[_OnSheet]:
         """Cut instants into days and seconds after midnight, as the clocks show them."""
         first, last = self.table.instant(self.days.start * DAY), self.table.instant(self.days.stop * DAY)
         for start, end in times:
@@ -146,7 +144,8 @@ class _Sheet:
                 for day in range((a + offset) // DAY, (b - 1 + offset) // DAY + 1):
                     midnight = day * DAY - offset
                     if day in self.days and a < b:
-                        yield day, (max(a, midnight) - midnight, min(b, midnight + DAY) - midnight)
+                        again = self.table.instant(max(a, midnight) + offset) != max(a, midnight)
+                        yield day, (max(a, midnight) - midnight, min(b, midnight + DAY) - midnight), again
 
     def _week(self, days: range, top: int) -> None:
         body, bottom = top + _HEAD, top + _HEAD + (self.closes - self.opens) * _HOUR
@@ -172,15 +171,16 @@ class _Sheet:
     def _lane(self, lane: _Lane, shift: int) -> None:
         """Draw all of a host, whatever the week."""
         for kind, name, times in lane.boxes:
-            for day, (a, b) in self._by_day(times):
+            for day, (a, b), again in self._by_day(times):
                 first, last = max(a, self.opens * 3600), min(b, self.closes * 3600)
                 if first < last:
                     (x, y), (_, end) = self._place(day, first), self._place(day, last)
-                    said = f"{lane.name}: {name} {_clock(a)}-{_clock(b)}"
+                    said = f"{lane.name}: {name} {_clock(a)}-{_clock(b)}{_AGAIN * again}"
                     self._box(kind, (x + shift, y), (_LANE - 4, end - y), said)
-        for day, (a, _) in self._by_day((at, at + 1) for at in lane.starts):
+        for day, (a, _), again in self._by_day((at, at + 1) for at in lane.starts):
             x, y = self._place(day, a)
-            self._mark(x + shift, y, f"{lane.name}: can start at {_clock(a)}")
+            aside = _LANE / 2 if again else 0  # beside the first pass, not over it
+            self._mark(x + shift + aside, y, f"{lane.name}: can start at {_clock(a)}{_AGAIN * again}")
 
     def _place(self, day: int, seconds: int) -> tuple[float, float]:
         """Where a time of a day lies on the sheet, first lane."""

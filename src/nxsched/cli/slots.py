@@ -7,18 +7,19 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime
+from itertools import chain
 from pathlib import Path
-from typing import BinaryIO, Self
+from typing import Self
 from zoneinfo import ZoneInfo
 
 import click
 from rich.console import Console
 from rich.progress import Progress
 
-from nxsched.cli.files import holds_lines, opened, text_of
+from nxsched.cli.files import beginning, opened, text_of
 from nxsched.cli.picture import draw
 from nxsched.cli.show import show_refusals, show_slots
 from nxsched.domain.bounds import MAX_LIMIT, MAX_TEXT
@@ -103,23 +104,21 @@ def _answer_file(file: str, options: Options, *, lines: bool) -> int:
     with opened(file) as stream:
         if sys.stdout is None:
             raise InvalidInput(field="-", reason="standard output is closed")
-        first = stream.readline()
-        rest = b"" if file != "-" else stream.read()
-        if lines or holds_lines(file, first, rest):
+        begun, known = ([], True) if lines else beginning(file, stream)
+        if known:
             if options.picture:
                 raise InvalidInput(field="--picture", reason="draws one scenario, and JSON Lines may hold many")
-            return _answer_lines(file, first, iter(rest.splitlines(keepends=True)) if file == "-" else stream, options)
-        _answer(decode(text_of(first + rest + (stream.read() if file != "-" else b""))), "", options)
+            return _answer_lines(file, chain(begun, stream), options)
+        _answer(decode(text_of(b"".join(begun) + stream.read())), "", options)
     return 0
 
 
-def _answer_lines(file: str, first: bytes, rest: Iterator[bytes] | BinaryIO, options: Options) -> int:
-    """Answer line by line; a broken line gives its error in its place, and status 1 in the end."""
+def _answer_lines(file: str, lines: Iterable[bytes], options: Options) -> int:
+    """Answer each line as soon as it is there; a broken one gives its error in its place, and status 1 in the end."""
     status = 0
     size = Path(file).stat().st_size if file != "-" and Path(file).is_file() else None
     with _Bar(size) as bar:
-        number = 0
-        for number, line in enumerate(_chain(first, rest), start=1):
+        for number, line in enumerate(lines, start=1):
             try:
                 if text := text_of(line).strip():
                     _answer(decode(text), f"line {number}", options)
@@ -131,11 +130,6 @@ def _answer_lines(file: str, first: bytes, rest: Iterator[bytes] | BinaryIO, opt
                     click.echo(f"line {number}: {error}", err=True)
             bar.advance(len(line))
     return status
-
-
-def _chain(first: bytes, rest: Iterator[bytes] | BinaryIO) -> Iterator[bytes]:
-    yield first
-    yield from rest
 
 
 def _answer(data: object, title: str, options: Options) -> None:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from nxsched.domain import checks
 from nxsched.domain.bounds import FIRST_YEAR, MAX_CAPACITY
-from nxsched.domain.instants import epoch_ceil, epoch_exact, epoch_floor, microseconds
+from nxsched.domain.instants import PER_SECOND, epoch_ceil, epoch_exact, epoch_floor, microseconds
 from nxsched.domain.recurrence import Recurrence, recurrence
 from nxsched.errors import InvalidInput
 
@@ -134,6 +134,10 @@ class BookedTime:
         hosts = checks.items("hosts", self.hosts, str)
         if not hosts:
             raise InvalidInput(field="hosts", reason="must name at least one host")
+        for i, slug in enumerate(hosts):
+            checks.text(f"hosts[{i}]", slug)
+        if len(set(hosts)) < len(hosts):
+            raise InvalidInput(field="hosts", reason="must name each host once")
         object.__setattr__(self, "hosts", hosts)
         if self.event_type is not None:
             checks.text("event_type", self.event_type)
@@ -156,8 +160,8 @@ class BookedTime:
 def busy_seconds(field: str, value: object) -> tuple[int, int]:
     """Outside busy time in epoch seconds, widened to whole ones; one that is empty stays empty (rules 1 and 2)."""
     start, end = checks.pair(field, value)
-    lasts = microseconds(f"{field}[1]", end) - microseconds(f"{field}[0]", start)
-    if lasts < 0:
+    first, last = microseconds(f"{field}[0]", start), microseconds(f"{field}[1]", end)
+    if last < first:
         raise InvalidInput(field=f"{field}[1]", reason=f"must not lie before the start: {end} is before {start}")
-    first = epoch_floor(f"{field}[0]", start)
-    return first, epoch_ceil(f"{field}[1]", end) if lasts else first
+    whole = first // PER_SECOND
+    return whole, -(-last // PER_SECOND) if first < last else whole

@@ -96,7 +96,8 @@ def calendar_date(field: str, value: object) -> date:
 def items(field: str, value: object, kind: type[T]) -> tuple[T, ...]:
     """A collection of `kind` as a tuple; a text is no collection."""
     if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
-        raise InvalidInput(field=field, reason=f"must be a list of {kind.__name__}, not {shown(value)}")
+        what = "a list" if kind is object else f"a list of {kind.__name__}"
+        raise InvalidInput(field=field, reason=f"must be {what}, not {shown(value)}")
     found = tuple(value)
     for i, item in enumerate(found):
         if not isinstance(item, kind):

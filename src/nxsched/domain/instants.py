@@ -22,7 +22,8 @@ _LAST: Final = 253_402_128_000
 """9999-12-30T00:00:00Z, which every time zone can show."""
 
 _MICROSECOND: Final = timedelta(microseconds=1)
-_PER_SECOND: Final = 1_000_000
+PER_SECOND: Final = 1_000_000
+"""Microseconds in a second."""
 
 
 def microseconds(field: str, value: object) -> int:
@@ -35,22 +36,22 @@ def microseconds(field: str, value: object) -> int:
     if not FIRST_YEAR <= value.year <= LAST_YEAR:
         years = f"the years {FIRST_YEAR} to {LAST_YEAR}"
         raise InvalidInput(field=field, reason=f"must lie in {years}, not {value.isoformat()}")
-    return wall_seconds(value) * _PER_SECOND + value.microsecond - offset // _MICROSECOND
+    return wall_seconds(value) * PER_SECOND + value.microsecond - offset // _MICROSECOND
 
 
 def epoch_floor(field: str, value: object) -> int:
     """Whole seconds since the epoch, a fraction cut off. A naive datetime is refused."""
-    return microseconds(field, value) // _PER_SECOND
+    return microseconds(field, value) // PER_SECOND
 
 
 def epoch_ceil(field: str, value: object) -> int:
     """Whole seconds since the epoch, a fraction rounded up."""
-    return -(-microseconds(field, value) // _PER_SECOND)
+    return -(-microseconds(field, value) // PER_SECOND)
 
 
 def epoch_exact(field: str, value: object) -> int:
     """Whole seconds since the epoch; a fraction of a second is refused."""
-    seconds, fraction = divmod(microseconds(field, value), _PER_SECOND)
+    seconds, fraction = divmod(microseconds(field, value), PER_SECOND)
     if fraction:
         raise InvalidInput(field=field, reason="must have no fraction of a second")
     return seconds

@@ -48,6 +48,9 @@ _PARTS = {
 """What each part of a rule may hold. python-dateutil takes some values that RFC 5545 forbids, and searches without
 end for an INTERVAL of 0: so the text is read before it gets there."""
 
+_MOST = {"COUNT": 9_999_999, "INTERVAL": 99_999, "BYSECOND": 59}
+"""What RFC 5545 leaves open and we do not: a leap second is no time of day."""
+
 _WEEKS_A_MONTH = 5
 _SHORTEST_MONTH = 28
 
@@ -128,8 +131,10 @@ def _rrule(text: str, start: datetime) -> rrule:
 
 def recurrence(field: str, value: object, start: date) -> Recurrence:
     """Read the RRULE `value`; `start`, a date or a wall time, is its DTSTART. Raises `InvalidInput`."""
-    if not isinstance(value, str) or len(value) > MAX_RULE:
+    if not isinstance(value, str):
         raise InvalidInput(field=field, reason=f"must be a recurrence rule such as FREQ=DAILY, not {shown(value)}")
+    if len(value) > MAX_RULE:
+        raise InvalidInput(field=field, reason=f"must have at most {MAX_RULE} characters, not {len(value)}")
     return _read(field, value, start)
 
 
@@ -200,6 +205,9 @@ def _parts(field: str, value: str) -> dict[str, str]:
             raise InvalidInput(field=field, reason=f"{shown(part)} is no part of a recurrence rule (RFC 5545)")
         if name in parts:
             raise InvalidInput(field=field, reason=f"{name} is given twice")
+        most = _MOST.get(name)
+        if most is not None and content.isdecimal() and len(content) < MAX_RULE and int(content) > most:
+            raise InvalidInput(field=field, reason=f"{name} must be at most {most}, not {shown(content)}")
         if not pattern.fullmatch(content) or not content.isascii():
             raise InvalidInput(field=field, reason=f"{name} cannot be {shown(content)} (RFC 5545)")
         parts[name] = content

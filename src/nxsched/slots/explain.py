@@ -12,7 +12,7 @@ from nxsched.slots.expand import blocked_time
 from nxsched.slots.intervals import covers
 from nxsched.slots.limits import Reached
 from nxsched.slots.prepared import ALWAYS, Member
-from nxsched.slots.query import SlotQuery, busy_time
+from nxsched.slots.query import SlotQuery
 from nxsched.slots.terrain import Terrain
 
 
@@ -33,7 +33,6 @@ class _Judgement:
         self.asked = query.prepared
         self.start = start
         self.end = start + self.asked.duration
-        self._in_the_way: dict[str, list[tuple[int, int, str | None]]] | None = None
         self.terrain = Terrain(self.asked, query.event_type.align, start, start + 1)
 
     def refusals(self) -> Iterator[Refusal]:
@@ -85,20 +84,12 @@ class _Judgement:
                 id=period.id,
                 reason=period.reason,
             )
-        for start, end, booking in self._busy(member):
-            yield Refusal(code="busy", host=member.slug, start=instant(start), end=instant(end), id=booking)
+        first, last = self.start - self.asked.before, self.end + self.asked.after
+        for start, end, booking in member.in_the_way(first, last):
+            name = booking.id if booking else None
+            yield Refusal(code="busy", host=member.slug, start=instant(start), end=instant(end), id=name)
         for limit in self._without_room(member.reached, member.timezone):
             yield Refusal(code="host_limit", host=member.slug, limit=limit.limit)
-
-    def _busy(self, member: Member) -> Iterator[tuple[int, int, str | None]]:
-        """The busy time of a host that is in the way, each booking by itself, earliest first (rule 11)."""
-        if self._in_the_way is None:  # one look at each booking, however many hosts are asked about
-            first, end = self.start - self.asked.before, self.end + self.asked.after
-            self._in_the_way = {}
-            for slug, start, until, booking in busy_time(self.query):
-                if start < end and until > first:
-                    self._in_the_way.setdefault(slug, []).append((start, until, booking))
-        yield from sorted(self._in_the_way.get(member.slug, ()), key=lambda one: one[:2])
 
     def _full(self, slugs: set[str]) -> Iterator[Refusal]:
         """The full occurrences at this start that keep hosts of short groups busy (rule 23)."""

@@ -5,14 +5,18 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Final
 
-from nxsched.domain.availability import BlockedPeriod
+from nxsched.domain.availability import BlockedPeriod, BookedTime
 from nxsched.slots.expand import Hours
 from nxsched.slots.intervals import Interval
 from nxsched.slots.limits import Reached
 from nxsched.slots.seats import Occurrence
 from nxsched.slots.zones import zone
+
+Taken = tuple[int, int, BookedTime | None]
+"""Busy time of one host, and the booking it comes from; none for outside busy time."""
 
 ALWAYS: Final = (-(10**7), 10**7)
 """All the days there are."""
@@ -22,8 +26,8 @@ ALWAYS: Final = (-(10**7), 10**7)
 class Member:
     """A host in a group of the event type: its bit, and its time in integers.
 
-    `busy` is sorted and disjoint, own buffers included; members that share `hours` and `blocked` share the objects.
-    `places` are those of the blocked periods in the question, for errors.
+    `taken` is busy time piece by piece, in order, own buffers included, and `busy` the union of it. Members that share
+    `hours` and `blocked` share the objects. `places` are those of the blocked periods in the question, for errors.
     """
 
     bit: int
@@ -32,6 +36,7 @@ class Member:
     hours: Hours
     blocked: tuple[BlockedPeriod, ...]
     places: tuple[str, ...]
+    taken: Sequence[Taken]
     busy: tuple[Interval, ...]
     reached: tuple[Reached, ...]
 
@@ -39,6 +44,11 @@ class Member:
         """The busy time that meets `[start, end)`, found without looking at the rest."""
         first = bisect_right(self.busy, start, key=lambda one: one[1])
         return self.busy[first : bisect_left(self.busy, (end,), first)]
+
+    def in_the_way(self, start: int, end: int) -> list[Taken]:
+        """Every piece of the busy time that meets `[start, end)`, earliest first."""
+        before = bisect_left(self.taken, end, key=itemgetter(0))
+        return [one for one in self.taken[:before] if one[1] > start]
 
 
 @dataclass(frozen=True, slots=True)

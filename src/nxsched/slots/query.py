@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from operator import itemgetter
 from typing import ClassVar
 
 from nxsched.domain import checks
@@ -17,7 +18,7 @@ from nxsched.errors import InvalidInput
 from nxsched.slots.expand import Hours, read_hours
 from nxsched.slots.intervals import Interval, union
 from nxsched.slots.limits import reached
-from nxsched.slots.prepared import ALWAYS, Group, Member, Prepared
+from nxsched.slots.prepared import ALWAYS, Group, Member, Prepared, Taken
 from nxsched.slots.seats import Occurrence, by_start, joinable, occurrences
 from nxsched.slots.zones import zone
 
@@ -28,9 +29,9 @@ class SlotQuery:
 
     `hosts` are all members of the event type's groups; others may be given, since their bookings count towards its
     limits. `blocked` and `busy` are by slug, `busy` as pairs of aware datetimes; `closures` block every host.
-    `bookings` are pending, held and confirmed ones, each once, however many hosts it has. For a right answer they
-    must reach two days beyond the range on either side, over the whole period of every limit, and a bit further by the
-    longest buffer.
+    `bookings` are pending, held and confirmed ones, each once, however many hosts it has. For a right answer they and
+    `busy` must reach beyond the range on either side by two days, the duration and the longest buffers; and bookings
+    must cover the whole of every period of a limit.
 
     A query is checked and put in order once, when it is made: asking it again is cheaper. What it holds must not be
     changed afterwards; `prepared` is for the calculator alone. Raises `InvalidInput`, with places as in a scenario.
@@ -104,19 +105,20 @@ class SlotQuery:
                     raise InvalidInput(field=f"{name}.{slug}", reason=f"there is no host {checks.shown(slug)}")
 
 
-def busy_time(query: SlotQuery) -> Iterator[tuple[str, int, int, str | None]]:
-    """When each host is busy: bookings with their own buffers and ids, outside busy time without (rule 11)."""
+def _taken(query: SlotQuery, slugs: Iterable[str]) -> dict[str, list[Taken]]:
+    """When each host is busy, in order: bookings with their own buffers, outside busy time without (rule 11)."""
+    found: dict[str, list[Taken]] = {slug: [] for slug in slugs}
     for booking in query.bookings:
         start, end = booking.busy()
         for slug in booking.hosts:
-            yield slug, start, end, booking.id
-    for slug in query.busy:
-        yield from ((slug, start, end, None) for start, end in _outside(query, slug) if start < end)
-
-
-def _outside(query: SlotQuery, slug: str) -> Iterator[Interval]:
-    for i, pair in enumerate(query.busy.get(slug, ())):
-        yield busy_seconds(f"hosts.{slug}.busy[{i}]", pair)
+            if slug in found:
+                found[slug].append((start, end, booking))
+    for slug, pairs in query.busy.items():
+        outside = [busy_seconds(f"hosts.{slug}.busy[{i}]", pair) for i, pair in enumerate(pairs)]
+        found.setdefault(slug, []).extend((start, end, None) for start, end in outside if start < end)
+    for times in found.values():
+        times.sort(key=itemgetter(0, 1))
+    return found
 
 
 def _prepare(query: SlotQuery, start: int, end: int, now: int) -> Prepared:
@@ -154,13 +156,7 @@ def _prepare(query: SlotQuery, start: int, end: int, now: int) -> Prepared:
 
 
 def _members(query: SlotQuery, hosts: Sequence[Host], found: Sequence[Occurrence], duration: int) -> tuple[Member, ...]:
-    busy: dict[str, list[Interval]] = {host.slug: [] for host in hosts}
-    for booking in query.bookings:
-        for slug in booking.hosts:
-            if slug in busy:
-                busy[slug].append(booking.busy())
-    for slug in query.busy:
-        busy.setdefault(slug, []).extend(_outside(query, slug))
+    taken = _taken(query, [host.slug for host in hosts])
     own: dict[str, list[Interval]] = {host.slug: [] for host in hosts if host.limits}
     for one in found:
         for slug in one.hosts & own.keys():
@@ -183,7 +179,8 @@ def _members(query: SlotQuery, hosts: Sequence[Host], found: Sequence[Occurrence
                 # The same periods, not equal ones: Python calls instants equal that differ by a fold alone.
                 blocked=blocks.setdefault(tuple(map(id, blocked)), blocked),
                 places=(*(f"hosts.{host.slug}.blocked[{n}]" for n in range(len(own_blocks))), *closures),
-                busy=tuple(union(busy[host.slug])),
+                taken=taken[host.slug],
+                busy=tuple(union((start, end) for start, end, _ in taken[host.slug])),
                 reached=reached(host.limits, own.get(host.slug, ()), host.timezone, duration),
             )
         )
