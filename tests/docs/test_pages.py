@@ -17,6 +17,7 @@ from nxsched import InvalidInput, slots
 from nxsched.domain import bounds
 from nxsched.domain.refusals import RULES
 from nxsched.slots import scenario
+from nxsched.store.roles import RIGHTS
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -141,6 +142,8 @@ def test_the_bounds_are_those_of_the_code() -> None:
         "characters of a recurrence rule": f"{bounds.MAX_RULE:,}",
         "INTERVAL of a recurrence rule": "99,999",
         "COUNT of a recurrence rule": "9,999,999",
+        "times of a day that BYHOUR, BYMINUTE and BYSECOND of a rule give": f"{bounds.MAX_RULE_TIMES:,}",
+        "host groups of an event type": f"{bounds.MAX_GROUPS:,}",
         "members of all groups of an event type": f"{bounds.MAX_MEMBERS:,}",
         "minutes of a duration, step, buffer, notice or offset": f"{bounds.MAX_MINUTES:,}",
         "capacity, seats, `count` and `minutes` of a limit": f"{bounds.MAX_CAPACITY:,}",
@@ -148,6 +151,13 @@ def test_the_bounds_are_those_of_the_code() -> None:
     }
     assert f"years {bounds.FIRST_YEAR} to {bounds.LAST_YEAR}:" in text("docs/rules.md")
     assert f"at most {bounds.MAX_TEXT} characters" in text("docs/rules.md")
+
+
+def test_the_rights_are_those_of_the_code() -> None:
+    rows = re.findall(
+        r"^\| `(\w+)` \| ([A-Z, ]+) \| ([A-Z, ]+) \|$", text("docs/how-to/database.md"), flags=re.MULTILINE
+    )
+    assert {table: (app, worker) for table, app, worker in rows} == RIGHTS
 
 
 def test_every_public_name_is_in_the_reference() -> None:

@@ -9,7 +9,7 @@ from itertools import takewhile
 import pytest
 from dateutil.rrule import rrulestr
 
-from nxsched import BlockedPeriod, EventType, Host, InvalidInput, Limit, WeeklyHours
+from nxsched import BlockedPeriod, EventType, Host, HostGroup, InvalidInput, Limit, WeeklyHours
 from nxsched.domain.effort import Effort
 from nxsched.domain.event_types import Align
 from nxsched.domain.instants import DAY
@@ -143,3 +143,56 @@ def test_days_of_the_month_of_a_daily_rule_are_the_days_that_python_dateutil_giv
 def test_days_of_the_month_of_a_daily_rule_take_no_interval(more: str) -> None:
     with pytest.raises(InvalidInput, match=r"^rrule: FREQ=DAILY takes no INTERVAL and no BYSETPOS beside BYMONTHDAY$"):
         recurrence("rrule", f"FREQ=DAILY;BYMONTHDAY=13;{more}", date(2026, 3, 23))
+
+
+HMS = f"BYHOUR={','.join(map(str, range(24)))};BYMINUTE={','.join(map(str, range(60)))}"
+
+
+def test_a_rule_may_name_two_hundred_and_eighty_eight_times_of_a_day() -> None:
+    start = datetime(2026, 3, 23, 12)  # noqa: DTZ001 - a wall time
+    every_five = "FREQ=DAILY;" + HMS.split(";", maxsplit=1)[0] + ";BYMINUTE=0,5,10,15,20,25,30,35,40,45,50,55"
+    assert recurrence("rrule", every_five, start).freq == "DAILY"
+    with pytest.raises(InvalidInput, match=r"^rrule: BYHOUR, BYMINUTE and BYSECOND give 1440 times; the most is 288$"):
+        recurrence("rrule", f"FREQ=DAILY;{HMS}", start)
+
+
+def test_the_order_of_the_parts_of_a_rule_makes_no_difference_to_whether_it_comes_to_pass() -> None:
+    start = datetime(2026, 3, 23, 12)  # noqa: DTZ001 - a wall time
+    assert recurrence("rrule", "BYHOUR=8,9;FREQ=WEEKLY;BYDAY=MO;BYMINUTE=5", start).interval == 1
+
+
+def test_years_without_an_occurrence_are_work_too() -> None:
+    rule = recurrence("rrule", "FREQ=YEARLY;COUNT=9;BYMONTH=2;BYMONTHDAY=29;BYDAY=MO", datetime(1900, 1, 1))  # noqa: DTZ001
+    effort = Effort()
+    assert list(rule.occurrences(datetime(2026, 1, 1), datetime(2027, 1, 1), effort)) == []  # noqa: DTZ001
+    assert effort.spent > 50 * 126
+
+
+def test_a_rule_by_days_of_the_month_is_found_near_the_range_whatever_the_day_of_its_start() -> None:
+    for day in (28, 29, 31):
+        rule = recurrence("rrule", "FREQ=MONTHLY;INTERVAL=2;BYMONTHDAY=5,31", datetime(1990, 1, day))  # noqa: DTZ001
+        effort = Effort()
+        found = list(rule.occurrences(datetime(2026, 1, 1), datetime(2026, 4, 1), effort))  # noqa: DTZ001
+        assert [(at.month, at.day) for at in found] == [(1, 5), (1, 31), (3, 5), (3, 31)]
+        assert effort.spent < 500
+        early = list(rule.occurrences(datetime(1990, 1, 1), datetime(1990, 3, 10), Effort()))  # noqa: DTZ001
+        assert [(at.month, at.day) for at in early] == [(1, 31), (3, 5)]
+
+
+def test_twenty_groups_are_the_most() -> None:
+    groups = [HostGroup(members=[f"h{i}"]) for i in range(21)]
+    assert len(EventType(duration=HOUR, hosts=groups[:20]).groups) == 20
+    with pytest.raises(InvalidInput, match=r"^hosts: must have at most 20 groups, not 21$"):
+        EventType(duration=HOUR, hosts=groups)
+
+
+def test_with_a_limit_the_pieces_are_no_longer_than_without() -> None:
+    closure = BlockedPeriod(start=datetime(2026, 1, 1, 9), end=datetime(2026, 1, 1, 9, 30), rrule="FREQ=HOURLY")  # noqa: DTZ001
+    asked = question(days=1300, minutes=2, closures=[closure])
+    assert len(find_slots(asked, limit=1)) == len(find_slots(asked)) == 0
+
+
+def test_members_that_share_their_blocked_periods_are_explained_at_the_price_of_one() -> None:
+    closures = [BlockedPeriod(start=date(2026, 1, 1) + timedelta(days=i)) for i in range(1_001)]
+    asked = question(hosts=1_000, closures=closures)
+    assert len([one for one in explain(asked, START) if one.code == "blocked"]) == 1_000

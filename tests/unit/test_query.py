@@ -78,6 +78,7 @@ def clock(query: SlotQuery, limit: int | None = None) -> list[str]:
         ),
         ({"blocked": {"zoe": []}}, "blocked.zoe", 'there is no host "zoe"'),
         ({"busy": {"zoe": []}}, "busy.zoe", 'there is no host "zoe"'),
+        ({"busy": {"\x1b\n" + "z" * 90: []}}, "busy.\ufffd\ufffd" + "z" * 58, None),
         ({"busy": {"ada": [(NINE, NINE - HOUR)]}}, "hosts.ada.busy[0][1]", None),
         ({"busy": {"ada": [(NINE, NINE), NINE]}}, "hosts.ada.busy[1]", None),
         ({"busy": {"bob": [(NINE, None)]}}, "hosts.bob.busy[0][1]", "must be an aware datetime, not None"),

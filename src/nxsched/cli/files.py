@@ -33,8 +33,8 @@ def opened(file: str) -> Iterator[BinaryIO]:
 def beginning(file: str, stream: BinaryIO) -> tuple[list[bytes], bool]:
     """The lines that must be read to tell what this is, and whether it is JSON Lines.
 
-    The name says it. On standard input it is JSON Lines where one of the first two lines is a whole object; lines
-    without text do not count, and one line alone is a scenario. No more is read than that.
+    The name says it. On standard input it is JSON Lines where one of the first two lines is a whole scenario; lines
+    without text do not count, and one line alone is one in any case. No more is read than that.
     """
     if file != "-":
         return [], file.lower().endswith(".jsonl")
@@ -44,17 +44,18 @@ def beginning(file: str, stream: BinaryIO) -> tuple[list[bytes], bool]:
         read.append(line)
         if text := line.removeprefix(BOM_UTF8).strip():
             with_text.append(text)
-    return read, len(with_text) == _TELLING and any(map(_whole_object, with_text))
+    return read, len(with_text) == _TELLING and any(map(_whole_scenario, with_text))
 
 
 _TELLING = 2
 
 
-def _whole_object(line: bytes) -> bool:
+def _whole_scenario(line: bytes) -> bool:
     try:
-        return isinstance(json.loads(line), dict)
+        found = json.loads(line)
     except (ValueError, RecursionError):
         return False
+    return isinstance(found, dict) and "event_type" in found
 
 
 def text_of(data: bytes) -> str:

@@ -90,7 +90,7 @@ def _lanes(query: SlotQuery, slots: Slots, table: Zone, days: range) -> Iterator
             member.slug,
             (
                 ("open", "hours", terrain.hours(member)),
-                ("blocked", "blocked", terrain.blocked(member)),
+                ("blocked", "blocked", union((a, b) for a, b, _ in terrain.blocked(member))),
                 ("buffer", "busy with buffers", with_buffers),
                 ("busy", "busy", union(busy)),
             ),

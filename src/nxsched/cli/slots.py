@@ -149,9 +149,17 @@ def _answer(data: object, title: str, options: Options) -> None:
         else:
             show_refusals(console, title, start, refusals, timezone, options.explain)
     elif options.as_json:
-        click.echo(json.dumps({"slots": dump(find_slots(query, limit=options.limit))}))
+        _echo_slots(find_slots(query, limit=options.limit))
     else:
         show_slots(console, title, query, find_slots(query, limit=options.limit), timezone, options.limit)
+
+
+def _echo_slots(found: Slots) -> None:
+    """One line of JSON, slot by slot: with many hosts it is long."""
+    click.echo('{"slots": [', nl=False)
+    for i, slot in enumerate(found):
+        sys.stdout.write((", " if i else "") + json.dumps(dump([slot])[0]))
+    click.echo("]}")
 
 
 def _draw(file: Path, query: SlotQuery, found: Slots, timezone: str, title: str) -> None:

@@ -19,6 +19,12 @@ MAX_RULE_OCCURRENCES: Final = 10_000
 MAX_RULE: Final = 1_000
 """Characters in a recurrence rule."""
 
+MAX_RULE_TIMES: Final = 288
+"""Times of a day that BYHOUR, BYMINUTE and BYSECOND of one rule give: one every five minutes."""
+
+MAX_GROUPS: Final = 20
+"""Host groups of one event type."""
+
 MAX_WORK: Final = 1_000_000
 """Windows of hours and occurrences of blocked periods, of all hosts together, that one question may look at."""
 

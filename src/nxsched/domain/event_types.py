@@ -8,7 +8,7 @@ from datetime import date, timedelta
 from typing import Literal
 
 from nxsched.domain import checks
-from nxsched.domain.bounds import MAX_CAPACITY, MAX_LIMITS, MAX_MEMBERS, MAX_RANGE_DAYS
+from nxsched.domain.bounds import MAX_CAPACITY, MAX_GROUPS, MAX_LIMITS, MAX_MEMBERS, MAX_RANGE_DAYS
 from nxsched.domain.timezones import timezone_name
 from nxsched.errors import InvalidInput
 
@@ -169,6 +169,8 @@ def _groups(value: object) -> tuple[HostGroup, ...]:
         groups: tuple[HostGroup, ...] = (HostGroup(members=checks.items("hosts", given, str)),)
     else:
         groups = checks.items("hosts", given, HostGroup)
+    if len(groups) > MAX_GROUPS:
+        raise InvalidInput(field="hosts", reason=f"must have at most {MAX_GROUPS} groups, not {len(groups)}")
     seen: dict[str, int] = {}
     for g, group in enumerate(groups):
         for m, slug in enumerate(group.members):

@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from functools import lru_cache
+from math import prod
 from typing import Literal
 
 from dateutil.rrule import rrule, rrulestr
 
-from nxsched.domain.bounds import MAX_RULE, MAX_RULE_OCCURRENCES
+from nxsched.domain.bounds import MAX_RULE, MAX_RULE_OCCURRENCES, MAX_RULE_TIMES
 from nxsched.domain.checks import shown
 from nxsched.domain.effort import Effort
 from nxsched.errors import InvalidInput
@@ -51,6 +52,13 @@ end for an INTERVAL of 0: so the text is read before it gets there."""
 _MOST = {"COUNT": 9_999_999, "INTERVAL": 99_999, "BYSECOND": 59}
 """What RFC 5545 leaves open and we do not: a leap second is no time of day."""
 
+_WITHOUT_TIMES = (re.compile(r";?BY(HOUR|MINUTE|SECOND)=[^;]*"), re.compile(r";?BY(MINUTE|SECOND)=[^;]*"))
+"""What has no part in whether a rule ever comes to pass: the times of a day, and of an hour in an hourly rule."""
+
+_LONG_STEPS = {"YEARLY", "MONTHLY"}
+_A_YEAR = 50
+"""To walk through a year takes as long as so many occurrences."""
+
 _WEEKS_A_MONTH = 5
 _SHORTEST_MONTH = 28
 
@@ -85,8 +93,11 @@ class Recurrence:
         """
         # Where an instant lies on the clocks of a host that is not known here, is uncertain by more than a day.
         spare = timedelta(days=2 if self.until_is == "instant" else 0)
+        anchor = self._anchor(after)
+        if self.freq in _LONG_STEPS:  # years without an occurrence take their time too
+            effort.spend(_A_YEAR * max(before.year - anchor.year + 1, 0))
         last = min(self.until or datetime.max, datetime.max - spare) + spare  # noqa: DTZ901 - a wall time
-        for looked_at, wall in enumerate(self._rule(self._anchor(after))):
+        for looked_at, wall in enumerate(_rrule(self.text, anchor)):
             if wall >= before or wall > last:
                 return
             if looked_at >= MAX_RULE_OCCURRENCES:
@@ -102,10 +113,9 @@ class Recurrence:
         python-dateutil searches up to the year 9999. The calendar repeats every 400 years: asked in the last two
         of these rounds the question has the same answer and a near end.
         """
-        return next(iter(self._rule(self.start.replace(year=9200 + self.start.year % 400))), None) is not None
-
-    def _rule(self, start: datetime) -> rrule:
-        return _rrule(self.text, start)
+        late = self.start.replace(year=9200 + self.start.year % 400)
+        text = self.text if "BYSETPOS" in self.text else _WITHOUT_TIMES[self.freq == "HOURLY"].sub("", self.text)
+        return next(iter(rrulestr(text.strip(";"), dtstart=late)), None) is not None
 
     def _anchor(self, after: datetime) -> datetime:
         """A start from which the rule repeats in the same way, as near before `after` as whole intervals allow."""
@@ -114,15 +124,16 @@ class Recurrence:
         unit = _UNITS.get(self.freq)
         if unit is not None:
             return self.start + (after - self.start) // (unit * self.interval) * (unit * self.interval)
-        if self.start.day > _SHORTEST_MONTH:  # a date that not every month or year has
-            return self.start
+        start = self.start.replace(day=1) if "BYMONTHDAY" in self.text else self.start
+        if start.day > _SHORTEST_MONTH:  # a date that not every month or year has
+            return start
         months = (after.year - self.start.year) * 12 + after.month - self.start.month - 1
         length = self.interval * (12 if self.freq == "YEARLY" else 1)
         years, month = divmod(self.start.month - 1 + max(months, 0) // length * length, 12)
-        return self.start.replace(year=self.start.year + years, month=month + 1)
+        return max(start.replace(year=start.year + years, month=month + 1), self.start)
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=1024)
 def _rrule(text: str, start: datetime) -> rrule:
     rule = rrulestr(text, dtstart=start)
     assert isinstance(rule, rrule)  # noqa: S101 - the checked text holds one RRULE and nothing else
@@ -144,6 +155,10 @@ def _read(field: str, value: str, start: date) -> Recurrence:
     parts = _parts(field, value)
     whole_days = not isinstance(start, datetime)
     _refuse_combinations(field, parts, whole_days=whole_days)
+    times = prod(parts[part].count(",") + 1 for part in _TIME_PARTS if part in parts)
+    if times > MAX_RULE_TIMES:
+        reason = f"BYHOUR, BYMINUTE and BYSECOND give {times} times; the most is {MAX_RULE_TIMES}"
+        raise InvalidInput(field=field, reason=reason)
     until, until_is = _until(field, parts.pop("UNTIL", None))
     if parts["FREQ"] == "DAILY" and "BYMONTHDAY" in parts:
         # The same days; but to go through them one by one, up to the next 29th of February on a Monday, takes long.

@@ -60,12 +60,12 @@ def open_starts(asked: Prepared, start: int, end: int) -> list[Interval]:
 
 
 def _chunks(asked: Prepared, limit: int | None) -> Iterator[Interval]:
-    """The range in pieces: of some 400 days, or, where the first few slots may do, small ones that double."""
+    """The range in pieces: of 400 days, or, where the first few slots may do, small ones that double up to that."""
     start, size = max(asked.start, asked.earliest), _LONG_CHUNK if limit is None else _FIRST_CHUNK
     while start < asked.end:
         end = min(start + size, asked.end)
         yield start, end
-        start, size = end, size if limit is None else size * 2
+        start, size = end, min(2 * size, _LONG_CHUNK)
 
 
 def _offers(query: SlotQuery, terrain: Terrain, most: int) -> tuple[list[int], list[tuple[str, ...]], list[int]]:

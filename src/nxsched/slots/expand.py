@@ -19,6 +19,10 @@ _READING: Final = 10
 """To make a rule ready takes as long as so many of its occurrences."""
 
 
+Blocked = tuple[int, int, BlockedPeriod]
+"""An occurrence of a blocked period, as instants, and the period."""
+
+
 @dataclass(frozen=True, slots=True)
 class Hours:
     """The hours of a host in integers: windows are seconds after the midnight of their date."""
@@ -53,7 +57,7 @@ def open_time(hours: Hours, start: int, end: int, effort: Effort) -> list[Interv
     week, overrides = hours.week, hours.overrides
     a_week = sum(map(len, week))
     for name, first, last in _dates_by_zone(hours, start // DAY - 3, end // DAY + 2):
-        effort.spend((last - first) * a_week // 7)
+        effort.spend((last - first) * (a_week + 1) // 7 + 1)
         windows = [
             (day * DAY + a, day * DAY + b)
             for day in range(first, last)
@@ -76,7 +80,7 @@ def _dates_by_zone(hours: Hours, first: int, last: int) -> Iterator[tuple[str, i
 
 def blocked_time(
     periods: Iterable[BlockedPeriod], places: Iterable[str], timezone: str, start: int, end: int, effort: Effort
-) -> Iterator[tuple[int, int, BlockedPeriod]]:
+) -> Iterator[Blocked]:
     """Each occurrence of each period that meets `[start, end)`, as instants, with the period it comes from (rule 9).
 
     Every period has its place in the question, for an error that it may cause.

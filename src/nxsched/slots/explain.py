@@ -8,7 +8,6 @@ from datetime import datetime
 from nxsched.domain import checks
 from nxsched.domain.instants import date_of, epoch_exact, instant
 from nxsched.domain.refusals import Refusal
-from nxsched.slots.expand import blocked_time
 from nxsched.slots.intervals import covers
 from nxsched.slots.limits import Reached
 from nxsched.slots.prepared import ALWAYS, Member
@@ -72,10 +71,8 @@ class _Judgement:
     def _host(self, member: Member) -> Iterator[Refusal]:
         if not covers(self.terrain.hours(member), self.start, self.end):
             yield Refusal(code="outside_hours", host=member.slug)
-        effort = self.terrain.effort
-        for start, end, period in blocked_time(
-            member.blocked, member.places, member.timezone, self.start, self.end, effort
-        ):
+        meets = (one for one in self.terrain.blocked(member) if self.start < one[1] and one[0] < self.end)
+        for start, end, period in meets:
             yield Refusal(
                 code="blocked",
                 host=member.slug,

@@ -102,7 +102,10 @@ class SlotQuery:
         for name in ("blocked", "busy"):
             for slug in getattr(self, name):
                 if slug not in slugs:
-                    raise InvalidInput(field=f"{name}.{slug}", reason=f"there is no host {checks.shown(slug)}")
+                    raise InvalidInput(
+                        field=f"{name}.{checks.printable(str(slug)[:60])}",
+                        reason=f"there is no host {checks.shown(slug)}",
+                    )
 
 
 def _taken(query: SlotQuery, slugs: Iterable[str]) -> dict[str, list[Taken]]:

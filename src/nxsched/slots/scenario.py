@@ -5,18 +5,17 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from typing import Any, TypeVar
 
 from nxsched.domain import checks
-from nxsched.domain.availability import BlockedPeriod, BookedTime, busy_seconds
+from nxsched.domain.availability import BlockedPeriod, BookedTime, Slot, busy_seconds
 from nxsched.domain.bounds import MAX_MINUTES
 from nxsched.domain.event_types import BookingWindow, EventType, HostGroup, Limit
 from nxsched.domain.hosts import WEEKDAYS, Host, Override, Travel, WeeklyHours
 from nxsched.domain.instants import epoch_floor
 from nxsched.errors import InvalidInput
-from nxsched.slots.answer import Slots
 from nxsched.slots.query import SlotQuery
 
 T = TypeVar("T")
@@ -64,7 +63,7 @@ def load(data: object) -> SlotQuery:
     )
 
 
-def dump(slots: Slots) -> list[dict[str, object]]:
+def dump(slots: Iterable[Slot]) -> list[dict[str, object]]:
     """The answer as JSON: start, end, hosts and seats left of each slot, instants as `2026-03-29T09:00:00Z`."""
     return [
         {"start": _written(start), "end": _written(end), "hosts": list(hosts), "seats_left": seats_left}

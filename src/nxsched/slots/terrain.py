@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from nxsched.domain.effort import Effort
 from nxsched.domain.event_types import Align
 from nxsched.domain.instants import DAY
-from nxsched.slots.expand import blocked_time, open_time
+from nxsched.slots.expand import Blocked, blocked_time, open_time
 from nxsched.slots.grid import clock_grid, free_grid, window_grid
 from nxsched.slots.groups import Segment, enough, shared, sweep
 from nxsched.slots.intervals import Interval, subtract, union
@@ -33,7 +33,7 @@ class Terrain:
         self.effort: Effort = effort or Effort()
         self._from, self._until = start - _AROUND, end + _AROUND
         self._hours: dict[int, list[Interval]] = {}
-        self._blocked: dict[tuple[int, str], list[Interval]] = {}
+        self._blocked: dict[tuple[int, str], list[Blocked]] = {}
         self._fitting: dict[tuple[int, int, str], list[Interval]] = {}
         self._fits: list[Segment] | None = None
         self.test: Callable[[int], bool] = enough(asked.groups)
@@ -54,19 +54,19 @@ class Terrain:
         if known is None:
             free = self.hours(member)
             if member.blocked:
-                free = subtract(free, self.blocked(member))
+                free = subtract(free, union((start, end) for start, end, _ in self.blocked(member)))
             lead = self.asked.duration - 1
             known = self._fitting[key] = [(start, end - lead) for start, end in free if end - lead > start]
         return known
 
-    def blocked(self, member: Member) -> list[Interval]:
-        """When the member is blocked (rule 9)."""
+    def blocked(self, member: Member) -> list[Blocked]:
+        """Every occurrence of the member's blocked periods (rule 9)."""
         key = (id(member.blocked), member.timezone)
         known = self._blocked.get(key)
         if known is None:
             reach = self._until + self.asked.duration
             found = blocked_time(member.blocked, member.places, member.timezone, self._from, reach, self.effort)
-            known = self._blocked[key] = union((start, end) for start, end, _ in found)
+            known = self._blocked[key] = list(found)
         return known
 
     def able(self, member: Member) -> list[Interval]:

@@ -1,0 +1,90 @@
+"""The tables as a part of an application's own Alembic history, run by Alembic itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import inspect, text
+
+from nxsched.embedded import APP_ROLE, OWNER
+from nxsched.store import migrate
+from store.conftest import Database
+
+ENV = """
+from alembic import context
+from sqlalchemy import create_engine
+
+engine = create_engine(context.config.get_main_option("sqlalchemy.url"))
+with engine.connect() as connection:
+    context.configure(connection=connection)
+    with context.begin_transaction():
+        context.run_migrations()
+engine.dispose()
+"""
+
+ORDERS = """
+import sqlalchemy as sa
+from alembic import op
+
+revision = "a1"
+down_revision = None
+
+
+def upgrade():
+    op.create_table("orders", sa.Column("id", sa.Integer, primary_key=True))
+"""
+
+BOOKINGS = """
+import sqlalchemy as sa
+from alembic import op
+
+from nxsched.store import migrate
+
+revision = "a2"
+down_revision = "a1"
+
+
+def upgrade():
+    op.add_column("orders", sa.Column("booking_id", sa.Uuid))
+    migrate.upgrade(op.get_bind(), to="0001", app_role="{role}")
+    op.create_index("orders_booking", "orders", ["booking_id"])
+    {last}
+"""
+
+
+@pytest.fixture
+def application(tmp_path: Path, empty_db: Database) -> Config:
+    """An application with two revisions of its own, the second of which makes our tables."""
+    (tmp_path / "versions").mkdir()
+    (tmp_path / "env.py").write_text(ENV, encoding="utf-8")
+    (tmp_path / "versions" / "a1.py").write_text(ORDERS, encoding="utf-8")
+    (tmp_path / "versions" / "a2.py").write_text(BOOKINGS.format(role=APP_ROLE, last="pass"), encoding="utf-8")
+    config = Config()
+    config.set_main_option("script_location", str(tmp_path))
+    config.set_main_option("sqlalchemy.url", empty_db.url(OWNER).replace("%", "%%"))
+    return config
+
+
+def test_an_applications_revision_makes_the_tables_beside_its_own(application: Config, empty_db: Database) -> None:
+    command.upgrade(application, "head")
+    with empty_db.owner.connect() as connection:
+        migrate.verify(connection)
+        assert connection.execute(text("SELECT version_num FROM alembic_version")).scalar() == "a2"
+        assert [one["name"] for one in inspect(connection).get_indexes("orders")] == ["orders_booking"]
+    with empty_db.app.connect() as connection:
+        migrate.verify(connection)
+
+
+def test_where_the_revision_fails_nothing_of_it_is_left(
+    application: Config, empty_db: Database, tmp_path: Path
+) -> None:
+    last = 'raise RuntimeError("the application thinks better of it")'
+    (tmp_path / "versions" / "a2.py").write_text(BOOKINGS.format(role=APP_ROLE, last=last), encoding="utf-8")
+    with pytest.raises(RuntimeError, match="thinks better"):
+        command.upgrade(application, "head")
+    with empty_db.owner.connect() as connection:
+        assert migrate.current(connection) is None
+        assert inspect(connection).get_table_names() == []
