@@ -73,11 +73,12 @@ docs-output: $(VENV)/dev ## Write the outputs in README and docs anew; read the 
 	$(BIN)/python tests/docs/test_docs.py
 	$(BIN)/nxsched slots examples/clinic.json --picture docs/images/clinic.svg > /dev/null
 
-test-slow: $(VENV)/dev ## Run what takes long: many more examples, every zone, a fresh clone
+test-slow: $(VENV)/dev ## Run what takes long: many more examples, every zone, a fresh clone, a sample of mutants
 	NXSCHED_PROFILE=slow $(BIN)/pytest -n auto -m "not slow" tests/properties/test_against_the_model.py
 	$(BIN)/pytest -n auto -m slow
+	$(BIN)/python tests/mutation.py --sample
 
-mutation: $(VENV)/dev ## Mutate all of the calculator and list the survivors (an hour)
+mutation: $(VENV)/dev ## Mutate all of the calculator and list the survivors (half an hour)
 	$(BIN)/python tests/mutation.py
 
 test-all: python ## Repeat the tests on every Python from 3.11 up that is installed

@@ -117,6 +117,22 @@ def test_a_date_outside_the_booking_window_is_refused_with_its_dates(
     assert sentences(query, start) == [f"The date is outside the booking window, which is open {said}."]
 
 
+def test_what_is_in_the_way_comes_by_its_start_however_long_it_lasts() -> None:
+    taken = [
+        (at("10:15"), at("10:20")),
+        (at("08:00"), at("11:00")),
+        (at("09:00"), at("10:05")),
+        (at("08:00"), at("10:10")),
+    ]
+    refusals = [one for one in explain(question(busy={"ada": taken}), at("10:00")) if one.code == "busy"]
+    assert [(one.start, one.end) for one in refusals] == sorted(taken)
+
+
+def test_busy_time_that_ends_as_it_starts_is_not_in_the_way() -> None:
+    taken = {"ada": [(at("10:10"), at("10:10")), (at("10:00"), at("10:05"))]}
+    assert codes(question(busy=taken), at("10:00")) == ["not_enough_hosts", "busy ada"]
+
+
 def test_a_start_beside_the_grid_is_refused() -> None:
     assert explain(question(), at("09:10")) == [Refusal(code="off_grid")]
     assert sentences(question(), at("09:10")) == ["The start is not on the grid of the event type."]

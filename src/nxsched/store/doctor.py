@@ -63,7 +63,7 @@ def _clock(connection: Connection, now: datetime) -> Finding:
     return Finding(
         name="clock",
         well=apart < _CLOCKS,
-        found=f"{apart:.1f} seconds apart",
+        found="less than a second apart" if apart < 1 else f"{apart:.0f} seconds apart",
         advice="the database's clock decides, so bookings stay right; let both machines follow a time server",
     )
 
