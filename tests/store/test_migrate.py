@@ -139,6 +139,7 @@ def test_each_role_has_the_rights_that_are_listed_and_no_other(db: Database) -> 
         for i, role in enumerate((APP_ROLE, WORKER_ROLE))
     }
     assert _rights(db) == listed
+    assert RIGHTS.keys() == {table.name for table in metadata.tables.values()} | {VERSION_TABLE}
 
 
 def test_every_table_of_tenants_enforces_row_level_security_even_on_its_owner(db: Database) -> None:

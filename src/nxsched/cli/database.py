@@ -44,7 +44,7 @@ def migrate(url: str | None, to: str, app_role: str | None, worker_role: str | N
       nxsched migrate --sql --app-role app > nxsched.sql
     """  # noqa: D301 - click ends the wrapping of lines at a backspace
     from nxsched.store import migrate as migrations  # noqa: PLC0415 - nor should `nxsched slots` wait for it
-    from nxsched.store.conflicts import translated  # noqa: PLC0415
+    from nxsched.store.conflicts import translated  # noqa: PLC0415 - see above
 
     with _one_line_errors():
         if as_sql:
@@ -68,7 +68,7 @@ def doctor(url: str | None) -> None:
       nxsched doctor --url postgresql://app@localhost/app
     """  # noqa: D301 - click ends the wrapping of lines at a backspace
     from nxsched.store.conflicts import translated  # noqa: PLC0415 - see above
-    from nxsched.store.doctor import examine  # noqa: PLC0415
+    from nxsched.store.doctor import examine  # noqa: PLC0415 - see above
 
     with _one_line_errors(), _scheduler(url) as scheduler:
         with translated(), scheduler.engine.connect() as connection:

@@ -1,0 +1,108 @@
+"""`nxsched migrate` and `nxsched doctor`: what they print, and what they find in a spoilt database."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from click.testing import CliRunner, Result
+from sqlalchemy import text
+
+from nxsched.cli import main
+from nxsched.embedded import APP_ROLE, OWNER, WORKER_ROLE
+from nxsched.store.doctor import Finding, examine
+from store.conftest import Database
+
+
+def run(*arguments: str, **environment: str) -> Result:
+    return CliRunner().invoke(main, arguments, env={"COLUMNS": "100", "NXSCHED_URL": "", **environment})
+
+
+def findings(db: Database, role: str = APP_ROLE, now: datetime | None = None) -> dict[str, Finding]:
+    engine = {APP_ROLE: db.app, OWNER: db.owner, WORKER_ROLE: db.worker, "postgres": db.superuser}[role]
+    with engine.connect() as connection:
+        return {one.name: one for one in examine(connection, now or datetime.now(UTC))}
+
+
+def unwell(db: Database, role: str = APP_ROLE) -> list[str]:
+    return [one.name for one in findings(db, role).values() if not one.well]
+
+
+def test_a_migrated_database_is_well_in_the_eyes_of_the_applications_role(db: Database) -> None:
+    assert unwell(db) == []
+    result = run("doctor", "--url", db.url(APP_ROLE))
+    assert result.exit_code == 0
+    assert [line.split()[0] for line in result.stdout.splitlines()[1:]] == ["ok"] * 8
+    assert run("doctor", NXSCHED_URL=db.url(APP_ROLE)).exit_code == 0
+
+
+def test_the_doctor_names_roles_that_are_too_mighty(db: Database) -> None:
+    assert unwell(db, "postgres") == ["role"]
+    assert unwell(db, OWNER) == ["owner"]
+    result = run("doctor", "--url", db.url(OWNER))
+    assert result.exit_code == 1
+    assert "migrate as another role and name this one with --app-role" in " ".join(result.stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("statement", "name", "found"),
+    [
+        ("ALTER TABLE nxsched.claim DROP CONSTRAINT claim_no_overlap", "constraint", "claim_no_overlap is missing"),
+        ("ALTER TABLE nxsched.host NO FORCE ROW LEVEL SECURITY", "row-level security", "missing on host"),
+        ("ALTER TABLE nxsched.booking DISABLE ROW LEVEL SECURITY", "row-level security", "missing on booking"),
+        (f"REVOKE INSERT ON nxsched.claim FROM {APP_ROLE}", "rights", "lacks INSERT on claim"),
+        ("UPDATE nxsched.schema_version SET version_num = '0000'", "schema", "revision 0000"),
+    ],
+)
+def test_the_doctor_finds_what_was_spoilt(db: Database, statement: str, name: str, found: str) -> None:
+    with db.superuser.begin() as connection:
+        connection.execute(text(statement))
+    assert unwell(db) == [name]
+    assert findings(db)[name].found == found
+
+
+def test_the_doctor_sees_clocks_that_differ(db: Database) -> None:
+    now = datetime.now(UTC)
+    assert not findings(db, now=now + timedelta(hours=1))["clock"].well
+    assert findings(db, now=now - timedelta(hours=1))["clock"].found.endswith(" seconds apart")
+    assert findings(db)["clock"].found == "less than a second apart"
+
+
+def test_of_an_empty_database_the_doctor_says_to_migrate(empty_db: Database) -> None:
+    assert unwell(empty_db) == ["schema"]
+    result = run("doctor", "--url", empty_db.url(APP_ROLE))
+    assert result.exit_code == 1
+    assert "no nxsched tables" in result.stdout
+    assert "run `nxsched migrate --url" in " ".join(result.stdout.split())
+
+
+def test_the_command_migrates_and_says_where_the_tables_are(empty_db: Database) -> None:
+    arguments = ("migrate", "--url", empty_db.url(OWNER), "--app-role", APP_ROLE, "--worker-role", WORKER_ROLE)
+    for _ in range(2):
+        result = run(*arguments)
+        assert (result.exit_code, result.stdout, result.stderr) == (0, "The tables are at revision 0001.\n", "")
+    assert unwell(empty_db) == []
+
+
+@pytest.mark.parametrize("name", ["migrate", "doctor"])
+def test_what_goes_wrong_is_one_line_and_status_2(name: str, empty_db: Database) -> None:
+    for arguments, line in (
+        (("--url", "postgresql://app@127.0.0.1:1/x"), "the database cannot be reached: "),
+        (("--url", "mysql://x/y"), 'database: must begin with postgresql://, not "mysql"'),
+    ):
+        result = run(name, *arguments)
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert result.stderr.startswith(line)
+        assert result.stderr.count("\n") == 1
+    assert "Name the database with --url or in NXSCHED_URL." in run(name).stderr
+    unknown = run("migrate", "--url", empty_db.url(OWNER), "--to", "0009")
+    assert (unknown.exit_code, unknown.stderr) == (2, 'to: there is no revision "0009"; there are 0001, and head\n')
+
+
+def test_the_statements_of_a_migration_are_printed_and_nothing_is_run(empty_db: Database) -> None:
+    result = run("migrate", "--sql", "--app-role", "my app", NXSCHED_URL=empty_db.url(OWNER))
+    assert result.exit_code == 0
+    assert result.stdout.startswith("BEGIN;\n")
+    assert result.stdout.endswith("COMMIT;\n")
+    assert 'GRANT USAGE ON SCHEMA nxsched TO "my app";' in result.stdout
+    assert unwell(empty_db) == ["schema"]
