@@ -135,11 +135,35 @@ def test_a_server_whose_files_were_left_by_a_crash_starts_again(folder: Path) ->
 
 
 def test_a_cluster_that_was_half_made_is_made_anew(folder: Path) -> None:
-    (folder / "pgdata.new").mkdir(parents=True)
-    (folder / "pgdata.new" / "PG_VERSION").write_text("18")
+    (folder / "pgdata.new-1").mkdir(parents=True)
+    (folder / "pgdata.new-1" / "PG_VERSION").write_text("18")
     with Scheduler.embedded(folder) as scheduler:
         scheduler.verify()
-    assert not (folder / "pgdata.new").exists()
+    assert sorted(one.name for one in folder.iterdir()) == ["pgdata", "starting", "users", "watcher"]
+
+
+def test_many_processes_that_come_at_once_to_a_new_folder_get_one_server(folder: Path) -> None:
+    command = [sys.executable, "-c", USE, str(folder)]
+    users = [
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _ in range(6)
+    ]
+    assert [user.communicate("")[0] for user in users] == ["ready\n"] * 6
+    assert [user.returncode for user in users] == [0] * 6
+    _wait_until_stopped(folder)
+    assert not _runs(folder)
+
+
+@pytest.mark.parametrize("after", [0.1, 0.3, 0.6, 0.9, 1.2])
+def test_a_process_that_is_killed_while_it_starts_a_server_leaves_nothing_that_runs(folder: Path, after: float) -> None:
+    user = subprocess.Popen([sys.executable, "-c", USE, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    time.sleep(after)
+    user.kill()
+    user.communicate()
+    _wait_until_stopped(folder)
+    assert not _runs(folder)
+    with Scheduler.embedded(folder) as scheduler:
+        scheduler.verify()
 
 
 def test_no_network_port_is_open_and_the_socket_is_the_servers_own(folder: Path) -> None:

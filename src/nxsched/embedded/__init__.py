@@ -13,6 +13,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -94,8 +95,8 @@ def start(path: str | Path, *, version: int | None = None) -> EmbeddedServer:
         share = _locked(folder / "users", fcntl.LOCK_SH)
         try:
             version = pgdata_version(data) or version or VERSIONS[-1]
+            _watch(folder, data, version)  # first: from here on our death stops whatever we have started
             socket = _run(data, version)
-            _watch(folder, data, version)
             server = EmbeddedServer(folder, socket, version, share)
             _prepare(server)
         except BaseException:
@@ -152,11 +153,13 @@ def _run(data: Path, version: int) -> Path:
 
 
 def _initialise(data: Path, version: int) -> None:
-    """Make a new cluster beside its place and move it there whole: a process may die half-way."""
-    new = data.with_name("pgdata.new")
-    if new.exists():
-        shutil.rmtree(new)
-    new.mkdir()
+    """Make a new cluster beside its place and move it there whole: a process may die half-way.
+
+    Each try has a folder of its own, since the program that fills it may outlive the process that started it.
+    """
+    for left in data.parent.glob("pgdata.new-*"):
+        shutil.rmtree(left, ignore_errors=True)
+    new = Path(tempfile.mkdtemp(prefix="pgdata.new-", dir=data.parent))
     PostgresServer(new, cleanup_mode=None, postgres_version=version).ensure_pgdata_inited()
     new.rename(data)
 

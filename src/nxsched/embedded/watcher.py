@@ -11,7 +11,11 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
+
+_COMING_UP = 2
+"""Seconds."""
 
 
 def main(folder: Path, watcher: int, control: str, user: str) -> None:
@@ -32,15 +36,19 @@ def main(folder: Path, watcher: int, control: str, user: str) -> None:
         except BlockingIOError:
             fcntl.flock(starting, fcntl.LOCK_UN)
             continue
-        subprocess.run(  # noqa: S603 - pg_ctl of the package
-            [control, "-D", str(folder / "pgdata"), "-m", "fast", "-w", "stop"],
-            check=False,
-            user=user or None,
-            stdin=subprocess.DEVNULL,
-        )
+        if stop(folder, control, user):
+            # Nothing ran yet. If the last user died while starting a server, that may still come up.
+            time.sleep(_COMING_UP)
+            stop(folder, control, user)
         # Whoever waits for `starting` must find nobody watching: this lock goes before that one.
         os.close(watcher)
         return
+
+
+def stop(folder: Path, control: str, user: str) -> int:
+    """Stop the server, and wait for it; gives 0 where there was one."""
+    command = [control, "-D", str(folder / "pgdata"), "-m", "fast", "-w", "stop"]
+    return subprocess.run(command, check=False, user=user or None, stdin=subprocess.DEVNULL).returncode  # noqa: S603 - pg_ctl of the package
 
 
 if __name__ == "__main__":
