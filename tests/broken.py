@@ -101,3 +101,8 @@ def changed(*changes: tuple[str, object]) -> Json:
         else:
             target[last] = value
     return scenario
+
+
+def plain(text: object) -> str:
+    """A text as the name of a test: ASCII without backslashes, which every tool can repeat."""
+    return re.sub(r"[^ -\[\]-~]", "?", str(text))[:100]

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 
 import servers
+from broken import plain
 from nxsched.domain import recurrence
 from nxsched.slots import zones
 
@@ -33,6 +34,11 @@ settings.register_profile(
     suppress_health_check=_RELAXED,
 )
 settings.load_profile(os.environ.get("NXSCHED_PROFILE") or "dev")
+
+
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """Name tests in plain characters: mutmut runs them by name."""
+    return plain(val) if isinstance(val, str) else None
 
 
 def pytest_runtest_setup() -> None:

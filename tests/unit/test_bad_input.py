@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from broken import GOOD, MISSING, changed
+from broken import GOOD, MISSING, changed, plain
 from nxsched.cli import main
 from nxsched.errors import InvalidInput
 from nxsched.slots import find_slots
@@ -493,7 +493,7 @@ LINES: list[tuple[dict[str, Any], str]] = [
 PLACES: list[tuple[dict[str, Any], str]] = [
     (changed((place, value)), place) for place, values in REWORDABLE.items() for value in values
 ]
-NAMES = [text[:100] for _, text in (*LINES, *PLACES)]
+NAMES = [plain(text) for _, text in (*LINES, *PLACES)]
 
 
 def refusal(scenario: object) -> str:
@@ -649,7 +649,7 @@ TEXTS: list[tuple[bytes, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("data", "line"), TEXTS, ids=[str(data[:40]) for data, _ in TEXTS])
+@pytest.mark.parametrize(("data", "line"), TEXTS, ids=[plain(data[:40]) for data, _ in TEXTS])
 def test_a_file_that_holds_no_scenario_is_refused_in_these_words(data: bytes, line: str, tmp_path: Path) -> None:
     file = tmp_path / "text.json"
     file.write_bytes(data)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broken import changed
+from broken import changed, plain
 from nxsched.domain.availability import BlockedPeriod
 from nxsched.domain.effort import Effort
 from nxsched.domain.recurrence import recurrence
@@ -118,12 +118,12 @@ def refused(rule: object, place: str = "hosts.ada.blocked[1].rrule") -> str:
     return str(caught.value)
 
 
-@pytest.mark.parametrize(("rule", "reason"), BROKEN, ids=[rule for rule, _ in BROKEN])
+@pytest.mark.parametrize(("rule", "reason"), BROKEN, ids=[plain(rule) for rule, _ in BROKEN])
 def test_a_broken_rule_is_refused_in_these_words(rule: str, reason: str) -> None:
     assert refused(rule) == f"hosts.ada.blocked[1].rrule: {reason}"
 
 
-@pytest.mark.parametrize("rule", REWORDABLE, ids=lambda rule: str(rule)[:40])
+@pytest.mark.parametrize("rule", REWORDABLE, ids=plain)
 def test_a_broken_rule_is_refused_at_its_place(rule: object) -> None:
     assert refused(rule).startswith("hosts.ada.blocked[1].rrule: ")
 
