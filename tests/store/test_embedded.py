@@ -18,7 +18,7 @@ import psycopg
 import pytest
 from sqlalchemy import text
 
-from nxsched import InvalidInput, Scheduler
+from nxsched import InvalidInput, Scheduler, StoreUnavailable
 from nxsched.embedded import APP_ROLE, OWNER, VERSIONS, WORKER_ROLE, EmbeddedServer, start
 
 USE = """
@@ -198,6 +198,17 @@ def test_a_folder_that_cannot_be_is_refused(folder: Path) -> None:
     with pytest.raises(InvalidInput, match=r"^path: .* cannot be made"):
         start(folder)
     folder.unlink()
+
+
+def test_a_server_that_cannot_start_is_explained_in_the_words_of_its_log(folder: Path) -> None:
+    start(folder).close()
+    _wait_until_stopped(folder)
+    with (folder / "pgdata" / "postgresql.conf").open("a", encoding="utf-8") as settings:
+        settings.write("max_connections = none\n")
+    with pytest.raises(StoreUnavailable, match=r"does not start: .*configuration file .* contains errors") as caught:
+        start(folder)
+    assert str(folder / "pgdata" / "log") in str(caught.value)
+    assert caught.value.__cause__ is not None
 
 
 def test_rights_that_the_package_widens_for_root_are_logged(folder: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -95,14 +95,28 @@ def start(path: str | Path, *, version: int | None = None) -> EmbeddedServer:
         share = _locked(folder / "users", fcntl.LOCK_SH)
         try:
             version = pgdata_version(data) or version or VERSIONS[-1]
-            _watch(folder, data, version)  # first: from here on our death stops whatever we have started
-            socket = _run(data, version)
+            with _explained(data):
+                _watch(folder, data, version)  # first: from here on our death stops whatever we have started
+                socket = _run(data, version)
             server = EmbeddedServer(folder, socket, version, share)
             _prepare(server)
         except BaseException:
             os.close(share)
             raise
     return server
+
+
+@contextmanager
+def _explained(data: Path) -> Iterator[None]:
+    """What keeps a server from running, in the words of its log."""
+    try:
+        yield
+    except (subprocess.SubprocessError, OSError, AssertionError) as error:
+        log = data / "log"
+        last = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:] if log.exists() else []
+        raise StoreUnavailable(
+            f"the embedded PostgreSQL in {data} does not start: {' '.join(last) or error}; its log is {log}"
+        ) from error
 
 
 @contextmanager
@@ -139,12 +153,6 @@ def _run(data: Path, version: int) -> Path:
         server = PostgresServer(data, cleanup_mode=None, postgres_version=version)
         server.ensure_pgdata_inited()
         server.ensure_postgres_running()
-    except (subprocess.SubprocessError, OSError, AssertionError) as error:
-        log = data / "log"
-        last = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:] if log.exists() else []
-        raise StoreUnavailable(
-            f"the embedded PostgreSQL in {data} does not start: {' '.join(last) or error}; its log is {log}"
-        ) from error
     finally:
         _say_what_was_widened(modes)
     info = server.get_postmaster_info()
