@@ -85,6 +85,7 @@ def test_what_a_sequence_can_do_it_can() -> None:
 def test_two_are_equal_where_they_hold_the_same_slots() -> None:
     assert some() == some()
     assert hash(some()) == hash(some())
+    assert hash(some()) != hash(some()[1:])
     assert some() != some(4)
     assert some()[:4] == some(4)
     assert hash(some()[:4]) == hash(some(4))

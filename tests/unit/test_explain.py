@@ -133,6 +133,17 @@ def test_busy_time_that_ends_as_it_starts_is_not_in_the_way() -> None:
     assert codes(question(busy=taken), at("10:00")) == ["not_enough_hosts", "busy ada"]
 
 
+def test_the_last_second_of_a_day_is_judged_by_its_own_day() -> None:
+    last = at("23:59") + timedelta(seconds=59)
+    tomorrow = question(event={"booking_window": BookingWindow(from_date=date(2026, 3, 3))})
+    assert "window" in codes(tomorrow, last)
+    assert "window" not in codes(tomorrow, last + timedelta(seconds=1))
+    taken = BookedTime(start=at("09:00", 3), end=at("09:30", 3), hosts=["ada"], event_type="visit")
+    full = question(event={"limits": [Limit(per="day", count=1)]}, bookings=[taken])
+    assert "event_limit" not in codes(full, last)
+    assert "event_limit" in codes(full, last + timedelta(seconds=1))
+
+
 def test_a_start_beside_the_grid_is_refused() -> None:
     assert explain(question(), at("09:10")) == [Refusal(code="off_grid")]
     assert sentences(question(), at("09:10")) == ["The start is not on the grid of the event type."]

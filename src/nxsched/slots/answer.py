@@ -72,7 +72,7 @@ class Slots(Sequence[Slot]):
         if not self._starts:
             return iter(())
         steps = map(_STEPS.__getitem__, map(sub, islice(self._starts, 1, None), self._starts))
-        starts, again = tee(accumulate(chain((instant(self._starts[0]),), steps), add))
+        starts, again = tee(accumulate(chain((instant(self._starts[0]),), steps)))
         ends = map(add, again, repeat(timedelta(seconds=self._duration)))
         return map(_slot, zip(starts, ends, self._hosts, self._seats, strict=True))
 

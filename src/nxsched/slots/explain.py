@@ -28,7 +28,6 @@ class _Judgement:
     """One start, looked at rule by rule."""
 
     def __init__(self, query: SlotQuery, start: int) -> None:
-        self.query = query
         self.asked = query.prepared
         self.start = start
         self.end = start + self.asked.duration
