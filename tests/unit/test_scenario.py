@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from broken import GOOD, MISSING, changed
-from nxsched import BookedTime, EventType, Host, Limit, WeeklyHours
+from nxsched import BookedTime, EventType, Host, InvalidInput, Limit, WeeklyHours
 from nxsched.slots import SlotQuery, find_slots
 from nxsched.slots.scenario import decode, dump, load
 
@@ -241,3 +241,27 @@ def test_many_hosts_are_read() -> None:
 
 def test_json_is_decoded_to_what_it_says() -> None:
     assert decode('{"a": [1, 2.5, true, null, "x"], "b": {}}') == {"a": [1, 2.5, True, None, "x"], "b": {}}
+
+
+@pytest.mark.parametrize("hosts", [5, None, "ada", ["ada"]])
+def test_hosts_are_an_object(hosts: object) -> None:
+    with pytest.raises(InvalidInput, match=r"^hosts: must be an object, not "):
+        load(changed(("hosts", hosts)))
+
+
+def test_a_key_of_sixty_characters_is_quoted_in_its_place_and_a_shorter_one_is_not() -> None:
+    for length, place in ((59, "k" * 59), (60, '"' + "k" * 58 + "\u2026")):
+        with pytest.raises(InvalidInput) as caught:
+            load(changed(("k" * length, 1)))
+        assert caught.value.field == place
+
+
+def test_a_leap_year_of_minutes_is_the_longest_duration() -> None:
+    assert load(changed(("event_type.duration_minutes", 527_040))).event_type.duration == timedelta(days=366)
+    with pytest.raises(InvalidInput, match=r"^event_type\.duration_minutes: must be at most 527040 minutes"):
+        load(changed(("event_type.duration_minutes", 527_041)))
+
+
+def test_a_date_that_does_not_exist_is_repeated() -> None:
+    with pytest.raises(InvalidInput, match=r"^now: 2026-02-30T00:00:00Z does not exist: "):
+        load(changed(("now", "2026-02-30T00:00:00Z")))

@@ -50,7 +50,7 @@ def load(data: object) -> SlotQuery:
     return _made(
         "",
         SlotQuery,
-        {"start": "from", "end": "until"},
+        {"end": "until"},  # all else is said by those who read it
         event_type=event_type,
         start=top.read("from", _instant),
         end=top.read("until", _instant),
