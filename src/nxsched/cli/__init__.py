@@ -32,5 +32,6 @@ def main() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-for command in (slots, migrate, doctor):
-    main.add_command(command)
+main.add_command(slots)
+main.add_command(migrate)
+main.add_command(doctor)

@@ -73,7 +73,7 @@ def _ordered(name: str, start: str, end: str) -> CheckConstraint:
     return CheckConstraint(f"{start} < {end} AND isfinite({start}) AND isfinite({end})", name=f"{name}_order_check")
 
 
-tenant = _table(
+tenant: Final = _table(
     "tenant",
     _needed("name", Text),
     Column("sender", Text),
@@ -82,7 +82,7 @@ tenant = _table(
     key=(),
 )
 
-host = _table(
+host: Final = _table(
     "host",
     Column("host_no", BigInteger, Identity(always=True), nullable=False),
     _needed("slug", Text),
@@ -102,7 +102,7 @@ host = _table(
     key=("host_no",),
 )
 
-blocked_period = _table(
+blocked_period: Final = _table(
     "blocked_period",
     _needed("id", Uuid),
     Column("host_no", BigInteger),
@@ -123,7 +123,7 @@ blocked_period = _table(
     key=("id",),
 )
 
-busy_time = _table(
+busy_time: Final = _table(
     "busy_time",
     Column("busy_no", BigInteger, Identity(always=True), nullable=False),
     _needed("host_no", BigInteger),
@@ -136,7 +136,7 @@ busy_time = _table(
     key=("busy_no",),
 )
 
-event_type = _table(
+event_type: Final = _table(
     "event_type",
     Column("event_type_no", BigInteger, Identity(always=True), nullable=False),
     _needed("slug", Text),
@@ -168,7 +168,7 @@ event_type = _table(
     key=("event_type_no",),
 )
 
-event_type_member = _table(
+event_type_member: Final = _table(
     "event_type_member",
     _needed("event_type_no", BigInteger),
     _needed("host_no", BigInteger),
@@ -180,7 +180,7 @@ event_type_member = _table(
     key=("event_type_no", "host_no"),
 )
 
-occurrence = _table(
+occurrence: Final = _table(
     "occurrence",
     _needed("id", Uuid),
     _needed("event_type_no", BigInteger),
@@ -198,7 +198,7 @@ occurrence = _table(
 
 CLAIM_NO_OVERLAP: Final = "claim_no_overlap"
 
-claim = _table(
+claim: Final = _table(
     "claim",
     _needed("occurrence_id", Uuid),
     _needed("host_no", BigInteger),
@@ -221,7 +221,7 @@ claim = _table(
     key=("occurrence_id", "host_no"),
 )
 
-booking = _table(
+booking: Final = _table(
     "booking",
     _needed("id", Uuid),
     _needed("occurrence_id", Uuid),
@@ -269,7 +269,7 @@ booking = _table(
 )
 Index("booking_attendee_email", booking.c.tenant_id, func.lower(booking.c.attendee_email), booking.c.starts_at)
 
-audit_entry = _table(
+audit_entry: Final = _table(
     "audit_entry",
     _needed("booking_id", Uuid),
     _needed("version", Integer),
@@ -284,7 +284,7 @@ audit_entry = _table(
 
 _UNDONE = text("done_at IS NULL AND dead_at IS NULL")
 
-outbox_event = _table(
+outbox_event: Final = _table(
     "outbox_event",
     _needed("id", Uuid),
     _needed("booking_id", Uuid),
@@ -305,7 +305,7 @@ outbox_event = _table(
     key=("id",),
 )
 
-idempotency_key = _table(
+idempotency_key: Final = _table(
     "idempotency_key",
     _needed("key", Text),
     _needed("fingerprint", Text),
