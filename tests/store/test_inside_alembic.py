@@ -16,13 +16,13 @@ from store.conftest import Database
 ENV = """
 from alembic import context
 from sqlalchemy import create_engine
+from sqlalchemy.pool import NullPool
 
-engine = create_engine(context.config.get_main_option("sqlalchemy.url"))
+engine = create_engine(context.config.get_main_option("sqlalchemy.url"), poolclass=NullPool)
 with engine.connect() as connection:
     context.configure(connection=connection)
     with context.begin_transaction():
         context.run_migrations()
-engine.dispose()
 """
 
 ORDERS = """
