@@ -611,3 +611,17 @@ def test_a_slot_is_a_tuple_with_names() -> None:
     slot = Slot(NINE, NINE + HOUR, ("ada",), 1)
     start, end, hosts, seats_left = slot
     assert (start, end, hosts, seats_left) == (slot.start, slot.end, slot.hosts, slot.seats_left)
+
+
+@pytest.mark.parametrize(
+    ("hosts", "field", "reason"),
+    [
+        (["ada", "bob", "ada"], "hosts", "must name each host once"),
+        (["ada", ""], "hosts[1]", "must not be empty"),
+    ],
+)
+def test_a_booking_names_each_of_its_hosts_once(hosts: list[str], field: str, reason: str) -> None:
+    start = datetime(2026, 3, 2, 9, tzinfo=UTC)
+    with pytest.raises(InvalidInput) as caught:
+        BookedTime(start=start, end=start + timedelta(hours=1), hosts=hosts)
+    assert (caught.value.field, caught.value.reason) == (field, reason)
