@@ -115,5 +115,5 @@ def test_without_a_libpq_the_error_names_the_extra(implementation: str) -> None:
         capture_output=True,
         check=True,
     )
-    assert done.stdout.startswith("all | psycopg finds no libpq")
+    assert done.stdout.startswith("all | PostgreSQL, on a machine without libpq, needs the extra 'all'")
     assert "pip install 'nxsched[all]'" in done.stdout

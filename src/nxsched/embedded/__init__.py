@@ -149,7 +149,6 @@ def _run(data: Path, version: int) -> Path:
     try:
         if not (data / "PG_VERSION").exists():
             _initialise(data, version)
-        _configure(data)
         server = PostgresServer(data, cleanup_mode=None, postgres_version=version)
         server.ensure_pgdata_inited()
         server.ensure_postgres_running()
@@ -169,13 +168,9 @@ def _initialise(data: Path, version: int) -> None:
         shutil.rmtree(left, ignore_errors=True)
     new = Path(tempfile.mkdtemp(prefix="pgdata.new-", dir=data.parent))
     PostgresServer(new, cleanup_mode=None, postgres_version=version).ensure_pgdata_inited()
+    with (new / "postgresql.conf").open("a", encoding="utf-8") as settings:
+        settings.write(_SETTINGS)
     new.rename(data)
-
-
-def _configure(data: Path) -> None:
-    file = data / "postgresql.conf"
-    if _SETTINGS not in (text := file.read_text(encoding="utf-8")):
-        file.write_text(text + _SETTINGS, encoding="utf-8")
 
 
 def _watch(folder: Path, data: Path, version: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from sqlalchemy import URL, Engine, create_engine, make_url
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+from sqlalchemy.exc import ArgumentError
 
 from nxsched.domain.checks import shown
 from nxsched.errors import InvalidInput, MissingExtra
@@ -32,11 +32,7 @@ def engine(field: str, url: str | URL) -> Engine:
     try:
         return create_engine(found, hide_parameters=True, pool_pre_ping=True)
     except ImportError as error:
-        raise MissingExtra(
-            what="psycopg finds no libpq, which the package psycopg-binary brings: it", extra="all"
-        ) from error
-    except NoSuchModuleError as error:
-        raise InvalidInput(field=field, reason=str(error)) from error
+        raise MissingExtra(what="PostgreSQL, on a machine without libpq,", extra="all") from error
 
 
 def made_or_checked(field: str, given: object) -> Engine:
