@@ -61,7 +61,8 @@ def migrate(url: str | None, to: str, app_role: str | None, worker_role: str | N
 def doctor(url: str | None) -> None:
     """Say what is wrong with a database, and what to do.
 
-    Log in as the application does: it is looked at with the application's eyes. Exit status: 0, all is well; 1, something is not; 2, it cannot be reached.
+    Log in as the application does: it is looked at with the application's eyes. Exit status: 0, all is well; 1,
+    something is not; 2, it cannot be reached.
 
     \b
     Example:
