@@ -11,7 +11,6 @@ from dateutil.rrule import rrulestr
 
 from nxsched import BlockedPeriod, EventType, Host, HostGroup, InvalidInput, Limit, WeeklyHours
 from nxsched.domain.effort import Effort
-from nxsched.domain.event_types import Align
 from nxsched.domain.instants import DAY
 from nxsched.domain.recurrence import recurrence
 from nxsched.slots import SlotQuery, calculator, explain, find_slots
@@ -85,9 +84,9 @@ def test_a_limit_that_is_reached_soon_spares_the_work() -> None:
 def test_a_limit_looks_at_a_week_first_and_then_at_twice_as_much(monkeypatch: pytest.MonkeyPatch) -> None:
     looked: list[tuple[int, int]] = []
 
-    def spy(asked: Prepared, align: Align, start: int, end: int, effort: Effort) -> Terrain:
+    def spy(asked: Prepared, start: int, end: int, effort: Effort) -> Terrain:
         looked.append((start // DAY, end // DAY))
-        return Terrain(asked, align, start, end, effort)
+        return Terrain(asked, start, end, effort)
 
     monkeypatch.setattr(calculator, "Terrain", spy)
     first = int(START.timestamp()) // DAY

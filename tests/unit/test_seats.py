@@ -45,14 +45,12 @@ def test_a_booking_without_an_event_type_is_an_occurrence_by_itself() -> None:
     assert len(occurrences([booked(event_type=None), booked(event_type=None), booked()])) == 3
 
 
-def test_only_occurrences_of_the_type_and_the_duration_can_be_joined() -> None:
-    found = occurrences(
-        [booked("ada"), booked("bob"), booked("cyd", event_type="call"), booked("ada", event_type=None)]
-    )
-    by = by_start(found, "class", 3600)
+def test_only_occurrences_of_the_duration_can_be_joined() -> None:
+    found = occurrences([booked("ada"), booked("bob")])
+    by = by_start(found, 3600)
     assert list(by) == [int(NINE.timestamp())]
     assert [one.hosts for one in by[int(NINE.timestamp())]] == [{"ada"}, {"bob"}]
-    assert by_start(found, "class", 1800) == {}
+    assert by_start(found, 1800) == {}
 
 
 def test_the_fullest_with_a_seat_left_is_joined() -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from xml.etree import ElementTree as ET
 
+from nxsched.domain.availability import BookedTime
 from nxsched.domain.instants import DAY, EPOCH_WEEKDAY, date_of
 from nxsched.errors import InvalidInput
 from nxsched.slots import SlotQuery, Slots
@@ -78,14 +79,14 @@ def _lanes(query: SlotQuery, slots: Slots, table: Zone, days: range) -> Iterator
     """The lanes of the members, in the order of the groups."""
     asked = query.prepared
     start, end = table.instant(days.start * DAY), table.instant(days.stop * DAY)
-    terrain = Terrain(asked, query.event_type.align, start, end)
+    terrain = Terrain(asked, start, end)
     offered: dict[str, list[int]] = {}
     for slot in slots:
         for slug in slot.hosts:
             offered.setdefault(slug, []).append(int(slot.start.timestamp()))
     for member in asked.members:
         with_buffers = [(a, b) for a, b, booking in member.taken if booking]
-        busy = [booking.span() if booking else (a, b) for a, b, booking in member.taken]
+        busy = [booking.span() if isinstance(booking, BookedTime) else (a, b) for a, b, booking in member.taken]
         yield _Lane(
             member.slug,
             (

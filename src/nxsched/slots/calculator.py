@@ -30,10 +30,14 @@ def find_slots(query: SlotQuery, limit: int | None = None) -> Slots:
     Raises `InvalidInput` for a limit below 1, without a limit where there would be more than 100,000 starts, and where
     hours and blocked periods hold more than a million windows and occurrences.
     """
+    checks.kind("query", query, SlotQuery)
+    return offered(query.prepared, limit)
+
+
+def offered(asked: Prepared, limit: int | None = None) -> Slots:
+    """The slots of a prepared question; errors and limit as in `find_slots`."""
     if limit is not None:
         checks.whole("limit", limit, least=1, most=MAX_LIMIT)
-    checks.kind("query", query, SlotQuery)
-    asked = query.prepared
     effort = Effort()
     most = limit or MAX_STARTS + 1
     starts: list[int] = []
@@ -41,7 +45,7 @@ def find_slots(query: SlotQuery, limit: int | None = None) -> Slots:
     seats: list[int] = []
     for start, end in _chunks(asked, limit):
         for a, b in open_starts(asked, start, end):
-            more = _offers(query, Terrain(asked, query.event_type.align, a, b, effort), most - len(starts))
+            more = _offers(Terrain(asked, a, b, effort), most - len(starts))
             starts += more[0]
             hosts += more[1]
             seats += more[2]
@@ -68,10 +72,10 @@ def _chunks(asked: Prepared, limit: int | None) -> Iterator[Interval]:
         start, size = end, min(2 * size, _LONG_CHUNK)
 
 
-def _offers(query: SlotQuery, terrain: Terrain, most: int) -> tuple[list[int], list[tuple[str, ...]], list[int]]:
+def _offers(terrain: Terrain, most: int) -> tuple[list[int], list[tuple[str, ...]], list[int]]:
     """The first `most` or more of the offers on a terrain: starts, hosts, seats left."""
-    asked = query.prepared
-    capacity = query.event_type.capacity
+    asked = terrain.asked
+    capacity = asked.capacity
     segments = terrain.offered()
     starts, hosts = _pick(terrain.grid(), segments, Names([member.slug for member in asked.members]), most)
     seats = [capacity] * len(starts)

@@ -10,7 +10,7 @@ from nxsched.domain.instants import date_of, epoch_exact, instant
 from nxsched.domain.refusals import Refusal
 from nxsched.slots.intervals import covers
 from nxsched.slots.limits import Reached
-from nxsched.slots.prepared import ALWAYS, Member
+from nxsched.slots.prepared import ALWAYS, Group, Member, Prepared
 from nxsched.slots.query import SlotQuery
 from nxsched.slots.terrain import Terrain
 
@@ -21,17 +21,22 @@ def explain(query: SlotQuery, start: datetime) -> list[Refusal]:
     The query's range plays no part. Raises `InvalidInput`.
     """
     checks.kind("query", query, SlotQuery)
-    return list(_Judgement(query, epoch_exact("start", start)).refusals())
+    return refusals(query.prepared, epoch_exact("start", start))
+
+
+def refusals(asked: Prepared, start: int) -> list[Refusal]:
+    """Every rule that refuses `start`, in epoch seconds, in a prepared question."""
+    return list(_Judgement(asked, start).refusals())
 
 
 class _Judgement:
     """One start, looked at rule by rule."""
 
-    def __init__(self, query: SlotQuery, start: int) -> None:
-        self.asked = query.prepared
+    def __init__(self, asked: Prepared, start: int) -> None:
+        self.asked = asked
         self.start = start
-        self.end = start + self.asked.duration
-        self.terrain = Terrain(self.asked, query.event_type.align, start, start + 1)
+        self.end = start + asked.duration
+        self.terrain = Terrain(asked, start, start + 1)
 
     def refusals(self) -> Iterator[Refusal]:
         """The event type's refusals, then group by group those of its hosts."""
@@ -47,7 +52,9 @@ class _Judgement:
     def _short(self) -> Iterator[Refusal]:
         """The groups that fall short, each with the refusals of its hosts, after the occurrences that are full."""
         able = self.terrain.able_hosts()
-        short = {i: group for i, group in enumerate(self.asked.groups) if group.able(able) < group.need}
+        absent = self.asked.required & ~able  # the one who is asked for cannot
+        groups = [Group(absent, 1) if group.bits & absent else group for group in self.asked.groups]
+        short = {i: group for i, group in enumerate(groups) if group.able(able) < group.need}
         members = {i: [one for one in self.asked.members if one.bit & group.bits] for i, group in short.items()}
         yield from self._full({one.slug for of_group in members.values() for one in of_group})
         for i, group in short.items():

@@ -6,16 +6,26 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
-from typing import Final
+from typing import Final, Protocol
 
-from nxsched.domain.availability import BlockedPeriod, BookedTime
+from nxsched.domain.availability import BlockedPeriod
+from nxsched.domain.event_types import Align
 from nxsched.slots.expand import Hours
 from nxsched.slots.intervals import Interval
 from nxsched.slots.limits import Reached
 from nxsched.slots.seats import Occurrence
 from nxsched.slots.zones import zone
 
-Taken = tuple[int, int, BookedTime | None]
+
+class Origin(Protocol):
+    """The booking that busy time comes from: all that an answer says of it is its id."""
+
+    @property
+    def id(self) -> str | None:
+        """What the application calls it."""
+
+
+Taken = tuple[int, int, Origin | None]
 """Busy time of one host, and the booking it comes from; none for outside busy time."""
 
 ALWAYS: Final = (-(10**7), 10**7)
@@ -65,7 +75,10 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """The question in whole seconds; `joinable` and `standing` are by start, `days` is rule 14 as day numbers."""
+    """The question in whole seconds; `joinable` and `standing` are by start, `days` is rule 14 as day numbers.
+
+    `required` is the bit of the one host that is asked for, 0 where any will do.
+    """
 
     start: int
     end: int
@@ -76,10 +89,13 @@ class Prepared:
     duration: int
     step: int
     offset: int
+    align: Align
+    capacity: int
     before: int
     after: int
     members: tuple[Member, ...]
     groups: tuple[Group, ...]
+    required: int
     places: Mapping[str, int]
     reached: tuple[Reached, ...]
     standing: Mapping[int, Sequence[Occurrence]]

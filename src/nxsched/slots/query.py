@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from operator import itemgetter
 from typing import ClassVar
 
 from nxsched.domain import checks
 from nxsched.domain.availability import BlockedPeriod, BookedTime, busy_seconds
 from nxsched.domain.bounds import MAX_RANGE_DAYS
-from nxsched.domain.event_types import BookingWindow, EventType
+from nxsched.domain.event_types import EventType
 from nxsched.domain.hosts import Host
-from nxsched.domain.instants import DAY, day_number, epoch_ceil
+from nxsched.domain.instants import DAY, epoch_ceil
 from nxsched.errors import InvalidInput
-from nxsched.slots.expand import Hours, read_hours
-from nxsched.slots.intervals import Interval, union
-from nxsched.slots.limits import reached
-from nxsched.slots.prepared import ALWAYS, Group, Member, Prepared, Taken
-from nxsched.slots.seats import Occurrence, by_start, joinable, occurrences
-from nxsched.slots.zones import zone
+from nxsched.slots.facts import Facts, Terms, prepare
+from nxsched.slots.intervals import Interval
+from nxsched.slots.prepared import Prepared, Taken
+from nxsched.slots.seats import occurrences
+
+
+def asked_range(start: object, end: object) -> tuple[int, int]:
+    """The range of a question in epoch seconds; one that ends before it starts, or is too long, is refused."""
+    first, last = epoch_ceil("start", start), epoch_ceil("end", end)
+    if last < first:
+        raise InvalidInput(field="end", reason="must not lie before the start of the range")
+    if last - first > MAX_RANGE_DAYS * DAY:
+        days = -(-(last - first) // DAY)
+        raise InvalidInput(field="end", reason=f"the range holds {days} days; the most is {MAX_RANGE_DAYS}")
+    return first, last
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +39,7 @@ class SlotQuery:
     limits. `blocked` and `busy` are by slug, `busy` as pairs of aware datetimes; `closures` block every host.
     `bookings` are pending, held and confirmed ones, each once, however many hosts it has. For a right answer they and
     `busy` must reach beyond the range on either side by two days, the duration and the longest buffers; and bookings
-    must cover the whole of every period of a limit.
+    must cover the whole of every period of a limit. With a `host`, only what that member can take is offered.
 
     A query is checked and put in order once, when it is made: asking it again is cheaper. What it holds must not be
     changed afterwards; `prepared` is for the calculator alone. Raises `InvalidInput`, with places as in a scenario.
@@ -46,6 +54,7 @@ class SlotQuery:
     closures: Sequence[BlockedPeriod] = ()
     bookings: Sequence[BookedTime] = ()
     busy: Mapping[str, Sequence[tuple[datetime, datetime]]] = field(default_factory=dict)
+    host: str | None = None
     prepared: Prepared = field(init=False, repr=False, compare=False)
 
     __hash__: ClassVar[None] = None  # type: ignore[assignment]  # it holds mappings
@@ -60,12 +69,7 @@ class SlotQuery:
         for name in ("blocked", "busy"):
             checks.kind(name, getattr(self, name), Mapping)
         self._refuse_unknown_hosts(slugs)
-        start, end = epoch_ceil("start", self.start), epoch_ceil("end", self.end)
-        if end < start:
-            raise InvalidInput(field="end", reason="must not lie before the start of the range")
-        if end - start > MAX_RANGE_DAYS * DAY:
-            days = -(-(end - start) // DAY)
-            raise InvalidInput(field="end", reason=f"the range holds {days} days; the most is {MAX_RANGE_DAYS}")
+        start, end = asked_range(self.start, self.end)
         keep = object.__setattr__
         keep(self, "hosts", hosts)
         keep(self, "closures", checks.items("closures", self.closures, BlockedPeriod))
@@ -75,7 +79,8 @@ class SlotQuery:
             self, "blocked", {s: checks.items(f"hosts.{s}.blocked", b, BlockedPeriod) for s, b in self.blocked.items()}
         )
         keep(self, "busy", {s: checks.items(f"hosts.{s}.busy", pairs, object) for s, pairs in self.busy.items()})
-        keep(self, "prepared", _prepare(self, start, end, epoch_ceil("now", self.now)))
+        terms = Terms(self.event_type, {host.slug: host for host in hosts}, self.blocked, self.closures, self.host)
+        keep(self, "prepared", prepare(terms, _facts(self), start, end, epoch_ceil("now", self.now)))
 
     @property
     def timezone(self) -> str:
@@ -108,95 +113,27 @@ class SlotQuery:
                     )
 
 
-def _taken(query: SlotQuery, slugs: Iterable[str]) -> dict[str, list[Taken]]:
-    """When each host is busy, in order: bookings with their own buffers, outside busy time without (rule 11)."""
-    found: dict[str, list[Taken]] = {slug: [] for slug in slugs}
+def _facts(query: SlotQuery) -> Facts:
+    """The time that is taken, in integers: bookings with their own buffers, outside busy time without (rule 11)."""
+    event = query.event_type
+    of_host: dict[str, list[Interval]] = {host.slug: [] for host in query.hosts if host.limits}
+    taken: dict[str, list[Taken]] = {host.slug: [] for host in query.hosts}
     for booking in query.bookings:
         start, end = booking.busy()
         for slug in booking.hosts:
-            if slug in found:
-                found[slug].append((start, end, booking))
+            if slug in taken:
+                taken[slug].append((start, end, booking))
     for slug, pairs in query.busy.items():
         outside = [busy_seconds(f"hosts.{slug}.busy[{i}]", pair) for i, pair in enumerate(pairs)]
-        found.setdefault(slug, []).extend((start, end, None) for start, end in outside if start < end)
-    for times in found.values():
-        times.sort(key=itemgetter(0, 1))
-    return found
-
-
-def _prepare(query: SlotQuery, start: int, end: int, now: int) -> Prepared:
-    """Work out what does not depend on the range."""
-    event = query.event_type
-    hosts = {host.slug: host for host in query.hosts}
-    slugs = [slug for group in event.groups for slug in group.members]
-    places = {slug: i for i, slug in enumerate(slugs)}
-    timezone = event.timezone or hosts[slugs[0]].timezone
-    duration = int(event.duration.total_seconds())
+        taken[slug].extend((start, end, None) for start, end in outside if start < end)
     found = occurrences(query.bookings)
-    own = [(one.start, one.end) for one in found if event.slug and one.event_type == event.slug]
-    standing = by_start(found, event.slug, duration) if event.slug and event.capacity > 1 else {}
-    open_ones = {at: one for at, ones in standing.items() if (one := joinable(ones, event.capacity, places))}
-    return Prepared(
-        start=start,
-        end=end,
-        now=now,
-        earliest=now + int(event.minimum_notice.total_seconds()),
-        timezone=timezone,
-        days=_days(event.booking_window, zone(timezone, now, now).day_of(now)),
-        duration=duration,
-        step=int((event.step or event.duration).total_seconds()),
-        offset=int(event.offset.total_seconds()),
-        before=int(event.buffer_before.total_seconds()),
-        after=int(event.buffer_after.total_seconds()),
-        members=_members(query, [hosts[slug] for slug in slugs], found, duration),
-        groups=tuple(Group(sum(1 << places[slug] for slug in group.members), group.needed) for group in event.groups),
-        places=places,
-        reached=reached(event.limits, own, timezone, duration),
-        standing=standing,
-        joinable=open_ones,
-        joinable_starts=tuple(sorted(open_ones)),
-    )
-
-
-def _members(query: SlotQuery, hosts: Sequence[Host], found: Sequence[Occurrence], duration: int) -> tuple[Member, ...]:
-    taken = _taken(query, [host.slug for host in hosts])
-    own: dict[str, list[Interval]] = {host.slug: [] for host in hosts if host.limits}
     for one in found:
-        for slug in one.hosts & own.keys():
-            own[slug].append((one.start, one.end))
-    hours: dict[object, Hours] = {}
-    closures = [f"closures[{i}]" for i in range(len(query.closures))]
-    blocks: dict[tuple[int, ...], tuple[BlockedPeriod, ...]] = {}
-    members: list[Member] = []
-    for i, host in enumerate(hosts):
-        key = (host.timezone, host.weekly_hours, host.overrides, host.travel)
-        shared = hours.get(key) or hours.setdefault(key, read_hours(host))
-        own_blocks = query.blocked.get(host.slug, ())
-        blocked = (*own_blocks, *query.closures)
-        members.append(
-            Member(
-                bit=1 << i,
-                slug=host.slug,
-                timezone=host.timezone,
-                hours=shared,
-                # The same periods, not equal ones: Python calls instants equal that differ by a fold alone.
-                blocked=blocks.setdefault(tuple(map(id, blocked)), blocked),
-                places=(*(f"hosts.{host.slug}.blocked[{n}]" for n in range(len(own_blocks))), *closures),
-                taken=taken[host.slug],
-                busy=tuple(union((start, end) for start, end, _ in taken[host.slug])),
-                reached=reached(host.limits, own.get(host.slug, ()), host.timezone, duration),
-            )
-        )
-    return tuple(members)
-
-
-def _days(window: BookingWindow, today: int) -> Interval:
-    """The local dates of rule 14 as day numbers, half-open."""
-    first, end = ALWAYS
-    if window.from_date is not None:
-        first = day_number(window.from_date)
-    if window.until_date is not None:
-        end = day_number(window.until_date) + 1
-    if window.days is not None:
-        end = min(end, today + window.days + 1)
-    return first, end
+        for slug in one.hosts & of_host.keys():
+            of_host[slug].append((one.start, one.end))
+    own = [one for one in found if event.slug and one.event_type == event.slug]
+    return Facts(
+        taken=taken,
+        of_event_type=[(one.start, one.end) for one in own],
+        of_host=of_host,
+        standing=own,
+    )

@@ -34,11 +34,11 @@ def occurrences(bookings: Iterable[BookedTime]) -> list[Occurrence]:
     return list(found.values())
 
 
-def by_start(standing: Iterable[Occurrence], event_type: str, seconds: int) -> dict[int, list[Occurrence]]:
-    """The occurrences of an event type that last as long as asked for, by start."""
+def by_start(standing: Iterable[Occurrence], seconds: int) -> dict[int, list[Occurrence]]:
+    """The occurrences that last as long as asked for, by start."""
     found: dict[int, list[Occurrence]] = {}
     for one in standing:
-        if one.event_type == event_type and one.end - one.start == seconds:
+        if one.end - one.start == seconds:
             found.setdefault(one.start, []).append(one)
     return found
 

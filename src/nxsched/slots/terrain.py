@@ -6,7 +6,6 @@ from bisect import bisect_left
 from collections.abc import Callable, Sequence
 
 from nxsched.domain.effort import Effort
-from nxsched.domain.event_types import Align
 from nxsched.domain.instants import DAY
 from nxsched.slots.expand import Blocked, blocked_time, open_time
 from nxsched.slots.grid import clock_grid, free_grid, window_grid
@@ -24,10 +23,9 @@ a midnight before the range for sure, also on a day of 25 hours (rules 18 and 20
 class Terrain:
     """Hours, free time, fitting starts and grid for the starts in `[start, end)`; each worked out once, on demand."""
 
-    def __init__(self, asked: Prepared, align: Align, start: int, end: int, effort: Effort | None = None) -> None:
+    def __init__(self, asked: Prepared, start: int, end: int, effort: Effort | None = None) -> None:
         """Look at the starts in `[start, end)`; `effort` goes on counting from terrain to terrain."""
         self.asked: Prepared = asked
-        self.align: Align = align
         self.start: int = start
         self.end: int = end
         self.effort: Effort = effort or Effort()
@@ -87,9 +85,9 @@ class Terrain:
     def grid(self) -> list[range]:
         """The starts that lie on the grid (rules 17 to 20), whether anyone can take them or not."""
         asked, table = self.asked, self.table
-        if self.align == "clock":
+        if asked.align == "clock":
             return clock_grid(asked.step, asked.offset, table, self.start, self.end)
-        if self.align == "free":
+        if asked.align == "free":
             stretches = union((start, end) for start, end, _ in self.fits())
             return free_grid(stretches, asked.step, table, self.start, self.end)
         parts = shared((self.hours(member), member.bit) for member in asked.members)
@@ -101,8 +99,17 @@ class Terrain:
     def offered(self) -> list[Segment]:
         """The starts that fit and that no limit refuses, with the members for them (rules 10 to 12, 15 and 16)."""
         segments = self._with_room(self.fits(), self.test)
+        if self.asked.required:
+            segments = self._with_required(segments)
         closed = self._refused(self.asked.reached, self.asked.timezone)
         return _outside(segments, closed) if closed else segments
+
+    def _with_required(self, segments: list[Segment]) -> list[Segment]:
+        """Where the host that is asked for can; alone of its group where that takes one."""
+        wanted = self.asked.required
+        group = next(group for group in self.asked.groups if group.bits & wanted)
+        others = group.bits & ~wanted if group.need == 1 else 0
+        return [(start, end, hosts & ~others) for start, end, hosts in segments if hosts & wanted]
 
     def able_hosts(self) -> int:
         """The members that can take the first start, as bits, be they enough or not (rules 10 to 12)."""

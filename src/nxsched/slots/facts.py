@@ -1,0 +1,129 @@
+"""From what is known, in integers, to what the calculator works on: the one way to it, from a query or a database."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from operator import itemgetter
+
+from nxsched.domain import checks
+from nxsched.domain.availability import BlockedPeriod
+from nxsched.domain.event_types import BookingWindow, EventType
+from nxsched.domain.hosts import Host
+from nxsched.domain.instants import day_number
+from nxsched.errors import InvalidInput
+from nxsched.slots.expand import Hours, read_hours
+from nxsched.slots.intervals import Interval, union
+from nxsched.slots.limits import reached
+from nxsched.slots.prepared import ALWAYS, Group, Member, Prepared, Taken
+from nxsched.slots.seats import Occurrence, by_start, joinable
+from nxsched.slots.zones import zone
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What the application has set, by slug, and the one host that is asked for, if any."""
+
+    event_type: EventType
+    hosts: Mapping[str, Host]
+    blocked: Mapping[str, Sequence[BlockedPeriod]]
+    closures: Sequence[BlockedPeriod]
+    host: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is taken already, in epoch seconds.
+
+    `taken` holds the busy time of each member, in any order; it is sorted here. `of_event_type` and `of_host` are
+    start and end of the occurrences that limits count (rule 22); `standing` those that have seats (rule 23).
+    """
+
+    taken: Mapping[str, list[Taken]]
+    of_event_type: Sequence[Interval]
+    of_host: Mapping[str, Sequence[Interval]]
+    standing: Sequence[Occurrence]
+
+
+def prepare(terms: Terms, facts: Facts, start: int, end: int, now: int) -> Prepared:
+    """Work out what does not depend on the range. Raises `InvalidInput` for a host that is no member."""
+    event = terms.event_type
+    slugs = [slug for group in event.groups for slug in group.members]
+    places = {slug: i for i, slug in enumerate(slugs)}
+    if terms.host is not None and terms.host not in places:
+        raise InvalidInput(field="host", reason=f"{checks.shown(terms.host)} is in no host group of the event type")
+    timezone = event.timezone or terms.hosts[slugs[0]].timezone
+    duration = int(event.duration.total_seconds())
+    standing = by_start(facts.standing, duration) if event.slug and event.capacity > 1 else {}
+    open_ones = {
+        at: one for at, ones in standing.items() if (one := joinable(_with(ones, terms), event.capacity, places))
+    }
+    return Prepared(
+        start=start,
+        end=end,
+        now=now,
+        earliest=now + int(event.minimum_notice.total_seconds()),
+        timezone=timezone,
+        days=_days(event.booking_window, zone(timezone, now, now).day_of(now)),
+        duration=duration,
+        step=int((event.step or event.duration).total_seconds()),
+        offset=int(event.offset.total_seconds()),
+        align=event.align,
+        capacity=event.capacity,
+        before=int(event.buffer_before.total_seconds()),
+        after=int(event.buffer_after.total_seconds()),
+        members=_members(terms, [terms.hosts[slug] for slug in slugs], facts, duration),
+        groups=tuple(Group(sum(1 << places[slug] for slug in group.members), group.needed) for group in event.groups),
+        required=1 << places[terms.host] if terms.host is not None else 0,
+        places=places,
+        reached=reached(event.limits, facts.of_event_type, timezone, duration),
+        standing=standing,
+        joinable=open_ones,
+        joinable_starts=tuple(sorted(open_ones)),
+    )
+
+
+def _with(ones: Sequence[Occurrence], terms: Terms) -> Sequence[Occurrence]:
+    """Those of the occurrences that the host takes part in who is asked for."""
+    return ones if terms.host is None else [one for one in ones if terms.host in one.hosts]
+
+
+def _members(terms: Terms, hosts: Sequence[Host], facts: Facts, duration: int) -> tuple[Member, ...]:
+    hours: dict[object, Hours] = {}
+    closures = [f"closures[{i}]" for i in range(len(terms.closures))]
+    blocks: dict[tuple[int, ...], tuple[BlockedPeriod, ...]] = {}
+    members: list[Member] = []
+    for i, host in enumerate(hosts):
+        key = (host.timezone, host.weekly_hours, host.overrides, host.travel)
+        shared = hours.get(key) or hours.setdefault(key, read_hours(host))
+        own_blocks = terms.blocked.get(host.slug, ())
+        blocked = (*own_blocks, *terms.closures)
+        taken = facts.taken.get(host.slug, [])
+        taken.sort(key=itemgetter(0, 1))
+        members.append(
+            Member(
+                bit=1 << i,
+                slug=host.slug,
+                timezone=host.timezone,
+                hours=shared,
+                # The same periods, not equal ones: Python calls instants equal that differ by a fold alone.
+                blocked=blocks.setdefault(tuple(map(id, blocked)), blocked),
+                places=(*(f"hosts.{host.slug}.blocked[{n}]" for n in range(len(own_blocks))), *closures),
+                taken=taken,
+                busy=tuple(union((start, end) for start, end, _ in taken)),
+                reached=reached(host.limits, facts.of_host.get(host.slug, ()), host.timezone, duration),
+            )
+        )
+    return tuple(members)
+
+
+def _days(window: BookingWindow, today: int) -> Interval:
+    """The local dates of rule 14 as day numbers, half-open."""
+    first, end = ALWAYS
+    if window.from_date is not None:
+        first = day_number(window.from_date)
+    if window.until_date is not None:
+        end = day_number(window.until_date) + 1
+    if window.days is not None:
+        end = min(end, today + window.days + 1)
+    return first, end
