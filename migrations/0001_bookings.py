@@ -23,16 +23,13 @@ TABLES = {
         created_at timestamptz NOT NULL,
         CONSTRAINT tenant_pkey PRIMARY KEY (tenant_id)
     """,
+    # `settings` of hosts and event types are what the calculator reads: as in a scenario, and checked as a whole.
     "host": """
         host_no bigint NOT NULL GENERATED ALWAYS AS IDENTITY,
         slug text NOT NULL,
         name text NOT NULL,
         email text,
-        timezone text NOT NULL,
-        weekly_hours jsonb NOT NULL,
-        overrides jsonb NOT NULL,
-        travel jsonb NOT NULL,
-        limits jsonb NOT NULL,
+        settings jsonb NOT NULL,
         attributes jsonb NOT NULL,
         claim_version bigint NOT NULL DEFAULT 0,
         created_at timestamptz NOT NULL,
@@ -45,24 +42,14 @@ TABLES = {
     "blocked_period": """
         id uuid NOT NULL,
         host_no bigint,
-        kind text NOT NULL,
-        local_start timestamp,
-        local_end timestamp,
-        starts_at timestamptz,
-        ends_at timestamptz,
-        rrule text,
-        reason text NOT NULL,
+        definition jsonb NOT NULL,
         reach_from timestamptz NOT NULL,
         reach_until timestamptz NOT NULL,
         created_at timestamptz NOT NULL,
         CONSTRAINT blocked_period_pkey PRIMARY KEY (tenant_id, id),
         CONSTRAINT blocked_period_tenant_fkey FOREIGN KEY (tenant_id) REFERENCES nxsched.tenant,
         CONSTRAINT blocked_period_host_fkey FOREIGN KEY (tenant_id, host_no) REFERENCES nxsched.host,
-        CONSTRAINT blocked_period_kind_check CHECK (CASE kind
-            WHEN 'dates' THEN local_start IS NOT NULL AND starts_at IS NULL AND ends_at IS NULL
-            WHEN 'wall' THEN local_start < local_end AND starts_at IS NULL AND ends_at IS NULL
-            WHEN 'instants' THEN starts_at < ends_at AND local_start IS NULL AND local_end IS NULL AND rrule IS NULL
-            ELSE false END)
+        CONSTRAINT blocked_period_reach_check CHECK (reach_from < reach_until)
     """,
     "busy_time": """
         busy_no bigint NOT NULL GENERATED ALWAYS AS IDENTITY,
@@ -75,42 +62,22 @@ TABLES = {
         CONSTRAINT busy_time_order_check CHECK (
             busy_from < busy_until AND isfinite(busy_from) AND isfinite(busy_until))
     """,
-    # `needs` holds how many members each host group takes; 0 means all of them.
     "event_type": """
         event_type_no bigint NOT NULL GENERATED ALWAYS AS IDENTITY,
         slug text NOT NULL,
         name text NOT NULL,
-        description text NOT NULL,
-        location text,
-        durations_seconds integer[] NOT NULL,
-        step_seconds integer,
-        offset_seconds integer NOT NULL,
-        align text NOT NULL,
-        buffer_before_seconds integer NOT NULL,
-        buffer_after_seconds integer NOT NULL,
-        minimum_notice_seconds integer NOT NULL,
-        booking_window jsonb NOT NULL,
-        limits jsonb NOT NULL,
-        capacity integer NOT NULL,
-        timezone text,
-        needs integer[] NOT NULL,
-        strategy text NOT NULL,
-        questions jsonb NOT NULL,
-        policies jsonb NOT NULL,
-        requires_approval boolean NOT NULL,
+        settings jsonb NOT NULL,
         claim_version bigint NOT NULL DEFAULT 0,
         created_at timestamptz NOT NULL,
         archived_at timestamptz,
         CONSTRAINT event_type_pkey PRIMARY KEY (tenant_id, event_type_no),
         CONSTRAINT event_type_slug_key UNIQUE (tenant_id, slug),
-        CONSTRAINT event_type_tenant_fkey FOREIGN KEY (tenant_id) REFERENCES nxsched.tenant,
-        CONSTRAINT event_type_capacity_check CHECK (capacity > 0)
+        CONSTRAINT event_type_tenant_fkey FOREIGN KEY (tenant_id) REFERENCES nxsched.tenant
     """,
+    # Who is in a group of it; in which one and in what order, its settings say.
     "event_type_member": """
         event_type_no bigint NOT NULL,
         host_no bigint NOT NULL,
-        group_no integer NOT NULL,
-        place integer NOT NULL,
         CONSTRAINT event_type_member_pkey PRIMARY KEY (tenant_id, event_type_no, host_no),
         CONSTRAINT event_type_member_event_type_fkey FOREIGN KEY (tenant_id, event_type_no)
             REFERENCES nxsched.event_type ON DELETE CASCADE,
@@ -121,24 +88,24 @@ TABLES = {
         event_type_no bigint NOT NULL,
         starts_at timestamptz NOT NULL,
         ends_at timestamptz NOT NULL,
-        seats integer NOT NULL,
         active boolean NOT NULL,
         held_until timestamptz,
         CONSTRAINT occurrence_pkey PRIMARY KEY (tenant_id, id),
         CONSTRAINT occurrence_event_type_fkey FOREIGN KEY (tenant_id, event_type_no) REFERENCES nxsched.event_type,
         CONSTRAINT occurrence_order_check CHECK (
-            starts_at < ends_at AND isfinite(starts_at) AND isfinite(ends_at)),
-        CONSTRAINT occurrence_seats_check CHECK (seats >= 0)
+            starts_at < ends_at AND isfinite(starts_at) AND isfinite(ends_at))
     """,
     # One for each host of an occurrence, and the proof that no host is taken twice. NULL, infinite or empty times would
-    # slip past the exclusion, so they cannot be stored. `held_until` is set while nothing but holds stand on it.
+    # slip past the exclusion, so they cannot be stored. `held_until` is set while nothing but holds stand on it; `place` is its place among the hosts.
     "claim": """
         occurrence_id uuid NOT NULL,
         host_no bigint NOT NULL,
+        place integer NOT NULL,
         busy_from timestamptz NOT NULL,
         busy_until timestamptz NOT NULL,
         active boolean NOT NULL,
         held_until timestamptz,
+        claimed_at timestamptz NOT NULL,
         CONSTRAINT claim_pkey PRIMARY KEY (tenant_id, occurrence_id, host_no),
         CONSTRAINT claim_occurrence_fkey FOREIGN KEY (tenant_id, occurrence_id) REFERENCES nxsched.occurrence,
         CONSTRAINT claim_host_fkey FOREIGN KEY (tenant_id, host_no) REFERENCES nxsched.host,
@@ -165,7 +132,6 @@ TABLES = {
         reference text,
         series_id uuid,
         organizer text,
-        uid text NOT NULL,
         sequence integer NOT NULL,
         version integer NOT NULL,
         moves integer NOT NULL,
@@ -174,12 +140,13 @@ TABLES = {
         created_at timestamptz NOT NULL,
         expires_at timestamptz,
         CONSTRAINT booking_pkey PRIMARY KEY (tenant_id, id),
-        CONSTRAINT booking_uid_key UNIQUE (tenant_id, uid),
         CONSTRAINT booking_occurrence_fkey FOREIGN KEY (tenant_id, occurrence_id) REFERENCES nxsched.occurrence,
         CONSTRAINT booking_event_type_fkey FOREIGN KEY (tenant_id, event_type_no) REFERENCES nxsched.event_type,
         CONSTRAINT booking_status_check CHECK (status IN ('held', 'pending', 'confirmed', 'cancelled', 'declined',
             'expired', 'released', 'completed', 'no_show')),
         CONSTRAINT booking_held_check CHECK (status <> 'held' OR expires_at IS NOT NULL),
+        CONSTRAINT booking_order_check CHECK (
+            starts_at < ends_at AND isfinite(starts_at) AND isfinite(ends_at)),
         CONSTRAINT booking_seats_check CHECK (seats > 0),
         CONSTRAINT booking_version_check CHECK (version > 0 AND sequence >= 0 AND moves >= 0)
     """,
@@ -224,11 +191,11 @@ TABLES = {
 INDEXES = (
     "blocked_period_reach ON nxsched.blocked_period (tenant_id, reach_until, reach_from)",
     "blocked_period_host ON nxsched.blocked_period (tenant_id, host_no)",
-    "busy_time_host ON nxsched.busy_time (tenant_id, host_no, busy_until)",
+    "busy_time_host ON nxsched.busy_time (tenant_id, host_no, busy_until, busy_from)",
     "event_type_member_host ON nxsched.event_type_member (tenant_id, host_no)",
     "occurrence_event_type ON nxsched.occurrence (tenant_id, event_type_no, starts_at) WHERE active",
-    "claim_host ON nxsched.claim (tenant_id, host_no, busy_until) WHERE active",
-    "claim_held ON nxsched.claim (tenant_id, held_until) WHERE active AND held_until IS NOT NULL",
+    "claim_host ON nxsched.claim (tenant_id, host_no, active, busy_until, busy_from)",
+    "claim_latest ON nxsched.claim (tenant_id, host_no, claimed_at) WHERE active",
     "booking_start ON nxsched.booking (tenant_id, starts_at, id)",
     "booking_occurrence ON nxsched.booking (tenant_id, occurrence_id)",
     "booking_event_type ON nxsched.booking (tenant_id, event_type_no, starts_at, id)",

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:  # a refusal is data of a floor above; only its name is needed here
+    from nxsched.domain.refusals import Refusal
 
 
 class NxschedError(Exception):
@@ -67,6 +72,143 @@ class SchemaOutdated(NxschedError):
         )
         self.found = found
         self.wanted = wanted
+
+
+class SlotUnavailable(NxschedError):
+    """The slot cannot be had; nothing was written. `reasons` are what `explain` says of it."""
+
+    code: ClassVar[str] = "slot_unavailable"
+
+    def __init__(self, message: str, *, reasons: Sequence[Refusal] = ()) -> None:
+        super().__init__(message)
+        self.reasons: tuple[Refusal, ...] = tuple(reasons)
+
+
+class SlotTaken(SlotUnavailable):
+    """Somebody else has the slot: the event type would offer it, and its hosts are busy at that time.
+
+    `start` is the start that was asked for; `host` is one of the hosts that is taken.
+    """
+
+    code: ClassVar[str] = "slot_taken"
+
+    def __init__(self, *, start: datetime, host: str | None, reasons: Sequence[Refusal] = ()) -> None:
+        super().__init__(
+            f"{start.isoformat()} is taken already" + (f": {host} is busy" if host else ""), reasons=reasons
+        )
+        self.start = start
+        self.host = host
+
+
+class HoldExpired(NxschedError):
+    """The hold ended before it was confirmed. `expired_at` is when."""
+
+    code: ClassVar[str] = "hold_expired"
+
+    def __init__(self, *, id: str, expired_at: datetime) -> None:  # noqa: A002 - its name everywhere
+        super().__init__(
+            f"the hold {id} expired at {expired_at.isoformat()}; if_free=True confirms it where its time is still free"
+        )
+        self.id = id
+        self.expired_at = expired_at
+
+
+class BookingNotFound(NxschedError, LookupError):
+    """There is no such hold or booking, or it is another tenant's."""
+
+    code: ClassVar[str] = "booking_not_found"
+
+    def __init__(self, *, id: str) -> None:  # noqa: A002 - its name everywhere
+        super().__init__(f"there is no booking {id}")
+        self.id = id
+
+
+class HostNotFound(NxschedError, LookupError):
+    """There is no host of that slug, or it is another tenant's."""
+
+    code: ClassVar[str] = "host_not_found"
+
+    def __init__(self, *, slug: str) -> None:
+        super().__init__(f"there is no host {slug!r}")
+        self.slug = slug
+
+
+class EventTypeNotFound(NxschedError, LookupError):
+    """There is no event type of that slug, or it is another tenant's."""
+
+    code: ClassVar[str] = "event_type_not_found"
+
+    def __init__(self, *, slug: str) -> None:
+        super().__init__(f"there is no event type {slug!r}")
+        self.slug = slug
+
+
+class BlockedPeriodNotFound(NxschedError, LookupError):
+    """There is no such blocked period, or it is another tenant's."""
+
+    code: ClassVar[str] = "blocked_period_not_found"
+
+    def __init__(self, *, id: str) -> None:  # noqa: A002 - its name everywhere
+        super().__init__(f"there is no blocked period {id}")
+        self.id = id
+
+
+class TenantNotFound(NxschedError, LookupError):
+    """There is no tenant of that id."""
+
+    code: ClassVar[str] = "tenant_not_found"
+
+    def __init__(self, *, id: str) -> None:  # noqa: A002 - its name everywhere
+        super().__init__(f"there is no tenant {id!r}; create_tenant makes one")
+        self.id = id
+
+
+class InvalidTransition(NxschedError):
+    """A booking in this state cannot go into the other: `from_status` and `to_status`."""
+
+    code: ClassVar[str] = "invalid_transition"
+
+    def __init__(self, *, id: str, from_status: str, to_status: str) -> None:  # noqa: A002 - its name everywhere
+        super().__init__(f"the booking {id} is {from_status} and cannot become {to_status}")
+        self.id = id
+        self.from_status = from_status
+        self.to_status = to_status
+
+
+class PolicyViolation(NxschedError):
+    """A policy of the event type forbids it: `policy` is its name in `Policies`, `until` when the change was allowed."""
+
+    code: ClassVar[str] = "policy_violation"
+
+    def __init__(self, message: str, *, policy: str, until: datetime | None = None) -> None:
+        super().__init__(message)
+        self.policy = policy
+        self.until = until
+
+
+class IdempotencyConflict(NxschedError):
+    """The key was used before, for another action or with other arguments."""
+
+    code: ClassVar[str] = "idempotency_conflict"
+
+    def __init__(self, *, key: str) -> None:
+        super().__init__(f"the idempotency key {key!r} belongs to another request; a new request takes a new key")
+        self.key = key
+
+
+class LockTimeout(NxschedError):
+    """Somebody else works on the same hosts, and did not finish in time; nothing was written. Try again."""
+
+    code: ClassVar[str] = "lock_timeout"
+
+
+class TransactionConflict(NxschedError):
+    """The transaction met another one and cannot go on (serialization failure or deadlock).
+
+    Under `within=`, roll the whole transaction back and run it again; else it was tried several times already.
+    """
+
+    code: ClassVar[str] = "transaction_conflict"
 
 
 def _again(kind: type[NxschedError], args: tuple[object, ...], facts: dict[str, object]) -> NxschedError:

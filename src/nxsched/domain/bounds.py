@@ -43,6 +43,39 @@ MAX_CAPACITY: Final = 1_000_000
 MAX_TEXT: Final = 200
 """Characters in a slug, an id or a name."""
 
+MAX_PROSE: Final = 10_000
+"""Characters in a description."""
+
+MAX_ANSWER: Final = 5_000
+"""Characters in an answer of the attendee."""
+
+MAX_QUESTIONS: Final = 50
+"""Questions of one event type."""
+
+MAX_CHOICES: Final = 100
+"""Choices of one question."""
+
+MAX_DURATIONS: Final = 20
+"""Durations to choose from, the event type's own included."""
+
+MAX_JSON: Final = 20_000
+"""Characters of JSON in a booking's metadata, a host's attributes, a tenant's settings."""
+
+MAX_NUMBER: Final = 10**15
+"""The largest number in an answer."""
+
+MAX_PERIODS: Final = 10_000
+"""Busy periods that one call can report for a host."""
+
+MAX_HOLD_MINUTES: Final = 7 * 24 * 60
+"""Minutes for which a hold can last: a week."""
+
+MAX_PAGE: Final = 1_000
+"""Bookings on one page."""
+
+MAX_KEY_DAYS: Final = 366
+"""Days for which an idempotency key is remembered."""
+
 FIRST_YEAR: Final = 1900
 LAST_YEAR: Final = 8999
 """Years in which an instant may lie. Dates alone may go to 9999-12-31, which many use for "for ever"."""

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from reprlib import Repr
 from typing import Any, TypeVar
 from unicodedata import category
 
-from nxsched.domain.bounds import FIRST_YEAR, MAX_MINUTES, MAX_TEXT
+from nxsched.domain.bounds import FIRST_YEAR, MAX_MINUTES, MAX_NUMBER, MAX_TEXT
 from nxsched.errors import InvalidInput
 
 T = TypeVar("T")
 
 _UNPRINTABLE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 _NO_XML = frozenset("\ufffe\uffff")
+_LINES = str.maketrans("", "", "\n\r\t")
 _SHOWN = 60
 
 _SHORT = Repr()
@@ -54,6 +55,60 @@ def text(field: str, value: object, *, empty: bool = False) -> str:
     if any(map(_hidden, value)):
         raise InvalidInput(field=field, reason=f"must not hold control or formatting characters: {shown(value)}")
     return value
+
+
+def prose(field: str, value: object, *, most: int) -> str:
+    """A text of several lines, of at most `most` characters; no other control characters than line ends and tabs."""
+    if not isinstance(value, str):
+        raise InvalidInput(field=field, reason=f"must be text, not {shown(value)}")
+    if len(value) > most:
+        raise InvalidInput(field=field, reason=f"must have at most {most} characters, not {len(value)}")
+    if any(map(_hidden, value.translate(_LINES))):
+        raise InvalidInput(field=field, reason=f"must not hold control or formatting characters: {shown(value)}")
+    return value
+
+
+def number(field: str, value: object) -> float:
+    """A finite number; a bool is none."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise InvalidInput(field=field, reason=f"must be a number, not {shown(value)}")
+    if not -MAX_NUMBER <= value <= MAX_NUMBER:  # nor is what is no number
+        raise InvalidInput(field=field, reason=f"must lie between -{MAX_NUMBER} and {MAX_NUMBER}, not {shown(value)}")
+    return value
+
+
+def flag(field: str, value: object) -> bool:
+    """True or False, and nothing that merely counts as one."""
+    if not isinstance(value, bool):
+        raise InvalidInput(field=field, reason=f"must be True or False, not {shown(value)}")
+    return value
+
+
+def json_object(field: str, value: object, *, most: int) -> dict[str, Any]:
+    """A copy of an object that JSON can hold, written in at most `most` characters."""
+    if not isinstance(value, Mapping):
+        raise InvalidInput(field=field, reason=f"must be a dict, not {shown(value)}")
+    try:
+        written = json.dumps(dict(value), allow_nan=False, ensure_ascii=False)
+        written.encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        reason = f"must hold what JSON can hold: {printable(str(error)[:80])}"
+        raise InvalidInput(field=field, reason=reason) from error
+    if len(written) > most:
+        raise InvalidInput(field=field, reason=f"must be written in at most {most} characters, not {len(written)}")
+    if "\\u0000" in written:
+        raise InvalidInput(field=field, reason="must not hold the character U+0000, which the database cannot store")
+    found: dict[str, Any] = json.loads(written)
+    return found
+
+
+def email(field: str, value: object) -> str:
+    """An address of e-mail, as far as its form goes: whether it exists, only a message can tell."""
+    found = text(field, value)
+    name, at, domain = found.rpartition("@")
+    if not (name and at and domain) or any(one.isspace() or one in '<>,;:"()[]\\' for one in found):
+        raise InvalidInput(field=field, reason=f"must be an address such as ada@example.test, not {shown(value)}")
+    return found
 
 
 def whole(field: str, value: object, *, least: int, most: int) -> int:

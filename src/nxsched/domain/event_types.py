@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from typing import Literal
 
 from nxsched.domain import checks
-from nxsched.domain.bounds import MAX_CAPACITY, MAX_GROUPS, MAX_LIMITS, MAX_MEMBERS, MAX_RANGE_DAYS
+from nxsched.domain.bounds import (
+    MAX_CAPACITY,
+    MAX_DURATIONS,
+    MAX_GROUPS,
+    MAX_LIMITS,
+    MAX_MEMBERS,
+    MAX_PROSE,
+    MAX_QUESTIONS,
+    MAX_RANGE_DAYS,
+)
+from nxsched.domain.policies import Policies
+from nxsched.domain.questions import Question
 from nxsched.domain.timezones import timezone_name
 from nxsched.errors import InvalidInput
 
@@ -77,10 +88,10 @@ class BookingWindow:
         """Check the values."""
         if self.days is not None:
             checks.whole("days", self.days, least=0, most=MAX_RANGE_DAYS)
-        for field in ("from_date", "until_date"):
-            value = getattr(self, field)
+        for name in ("from_date", "until_date"):
+            value = getattr(self, name)
             if value is not None:
-                object.__setattr__(self, field, checks.calendar_date(field, value))
+                object.__setattr__(self, name, checks.calendar_date(name, value))
         if self.from_date and self.until_date and self.until_date < self.from_date:
             reason = f"must not lie before the first date: {self.until_date} is before {self.from_date}"
             raise InvalidInput(field="until_date", reason=reason)
@@ -119,6 +130,10 @@ class EventType:
     `hosts` are host groups, or slugs: `["ada", "bob"]` is short for one group that needs one of them. `step` is the
     duration if None. `timezone` is that of the first member of the first group if None (rule 14). `slug` may be empty
     for an event type that stands in a question alone: no booking belongs to it. All durations are whole minutes.
+
+    `durations` are others that an attendee may choose instead of `duration`. `name`, `description` and `location` are
+    for people; `questions` are asked of the attendee. With `requires_approval` a booking is pending until it is
+    approved. `policies` say who may still cancel or move it. An `archived` event type takes no new bookings.
     Raises `InvalidInput`.
     """
 
@@ -135,6 +150,14 @@ class EventType:
     offset: timedelta = _NONE
     capacity: int = 1
     timezone: str | None = None
+    name: str = ""
+    description: str = ""
+    location: str | None = None
+    durations: Sequence[timedelta] = ()
+    questions: Sequence[Question] = ()
+    requires_approval: bool = False
+    policies: Policies = field(default_factory=Policies)
+    archived: bool = False
 
     def __post_init__(self) -> None:
         """Check the values, and keep the lists as tuples."""
@@ -142,8 +165,8 @@ class EventType:
         checks.duration("duration", self.duration, least=1)
         if self.step is not None:
             checks.duration("step", self.step, least=1)
-        for field in ("buffer_before", "buffer_after", "minimum_notice", "offset"):
-            checks.duration(field, getattr(self, field))
+        for name in ("buffer_before", "buffer_after", "minimum_notice", "offset"):
+            checks.duration(name, getattr(self, name))
         checks.kind("booking_window", self.booking_window, BookingWindow)
         object.__setattr__(self, "limits", limits_of("limits", self.limits))
         checks.one_of("align", self.align, ALIGNMENTS)
@@ -151,6 +174,42 @@ class EventType:
         if self.timezone is not None:
             timezone_name("timezone", self.timezone)
         object.__setattr__(self, "hosts", _groups(self.hosts))
+        checks.text("name", self.name, empty=True)
+        checks.prose("description", self.description, most=MAX_PROSE)
+        if self.location is not None:
+            checks.text("location", self.location)
+        checks.flag("requires_approval", self.requires_approval)
+        checks.flag("archived", self.archived)
+        checks.kind("policies", self.policies, Policies)
+        self._keep_durations()
+        self._keep_questions()
+
+    def _keep_durations(self) -> None:
+        others = checks.items("durations", self.durations, timedelta)
+        found = tuple(checks.duration(f"durations[{i}]", one, least=1) for i, one in enumerate(others))
+        if len(found) >= MAX_DURATIONS or len({self.duration, *found}) <= len(found):
+            reason = f"must be fewer than {MAX_DURATIONS}, and each another than the rest and than duration"
+            raise InvalidInput(field="durations", reason=reason)
+        object.__setattr__(self, "durations", found)
+
+    def _keep_questions(self) -> None:
+        found = checks.items("questions", self.questions, Question)
+        if len(found) > MAX_QUESTIONS:
+            raise InvalidInput(field="questions", reason=f"must be at most {MAX_QUESTIONS}, not {len(found)}")
+        for i, question in enumerate(found):
+            if question.key in {one.key for one in found[:i]}:
+                reason = f"{checks.shown(question.key)} is the key of another question"
+                raise InvalidInput(field=f"questions[{i}].key", reason=reason)
+        object.__setattr__(self, "questions", found)
+
+    def lasting(self, duration: timedelta | None) -> EventType:
+        """The event type with the duration that was chosen; its own where that is `None`. Raises `InvalidInput`."""
+        if duration is None or duration == self.duration:
+            return self
+        if duration not in self.durations:
+            minutes = [f"{one.total_seconds() / 60:.0f}" for one in (self.duration, *self.durations)]
+            raise InvalidInput(field="duration", reason=f"must be one of {', '.join(minutes)} minutes, not {duration}")
+        return replace(self, duration=duration, durations=())
 
     @property
     def groups(self) -> tuple[HostGroup, ...]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import date
 from itertools import pairwise
+from typing import Any
 
 from nxsched.domain import checks
+from nxsched.domain.bounds import MAX_JSON
 from nxsched.domain.event_types import Limit, limits_of
 from nxsched.domain.timezones import timezone_name
 from nxsched.errors import InvalidInput
@@ -116,22 +118,32 @@ class Travel:
 class Host:
     """Whoever or whatever is booked: a person, a room, a device.
 
-    `slug` names it. Without `weekly_hours` and `overrides` a host is
-    never open. `limits` count all its bookings, by local date in its own `timezone` (rule 22).
-    Raises `InvalidInput`.
+    `slug` names it; `name` and `email` are what people read and write to. Without `weekly_hours` and `overrides` a host
+    is never open. `limits` count all its bookings, by local date in its own `timezone` (rule 22). `attributes` are the
+    application's own, anything that JSON can hold. An `archived` host takes no new bookings. Raises `InvalidInput`.
     """
 
     slug: str
     timezone: str
+    name: str = ""
+    email: str | None = None
     weekly_hours: Sequence[WeeklyHours] = ()
     overrides: Sequence[Override] = ()
     travel: Sequence[Travel] = ()
     limits: Sequence[Limit] = ()
+    attributes: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    archived: bool = False
 
     def __post_init__(self) -> None:
         """Check the values, and keep the lists as tuples, trips in the order of their dates."""
         checks.text("slug", self.slug)
         timezone_name("timezone", self.timezone)
+        checks.text("name", self.name, empty=True)
+        if self.email is not None:
+            checks.email("email", self.email)
+        checks.flag("archived", self.archived)
+        if self.attributes:
+            object.__setattr__(self, "attributes", checks.json_object("attributes", self.attributes, most=MAX_JSON))
         object.__setattr__(self, "weekly_hours", checks.items("weekly_hours", self.weekly_hours, WeeklyHours))
         object.__setattr__(self, "overrides", checks.items("overrides", self.overrides, Override))
         object.__setattr__(self, "travel", checks.items("travel", self.travel, Travel))

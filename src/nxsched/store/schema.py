@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any, Final
 
 from sqlalchemy import (
-    ARRAY,
     BigInteger,
     Boolean,
     CheckConstraint,
@@ -36,8 +35,6 @@ TENANT_SETTING: Final = "nxsched.tenant_id"
 metadata: Final = MetaData(schema=SCHEMA)
 
 _INSTANT: Final = DateTime(timezone=True)
-_WALL: Final = DateTime(timezone=False)
-_SECONDS: Final = Integer
 
 
 def _table(name: str, *parts: SchemaItem, key: tuple[str, ...]) -> Table:
@@ -88,11 +85,7 @@ host: Final = _table(
     _needed("slug", Text),
     _needed("name", Text),
     Column("email", Text),
-    _needed("timezone", Text),
-    _needed("weekly_hours", JSONB),
-    _needed("overrides", JSONB),
-    _needed("travel", JSONB),
-    _needed("limits", JSONB),
+    _needed("settings", JSONB),
     _needed("attributes", JSONB),
     Column("claim_version", BigInteger, nullable=False, server_default=text("0")),
     _needed("created_at", _INSTANT),
@@ -106,18 +99,13 @@ blocked_period: Final = _table(
     "blocked_period",
     _needed("id", Uuid),
     Column("host_no", BigInteger),
-    _needed("kind", Text),
-    Column("local_start", _WALL),
-    Column("local_end", _WALL),
-    Column("starts_at", _INSTANT),
-    Column("ends_at", _INSTANT),
-    Column("rrule", Text),
-    _needed("reason", Text),
+    _needed("definition", JSONB),
     _needed("reach_from", _INSTANT),
     _needed("reach_until", _INSTANT),
     _needed("created_at", _INSTANT),
     _of_tenant("blocked_period"),
     _refers("blocked_period", "host_no", "host"),
+    CheckConstraint("reach_from < reach_until", name="blocked_period_reach_check"),
     Index("blocked_period_reach", "tenant_id", "reach_until", "reach_from"),
     Index("blocked_period_host", "tenant_id", "host_no"),
     key=("id",),
@@ -132,7 +120,7 @@ busy_time: Final = _table(
     _needed("busy_until", _INSTANT),
     _refers("busy_time", "host_no", "host"),
     _ordered("busy_time", "busy_from", "busy_until"),
-    Index("busy_time_host", "tenant_id", "host_no", "busy_until"),
+    Index("busy_time_host", "tenant_id", "host_no", "busy_until", "busy_from"),
     key=("busy_no",),
 )
 
@@ -141,30 +129,12 @@ event_type: Final = _table(
     Column("event_type_no", BigInteger, Identity(always=True), nullable=False),
     _needed("slug", Text),
     _needed("name", Text),
-    _needed("description", Text),
-    Column("location", Text),
-    _needed("durations_seconds", ARRAY(Integer)),
-    Column("step_seconds", _SECONDS),
-    _needed("offset_seconds", _SECONDS),
-    _needed("align", Text),
-    _needed("buffer_before_seconds", _SECONDS),
-    _needed("buffer_after_seconds", _SECONDS),
-    _needed("minimum_notice_seconds", _SECONDS),
-    _needed("booking_window", JSONB),
-    _needed("limits", JSONB),
-    _needed("capacity", Integer),
-    Column("timezone", Text),
-    _needed("needs", ARRAY(Integer)),
-    _needed("strategy", Text),
-    _needed("questions", JSONB),
-    _needed("policies", JSONB),
-    _needed("requires_approval", Boolean),
+    _needed("settings", JSONB),
     Column("claim_version", BigInteger, nullable=False, server_default=text("0")),
     _needed("created_at", _INSTANT),
     Column("archived_at", _INSTANT),
     UniqueConstraint("tenant_id", "slug", name="event_type_slug_key"),
     _of_tenant("event_type"),
-    CheckConstraint("capacity > 0", name="event_type_capacity_check"),
     key=("event_type_no",),
 )
 
@@ -172,8 +142,6 @@ event_type_member: Final = _table(
     "event_type_member",
     _needed("event_type_no", BigInteger),
     _needed("host_no", BigInteger),
-    _needed("group_no", Integer),
-    _needed("place", Integer),
     _refers("event_type_member", "event_type_no", "event_type", cascade=True),
     _refers("event_type_member", "host_no", "host"),
     Index("event_type_member_host", "tenant_id", "host_no"),
@@ -186,12 +154,10 @@ occurrence: Final = _table(
     _needed("event_type_no", BigInteger),
     _needed("starts_at", _INSTANT),
     _needed("ends_at", _INSTANT),
-    _needed("seats", Integer),
     _needed("active", Boolean),
     Column("held_until", _INSTANT),
     _refers("occurrence", "event_type_no", "event_type"),
     _ordered("occurrence", "starts_at", "ends_at"),
-    CheckConstraint("seats >= 0", name="occurrence_seats_check"),
     Index("occurrence_event_type", "tenant_id", "event_type_no", "starts_at", postgresql_where=text("active")),
     key=("id",),
 )
@@ -202,10 +168,12 @@ claim: Final = _table(
     "claim",
     _needed("occurrence_id", Uuid),
     _needed("host_no", BigInteger),
+    _needed("place", Integer),
     _needed("busy_from", _INSTANT),
     _needed("busy_until", _INSTANT),
     _needed("active", Boolean),
     Column("held_until", _INSTANT),
+    _needed("claimed_at", _INSTANT),
     _refers("claim", "occurrence_id", "occurrence"),
     _refers("claim", "host_no", "host"),
     _ordered("claim", "busy_from", "busy_until"),
@@ -216,8 +184,8 @@ claim: Final = _table(
         using="gist",
         where=text("active"),
     ),
-    Index("claim_host", "tenant_id", "host_no", "busy_until", postgresql_where=text("active")),
-    Index("claim_held", "tenant_id", "held_until", postgresql_where=text("active AND held_until IS NOT NULL")),
+    Index("claim_host", "tenant_id", "host_no", "active", "busy_until", "busy_from"),
+    Index("claim_latest", "tenant_id", "host_no", "claimed_at", postgresql_where=text("active")),
     key=("occurrence_id", "host_no"),
 )
 
@@ -240,7 +208,6 @@ booking: Final = _table(
     Column("reference", Text),
     Column("series_id", Uuid),
     Column("organizer", Text),
-    _needed("uid", Text),
     _needed("sequence", Integer),
     _needed("version", Integer),
     _needed("moves", Integer),
@@ -248,7 +215,6 @@ booking: Final = _table(
     _needed("nonce", Text),
     _needed("created_at", _INSTANT),
     Column("expires_at", _INSTANT),
-    UniqueConstraint("tenant_id", "uid", name="booking_uid_key"),
     _refers("booking", "occurrence_id", "occurrence"),
     _refers("booking", "event_type_no", "event_type"),
     CheckConstraint(
@@ -257,6 +223,7 @@ booking: Final = _table(
         name="booking_status_check",
     ),
     CheckConstraint("status <> 'held' OR expires_at IS NOT NULL", name="booking_held_check"),
+    _ordered("booking", "starts_at", "ends_at"),
     CheckConstraint("seats > 0", name="booking_seats_check"),
     CheckConstraint("version > 0 AND sequence >= 0 AND moves >= 0", name="booking_version_check"),
     Index("booking_start", "tenant_id", "starts_at", "id"),

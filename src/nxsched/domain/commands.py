@@ -1,0 +1,270 @@
+"""What can be asked of a tenant, as data that checks itself before anything is read or written."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from datetime import date, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from nxsched.domain import checks
+from nxsched.domain.availability import BlockedPeriod, busy_seconds
+from nxsched.domain.bookings import Attendee
+from nxsched.domain.bounds import MAX_CAPACITY, MAX_HOLD_MINUTES, MAX_JSON, MAX_PERIODS, MAX_TEXT
+from nxsched.domain.event_types import EventType
+from nxsched.domain.hosts import Host
+from nxsched.domain.instants import epoch_exact, microseconds
+from nxsched.domain.tenants import TenantDetails
+from nxsched.errors import BookingNotFound, InvalidInput
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Start:
+    """An event type at a start: what holds and bookings have in common."""
+
+    event_type: str
+    start: datetime
+    host: str | None
+    duration: timedelta | None
+    seats: int
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        checks.text("event_type", self.event_type)
+        epoch_exact("start", self.start)
+        if self.host is not None:
+            checks.text("host", self.host)
+        if self.duration is not None:
+            checks.duration("duration", self.duration, least=1)
+        checks.whole("seats", self.seats, least=1, most=MAX_CAPACITY)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlaceHold(_Start):
+    """Hold a slot for a while."""
+
+    ttl: timedelta
+    attendee: Attendee | None
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        _Start.__post_init__(self)
+        if not isinstance(self.ttl, timedelta):
+            raise InvalidInput(field="ttl", reason=f"must be a timedelta, not {checks.shown(self.ttl)}")
+        if not 1 <= self.ttl.total_seconds() <= MAX_HOLD_MINUTES * 60:
+            reason = f"must lie between a second and {MAX_HOLD_MINUTES} minutes, not {self.ttl}"
+            raise InvalidInput(field="ttl", reason=reason)
+        if self.attendee is not None:
+            checks.kind("attendee", self.attendee, Attendee)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Details:
+    """What an attendee says with a booking."""
+
+    attendee: Attendee
+    answers: Mapping[str, Any]
+    metadata: Mapping[str, Any]
+    reference: str | None
+
+    def __post_init__(self) -> None:
+        """Check the values; the answers are looked at beside their questions."""
+        checks.kind("attendee", self.attendee, Attendee)
+        checks.kind("answers", self.answers, Mapping)
+        object.__setattr__(self, "metadata", checks.json_object("metadata", self.metadata, most=MAX_JSON))
+        if self.reference is not None:
+            checks.text("reference", self.reference)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Book(_Start):
+    """Book a slot."""
+
+    details: _Details
+    force: bool
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        _Start.__post_init__(self)
+        checks.flag("force", self.force)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfirmHold:
+    """Make a booking of a hold."""
+
+    id: str
+    details: _Details
+    if_free: bool
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        object.__setattr__(self, "id", booking_id("hold_id", self.id))
+        checks.flag("if_free", self.if_free)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReleaseHold:
+    """Give a hold back."""
+
+    id: str
+
+    def __post_init__(self) -> None:
+        """Check the value."""
+        object.__setattr__(self, "id", booking_id("hold_id", self.id))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cancel:
+    """Cancel a booking."""
+
+    id: str
+    reason: str | None
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        object.__setattr__(self, "id", booking_id("booking_id", self.id))
+        if self.reason is not None:
+            checks.text("reason", self.reason)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SaveTenant:
+    """Make a tenant, or change one that is there."""
+
+    tenant: TenantDetails
+    new: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SaveHost:
+    """Insert a host, or put it in the place of the one with its slug."""
+
+    host: Host
+
+    def __post_init__(self) -> None:
+        """Check the value."""
+        checks.kind("host", self.host, Host)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SaveEventType:
+    """Insert an event type, or put it in the place of the one with its slug."""
+
+    event_type: EventType
+
+    def __post_init__(self) -> None:
+        """Check the value: what is stored needs a name to be found by."""
+        checks.kind("event_type", self.event_type, EventType)
+        checks.text("event_type.slug", self.event_type.slug)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Archive:
+    """Take no new bookings for a host or an event type."""
+
+    kind: str
+    slug: str
+
+    def __post_init__(self) -> None:
+        """Check the value."""
+        checks.text("slug", self.slug)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Block:
+    """Block time of a host, or of the whole tenant."""
+
+    host: str | None
+    period: BlockedPeriod
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        if self.host is not None:
+            checks.text("host", self.host)
+        checks.kind("period", self.period, BlockedPeriod)
+        if self.period.id is not None:
+            _uuid("period.id", self.period.id)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unblock:
+    """Take a blocked period away."""
+
+    id: str
+
+    def __post_init__(self) -> None:
+        """Check the value."""
+        object.__setattr__(self, "id", _uuid("id", self.id))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplaceBusy:
+    """Say all that a source knows of a host's busy time in a range."""
+
+    host: str
+    source: str
+    start: datetime
+    end: datetime
+    periods: Sequence[tuple[datetime, datetime]]
+
+    def __post_init__(self) -> None:
+        """Check the values, and keep the periods that are not empty, in whole seconds since the epoch."""
+        checks.text("host", self.host)
+        checks.text("source", self.source)
+        if microseconds("end", self.end) <= microseconds("start", self.start):
+            raise InvalidInput(field="end", reason="must be after start")
+        given = checks.items("periods", self.periods, object)
+        if len(given) > MAX_PERIODS:
+            raise InvalidInput(field="periods", reason=f"must be at most {MAX_PERIODS}, not {len(given)}")
+        found = [busy_seconds(f"periods[{i}]", pair) for i, pair in enumerate(given)]
+        object.__setattr__(self, "periods", tuple((a, b) for a, b in found if a < b))
+
+
+def details(
+    attendee: Attendee, answers: Mapping[str, Any], metadata: Mapping[str, Any], reference: str | None
+) -> _Details:
+    """What an attendee says with a booking, checked."""
+    return _Details(attendee=attendee, answers=answers, metadata=metadata, reference=reference)
+
+
+def booking_id(field: str, value: object) -> str:
+    """The id of a hold or booking, as text. What cannot be one, names none: `BookingNotFound`."""
+    if not isinstance(value, str | UUID):
+        raise InvalidInput(field=field, reason=f"must be the id of a booking, not {checks.shown(value)}")
+    try:
+        return str(UUID(str(value)))
+    except ValueError as error:
+        raise BookingNotFound(id=checks.printable(str(value)[:MAX_TEXT])) from error
+
+
+def _uuid(field: str, value: object) -> str:
+    try:
+        return str(UUID(str(value)))
+    except ValueError as error:
+        raise InvalidInput(field=field, reason=f"must be a UUID, not {checks.shown(value)}") from error
+
+
+def fingerprint(command: object) -> str:
+    """A digest of an action and its arguments: equal commands have equal ones, others have others."""
+    written = json.dumps([type(command).__name__, _plain(command)], sort_keys=True)
+    return hashlib.sha256(written.encode()).hexdigest()
+
+
+def _plain(value: object) -> object:
+    if is_dataclass(value):
+        return {one.name: _plain(getattr(value, one.name)) for one in fields(value) if one.compare}
+    if isinstance(value, Mapping):
+        return {str(key): _plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    if isinstance(value, datetime) and value.tzinfo is not None:
+        return microseconds("instant", value)
+    if isinstance(value, date):
+        return value.isoformat()
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    return value
