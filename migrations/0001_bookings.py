@@ -96,7 +96,8 @@ TABLES = {
             starts_at < ends_at AND isfinite(starts_at) AND isfinite(ends_at))
     """,
     # One for each host of an occurrence, and the proof that no host is taken twice. NULL, infinite or empty times would
-    # slip past the exclusion, so they cannot be stored. `held_until` is set while nothing but holds stand on it; `place` is its place among the hosts.
+    # slip past the exclusion, so they cannot be stored. `held_until` is set while nothing but holds stand on it;
+    # `place` counts the hosts.
     "claim": """
         occurrence_id uuid NOT NULL,
         host_no bigint NOT NULL,
@@ -189,8 +190,7 @@ TABLES = {
 }
 
 INDEXES = (
-    "blocked_period_reach ON nxsched.blocked_period (tenant_id, reach_until, reach_from)",
-    "blocked_period_host ON nxsched.blocked_period (tenant_id, host_no)",
+    "blocked_period_host ON nxsched.blocked_period (tenant_id, host_no, reach_until)",
     "busy_time_host ON nxsched.busy_time (tenant_id, host_no, busy_until, busy_from)",
     "event_type_member_host ON nxsched.event_type_member (tenant_id, host_no)",
     "occurrence_event_type ON nxsched.occurrence (tenant_id, event_type_no, starts_at) WHERE active",

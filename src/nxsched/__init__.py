@@ -2,40 +2,52 @@
 
 from typing import TYPE_CHECKING
 
-from nxsched.domain.availability import BlockedPeriod, BookedTime, Slot
+from nxsched.clock import Clock, SettableClock
+from nxsched.domain.availability import BlockedPeriod, BookedTime, BusyTime, Slot
+from nxsched.domain.bookings import Actor, Attendee, AuditEntry, Booking, BookingStatus, Hold, Page
 from nxsched.domain.event_types import BookingWindow, EventType, HostGroup, Limit
 from nxsched.domain.hosts import Host, Override, Travel, WeeklyHours
+from nxsched.domain.policies import Policies
+from nxsched.domain.questions import Question
 from nxsched.domain.refusals import Refusal
-from nxsched.errors import InvalidInput, MissingExtra, NxschedError, SchemaOutdated, StoreUnavailable
+from nxsched.domain.tenants import TenantDetails
+from nxsched.errors import (
+    BlockedPeriodNotFound,
+    BookingNotFound,
+    EventTypeNotFound,
+    HoldExpired,
+    HostNotFound,
+    IdempotencyConflict,
+    InvalidInput,
+    InvalidTransition,
+    LockTimeout,
+    MissingExtra,
+    NxschedError,
+    PolicyViolation,
+    SchemaOutdated,
+    SlotTaken,
+    SlotUnavailable,
+    StoreUnavailable,
+    TenantNotFound,
+    TransactionConflict,
+)
 from nxsched.slots.answer import Slots
 
 if TYPE_CHECKING:
     from nxsched.scheduler import Scheduler
+    from nxsched.tenant import Tenant
 
 __version__ = "0.1.0"
 
 __all__ = [
-    "BlockedPeriod",
-    "BookedTime",
-    "BookingWindow",
-    "EventType",
-    "Host",
-    "HostGroup",
-    "InvalidInput",
-    "Limit",
-    "MissingExtra",
-    "NxschedError",
-    "Override",
-    "Refusal",
-    "Scheduler",
-    "SchemaOutdated",
-    "Slot",
-    "Slots",
-    "StoreUnavailable",
-    "Travel",
-    "WeeklyHours",
-    "__version__",
-]
+    "Actor", "Attendee", "AuditEntry", "BlockedPeriod", "BlockedPeriodNotFound", "BookedTime", "Booking",
+    "BookingNotFound", "BookingStatus", "BookingWindow", "BusyTime", "Clock", "EventType", "EventTypeNotFound", "Hold",
+    "HoldExpired", "Host", "HostGroup", "HostNotFound", "IdempotencyConflict", "InvalidInput", "InvalidTransition",
+    "Limit", "LockTimeout", "MissingExtra", "NxschedError", "Override", "Page", "Policies", "PolicyViolation",
+    "Question", "Refusal", "Scheduler", "SchemaOutdated", "SettableClock", "Slot", "SlotTaken", "SlotUnavailable",
+    "Slots", "StoreUnavailable", "Tenant", "TenantDetails", "TenantNotFound", "TransactionConflict", "Travel",
+    "WeeklyHours", "__version__",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> object:
@@ -44,4 +56,8 @@ def __getattr__(name: str) -> object:
         from nxsched.scheduler import Scheduler  # noqa: PLC0415 - see above
 
         return Scheduler
+    if name == "Tenant":
+        from nxsched.tenant import Tenant  # noqa: PLC0415 - see above
+
+        return Tenant
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -176,7 +176,7 @@ class InvalidTransition(NxschedError):
 
 
 class PolicyViolation(NxschedError):
-    """A policy of the event type forbids it: `policy` is its name in `Policies`, `until` when the change was allowed."""
+    """A policy of the event type forbids it. `policy` is its name in `Policies`, `until` when it was still allowed."""
 
     code: ClassVar[str] = "policy_violation"
 

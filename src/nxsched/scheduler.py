@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from sqlalchemy import URL, Engine
 
+from nxsched.clock import Clock
+from nxsched.domain import checks
+from nxsched.domain.bookings import Actor
+from nxsched.domain.bounds import MAX_RANGE_DAYS
+from nxsched.domain.commands import SaveTenant
+from nxsched.domain.tenants import TenantDetails
+from nxsched.errors import InvalidInput
+from nxsched.service import actions
+from nxsched.service.sweeping import Swept, sweep_events
+from nxsched.service.unit import Call, Joined, Units
 from nxsched.store import connect, migrate
 from nxsched.store.conflicts import translated
+from nxsched.store.tenants import list_tenants
+from nxsched.tenant import Tenant
 
 if TYPE_CHECKING:
     from nxsched.embedded import EmbeddedServer
@@ -19,23 +33,48 @@ class Scheduler:
     """nxsched on a PostgreSQL database, 14 or later, through psycopg.
 
     `database` is a URL (`postgresql://app@host/database`) or a SQLAlchemy `Engine` of the application's own. The role
-    that logs in should be neither a superuser nor the owner of the tables: `nxsched doctor` looks. Nothing is connected
-    to before it is used. Safe to share between threads; as a context manager it closes itself.
+    that logs in should be neither a superuser nor the owner of the tables: `nxsched doctor` looks. `worker_url` logs in
+    as the worker's role, for what crosses tenants: `tenants()` and `sweep()`. Nothing is connected to before it is
+    used. Safe to share between threads; as a context manager it closes itself.
+
+    A transaction of our own waits at most `lock_timeout` for others, and `statement_timeout` for a statement.
+    Idempotency keys are remembered for `keys_last`. The database tells the time unless there is a `clock`.
 
     Raises `InvalidInput` for a URL or engine of another database or driver, and `MissingExtra` where there is no libpq.
     """
 
-    def __init__(self, database: str | URL | Engine) -> None:
+    def __init__(
+        self,
+        database: str | URL | Engine,
+        *,
+        worker_url: str | URL | Engine | None = None,
+        clock: Clock | None = None,
+        lock_timeout: timedelta = timedelta(seconds=5),
+        statement_timeout: timedelta = timedelta(seconds=30),
+        keys_last: timedelta = timedelta(days=1),
+    ) -> None:
         self._own = isinstance(database, str | URL)
         self._engine: Engine = connect.made_or_checked("database", database)
+        worker = None if worker_url is None else connect.made_or_checked("worker_url", worker_url)
+        self._worker_own = isinstance(worker_url, str | URL)
+        self._units = Units(
+            engine=self._engine,
+            clock=clock,
+            lock_timeout=_milliseconds("lock_timeout", lock_timeout),
+            statement_timeout=_milliseconds("statement_timeout", statement_timeout),
+            keys_last=timedelta(milliseconds=_milliseconds("keys_last", keys_last)),
+        )
+        self._worker: Units = self._units if worker is None else self._units.on(worker)
         self._server: EmbeddedServer | None = None
+        self._known: set[str] = set()
 
     @classmethod
-    def embedded(cls, path: str | Path, *, version: int | None = None) -> Self:
+    def embedded(cls, path: str | Path, *, version: int | None = None, **options: Any) -> Self:
         """A scheduler on a PostgreSQL of its own, which lives in the folder `path`: started or joined, and migrated.
 
         For development, tests and what runs on one machine. The server has no network port, and it stops when the last
-        process that uses the folder has closed its scheduler or ended. `version` is the PostgreSQL of a new folder.
+        process that uses the folder has closed its scheduler or ended. `version` is the PostgreSQL of a new folder;
+        `options` are those of the class.
         Raises `InvalidInput`, `MissingExtra` and `StoreUnavailable`.
         """
         from nxsched import embedded  # noqa: PLC0415 - its packages are optional
@@ -49,7 +88,7 @@ class Scheduler:
                         migrate.upgrade(connection, app_role=embedded.APP_ROLE, worker_role=embedded.WORKER_ROLE)
             finally:
                 owner.dispose()
-            found = cls(server.url())
+            found = cls(server.url(), **{"worker_url": server.url(embedded.WORKER_ROLE), **options})
         except BaseException:
             server.close()
             raise
@@ -65,6 +104,8 @@ class Scheduler:
         """Give connections and the embedded server back. An application's own engine stays as it is."""
         if self._own:
             self._engine.dispose()
+        if self._worker_own:
+            self._worker.engine.dispose()
         if self._server is not None:
             self._server.close()
 
@@ -81,6 +122,56 @@ class Scheduler:
     def __repr__(self) -> str:
         """Name the database, without a password."""
         return f"<Scheduler on {self._engine.url.render_as_string(hide_password=True)}>"
+
+    def create_tenant(  # noqa: PLR0913 - keywords
+        self,
+        id: str,  # noqa: A002 - its name everywhere
+        *,
+        name: str,
+        sender: str | None = None,
+        settings: Mapping[str, Any] | None = None,
+        within: Joined | None = None,
+        idempotency_key: str | None = None,
+        actor: Actor | None = None,
+    ) -> Tenant:
+        """Make a tenant. `id` is the application's own and never changes; `sender` is the address of invitations.
+
+        `within`, `idempotency_key` and `actor` as in every method of `Tenant`. Raises `InvalidInput`, also where there
+        is one with that id.
+        """
+        made = TenantDetails(id=id, name=name, sender=sender, settings=settings or {})
+        call = Call(tenant=made.id, within=within, key=idempotency_key, actor=actor)
+        self._units.write(actions.SAVE_TENANT, SaveTenant(tenant=made, new=True), call)
+        return Tenant(self._units, made.id)
+
+    def tenant(self, id: str, *, within: Joined | None = None) -> Tenant:  # noqa: A002 - its name everywhere
+        """A tenant: all that concerns its hosts and bookings. Looked up once, then known. Raises `TenantNotFound`."""
+        checks.text("id", id)
+        found = Tenant(self._units, id)
+        if id not in self._known:
+            found.details(within=within)
+            if within is None:
+                self._known.add(id)
+        return found
+
+    def tenants(self) -> list[TenantDetails]:
+        """All tenants, by id. Raises `StoreUnavailable` where the login sees one at a time: give a `worker_url`."""
+        with translated(), self._worker.engine.connect() as connection:
+            return list_tenants(connection)
+
+    def sweep(self, *, keep_days: int = 30) -> Swept:
+        """Tidy up every tenant: what `Tenant.sweep` does, and events that were delivered `keep_days` ago or earlier.
+
+        In short transactions; nothing depends on it, and several processes may do it at a time. Raises
+        `StoreUnavailable` where the login sees one tenant at a time: give a `worker_url`.
+        """
+        checks.whole("keep_days", keep_days, least=0, most=MAX_RANGE_DAYS)
+        done = Swept()
+        for one in self.tenants():
+            done += Tenant(self._worker, one.id).sweep()
+            while (batch := self._worker.read(sweep_events, keep_days, Call(tenant=one.id))).total:
+                done += batch
+        return done
 
     def verify(self) -> None:
         """Raise `SchemaOutdated`, with the command to run, unless the tables are those that this version works with.
@@ -111,3 +202,16 @@ class Scheduler:
         finally:
             if url is not None:
                 engine.dispose()
+
+
+def _milliseconds(field: str, value: object) -> int:
+    if not isinstance(value, timedelta) or value.total_seconds() < _LEAST_SECONDS:
+        raise InvalidInput(
+            field=field, reason=f"must be a timedelta of a millisecond or more, not {checks.shown(value)}"
+        )
+    return min(int(value.total_seconds() * 1000), _MOST_MILLISECONDS)
+
+
+_LEAST_SECONDS = 0.001
+_MOST_MILLISECONDS = 2**31 - 1
+"""What PostgreSQL takes: 24 days."""

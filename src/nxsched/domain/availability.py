@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import NamedTuple
 
 from nxsched.domain import checks
@@ -74,6 +74,21 @@ class BlockedPeriod:
             return None
         return epoch_floor("start", self.start), epoch_ceil("end", self.end)
 
+    def reach(self) -> tuple[datetime, datetime]:
+        """Two instants between which all that it blocks lies, in any time zone, with more than a day to spare."""
+        last = self.end or self.start
+        first, until = (datetime(one.year, one.month, one.day, tzinfo=UTC) for one in (self.start, last))
+        if self.recurrence is None:
+            return first - _SPARE, until + _SPARE
+        ends = self.recurrence.until
+        if ends is None:
+            return first - _SPARE, _FOR_EVER
+        lasts = until - first
+        return first - _SPARE, max(min(ends.replace(tzinfo=UTC), _FOR_EVER - lasts - _SPARE) + lasts + _SPARE, first)
+
+
+_SPARE = timedelta(days=3)
+_FOR_EVER = datetime(9999, 12, 30, tzinfo=UTC)
 
 _KINDS = {"date": "a date", "wall": "a wall time", "instant": "an instant"}
 
@@ -155,6 +170,15 @@ class BookedTime:
         """When its hosts are busy, its own buffers included, in epoch seconds (rule 11)."""
         start, end = self.span()
         return start - int(self.buffer_before.total_seconds()), end + int(self.buffer_after.total_seconds())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BusyTime:
+    """Busy time that an outside calendar has reported, UTC; `source` is the application's name for the calendar."""
+
+    source: str
+    start: datetime
+    end: datetime
 
 
 def busy_seconds(field: str, value: object) -> tuple[int, int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from datetime import date, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -16,7 +16,7 @@ from nxsched.domain.bookings import Attendee
 from nxsched.domain.bounds import MAX_CAPACITY, MAX_HOLD_MINUTES, MAX_JSON, MAX_PERIODS, MAX_TEXT
 from nxsched.domain.event_types import EventType
 from nxsched.domain.hosts import Host
-from nxsched.domain.instants import epoch_exact, microseconds
+from nxsched.domain.instants import epoch_ceil, epoch_exact, epoch_floor, microseconds
 from nxsched.domain.tenants import TenantDetails
 from nxsched.errors import BookingNotFound, InvalidInput
 
@@ -210,9 +210,10 @@ class ReplaceBusy:
     start: datetime
     end: datetime
     periods: Sequence[tuple[datetime, datetime]]
+    seconds: Sequence[tuple[int, int]] = field(init=False)
 
     def __post_init__(self) -> None:
-        """Check the values, and keep the periods that are not empty, in whole seconds since the epoch."""
+        """Check the values; `seconds` are the periods that are not empty, in whole seconds since the epoch."""
         checks.text("host", self.host)
         checks.text("source", self.source)
         if microseconds("end", self.end) <= microseconds("start", self.start):
@@ -220,8 +221,14 @@ class ReplaceBusy:
         given = checks.items("periods", self.periods, object)
         if len(given) > MAX_PERIODS:
             raise InvalidInput(field="periods", reason=f"must be at most {MAX_PERIODS}, not {len(given)}")
+        first, last = epoch_floor("start", self.start), epoch_ceil("end", self.end)
         found = [busy_seconds(f"periods[{i}]", pair) for i, pair in enumerate(given)]
-        object.__setattr__(self, "periods", tuple((a, b) for a, b in found if a < b))
+        for i, (a, b) in enumerate(found):
+            if a < b and not (a < last and first < b):
+                reason = "lies outside the range from start to end, in which it would take the place of others"
+                raise InvalidInput(field=f"periods[{i}]", reason=reason)
+        object.__setattr__(self, "periods", given)
+        object.__setattr__(self, "seconds", tuple((a, b) for a, b in found if a < b))
 
 
 def details(
@@ -231,21 +238,21 @@ def details(
     return _Details(attendee=attendee, answers=answers, metadata=metadata, reference=reference)
 
 
-def booking_id(field: str, value: object) -> str:
+def booking_id(place: str, value: object) -> str:
     """The id of a hold or booking, as text. What cannot be one, names none: `BookingNotFound`."""
     if not isinstance(value, str | UUID):
-        raise InvalidInput(field=field, reason=f"must be the id of a booking, not {checks.shown(value)}")
+        raise InvalidInput(field=place, reason=f"must be the id of a booking, not {checks.shown(value)}")
     try:
         return str(UUID(str(value)))
     except ValueError as error:
         raise BookingNotFound(id=checks.printable(str(value)[:MAX_TEXT])) from error
 
 
-def _uuid(field: str, value: object) -> str:
+def _uuid(place: str, value: object) -> str:
     try:
         return str(UUID(str(value)))
     except ValueError as error:
-        raise InvalidInput(field=field, reason=f"must be a UUID, not {checks.shown(value)}") from error
+        raise InvalidInput(field=place, reason=f"must be a UUID, not {checks.shown(value)}") from error
 
 
 def fingerprint(command: object) -> str:
@@ -261,10 +268,12 @@ def _plain(value: object) -> object:
         return {str(key): _plain(one) for key, one in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(one) for one in value]
+    return _moment(value)
+
+
+def _moment(value: object) -> object:
     if isinstance(value, datetime) and value.tzinfo is not None:
         return microseconds("instant", value)
     if isinstance(value, date):
         return value.isoformat()
-    if isinstance(value, timedelta):
-        return value.total_seconds()
-    return value
+    return value.total_seconds() if isinstance(value, timedelta) else value

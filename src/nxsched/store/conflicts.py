@@ -4,42 +4,75 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Final
 
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from nxsched.errors import NxschedError, SchemaOutdated, StoreUnavailable
+from nxsched.errors import (
+    LockTimeout,
+    NxschedError,
+    SchemaOutdated,
+    StoreUnavailable,
+    TenantNotFound,
+    TransactionConflict,
+)
 from nxsched.store import migrate
 
-_NO_TABLES = {"42P01", "3F000", "42703"}
+_NO_TABLES: Final = {"42P01", "3F000", "42703"}
 """Undefined table, invalid schema name, undefined column."""
+
+_CONFLICTS: Final = {"40001": "a serialization failure", "40P01": "a deadlock"}
 
 
 @contextmanager
-def translated() -> Iterator[None]:
+def translated(tenant: str | None = None, *, at_commit: bool = False) -> Iterator[None]:
     """Raise what the driver raises as an error of nxsched, with the driver's own as its cause."""
     try:
         yield
     except (DBAPIError, PoolTimeout) as error:
-        found = translation(error)
+        found = translation(error, tenant, at_commit=at_commit)
         if found is None:
             raise
         raise found from error
 
 
-def translation(error: Exception) -> NxschedError | None:
+def translation(error: Exception, tenant: str | None = None, *, at_commit: bool = False) -> NxschedError | None:
     """The error of nxsched that says what an error of the driver means; `None` for a mistake of our own."""
     if isinstance(error, PoolTimeout):
         return StoreUnavailable("every connection of the pool is in use, and none came free in time")
     if not isinstance(error, DBAPIError):
         return None
-    state = getattr(error.orig, "sqlstate", None)
+    words = (str(error.orig).strip().splitlines() or [type(error.orig).__name__])[0]
+    found = _by_state(getattr(error.orig, "sqlstate", None), words)
+    if found is None and tenant is not None and _names_no_tenant(error):
+        found = TenantNotFound(id=tenant)
+    if found is None and (error.connection_invalidated or isinstance(error, OperationalError | InterfaceError)):
+        broke = "the connection broke at COMMIT, and the change may have been made"
+        reason = broke if at_commit else "the database cannot be reached"
+        found = StoreUnavailable(f"{reason}: {words}", may_have_happened=at_commit)
+    return found
+
+
+def _by_state(state: str | None, words: str) -> NxschedError | None:
     if state in _NO_TABLES:
         return SchemaOutdated(found=None, wanted=migrate.head())
-    if state == "42501":  # insufficient privilege, or a row of another tenant
-        reason = str(error.orig).splitlines()[0]
-        return StoreUnavailable(f"the database refuses this login: {reason}; `nxsched doctor` says what it lacks")
-    if error.connection_invalidated or isinstance(error, OperationalError | InterfaceError):
-        words = str(error.orig).strip().splitlines()
-        return StoreUnavailable(f"the database cannot be reached: {words[0] if words else type(error.orig).__name__}")
-    return None
+    if state in _CONFLICTS:
+        return TransactionConflict(f"the transaction met another one, with {_CONFLICTS[state]}: run it again")
+    if state == "55P03":
+        return LockTimeout("somebody else works on the same hosts, and did not finish in time: try again")
+    reason = _REASONS.get(state or "")
+    return StoreUnavailable(reason.format(words=words)) if reason else None
+
+
+_REASONS: Final = {
+    # insufficient privilege, or a row of another tenant
+    "42501": "the database refuses this login: {words}; `nxsched doctor` says what it lacks",
+    "57014": "a statement took longer than statement_timeout allows, or was cancelled",
+    "25P02": "the application's transaction has failed before: roll it back, and begin anew",
+}
+
+
+def _names_no_tenant(error: DBAPIError) -> bool:
+    diagnosis = getattr(error.orig, "diag", None)
+    return str(getattr(diagnosis, "constraint_name", None)).endswith("_tenant_fkey")

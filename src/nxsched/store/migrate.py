@@ -32,7 +32,7 @@ def current(connection: Connection) -> str | None:
     """The revision of the database; `None` where there are no tables yet."""
     if connection.execute(text(f"SELECT to_regclass('{SCHEMA}.{VERSION_TABLE}')")).scalar() is None:
         return None
-    found = connection.execute(text(f"SELECT version_num FROM {SCHEMA}.{VERSION_TABLE}")).scalar()  # noqa: S608 - our own names
+    found = connection.execute(text(f"SELECT version_num FROM {SCHEMA}.{VERSION_TABLE}")).scalar()
     return str(found) if found is not None else None
 
 

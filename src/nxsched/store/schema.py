@@ -106,8 +106,7 @@ blocked_period: Final = _table(
     _of_tenant("blocked_period"),
     _refers("blocked_period", "host_no", "host"),
     CheckConstraint("reach_from < reach_until", name="blocked_period_reach_check"),
-    Index("blocked_period_reach", "tenant_id", "reach_until", "reach_from"),
-    Index("blocked_period_host", "tenant_id", "host_no"),
+    Index("blocked_period_host", "tenant_id", "host_no", "reach_until"),
     key=("id",),
 )
 

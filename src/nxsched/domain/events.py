@@ -1,0 +1,85 @@
+"""What a change leaves behind: its outbox event, for whoever writes messages, and its entry in the audit trail."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from nxsched.domain.bookings import Attendee, Booking
+from nxsched.domain.event_types import EventType
+from nxsched.domain.tenants import TenantDetails
+
+PAYLOAD_FORMAT: Final = 1
+"""The version of the payloads' shape; it rises when a reader has to change."""
+
+_AUDITED: Final = ("status", "start", "end", "hosts", "attendee", "seats", "answers", "location", "metadata",
+    "reference", "expires_at", "sequence")  # fmt: skip
+"""The fields whose changes the audit trail holds."""
+
+
+def payload(
+    booking: Booking,
+    event_type: EventType,
+    tenant: TenantDetails,
+    hosts: Sequence[Mapping[str, Any]],
+    reason: str | None,
+) -> dict[str, Any]:
+    """What an event says: enough to write a message without another query, and no secret."""
+    return {
+        "format": PAYLOAD_FORMAT,
+        "tenant": {"id": tenant.id, "name": tenant.name, "sender": tenant.sender},
+        "event_type": {
+            "slug": event_type.slug,
+            "name": event_type.name,
+            "description": event_type.description,
+        },
+        "booking": written(booking),
+        "hosts": [dict(one) for one in hosts],
+        "reason": reason,
+    }
+
+
+def written(booking: Booking) -> dict[str, Any]:
+    """A booking as JSON; instants as `2026-03-29T09:00:00Z`."""
+    return {
+        "id": booking.id,
+        "status": booking.status.value,
+        "start": _plain(booking.start),
+        "end": _plain(booking.end),
+        "hosts": [*booking.hosts],
+        "attendee": _plain(booking.attendee),
+        "seats": booking.seats,
+        "answers": booking.answers,
+        "location": booking.location,
+        "metadata": booking.metadata,
+        "reference": booking.reference,
+        "series_id": booking.series_id,
+        "organizer": booking.organizer,
+        "uid": booking.uid,
+        "sequence": booking.sequence,
+        "version": booking.version,
+        "assigned_because": booking.assigned_because,
+        "created_at": _plain(booking.created_at),
+        "expires_at": _plain(booking.expires_at),
+    }
+
+
+def changes(before: Booking | None, after: Booking) -> dict[str, tuple[Any, Any]]:
+    """The fields that differ, each before and after; of a new booking those that hold something."""
+    found: dict[str, tuple[Any, Any]] = {}
+    for field in _AUDITED:
+        old = getattr(before, field) if before is not None else None
+        new = getattr(after, field)
+        if old != new and not (before is None and not new):
+            found[field] = _plain(old), _plain(new)
+    return found
+
+
+def _plain(value: object) -> Any:  # noqa: ANN401 - JSON
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    if isinstance(value, Attendee):
+        return asdict(value)
+    return value

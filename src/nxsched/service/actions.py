@@ -1,0 +1,84 @@
+"""The actions that write, each with what its repeat gives: the state of things as they are now."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sqlalchemy import Connection
+
+from nxsched.domain.availability import BlockedPeriod
+from nxsched.domain.bookings import Booking, Hold
+from nxsched.domain.commands import (
+    Archive,
+    Block,
+    Book,
+    Cancel,
+    ConfirmHold,
+    PlaceHold,
+    ReleaseHold,
+    ReplaceBusy,
+    SaveEventType,
+    SaveHost,
+    SaveTenant,
+    Unblock,
+)
+from nxsched.domain.event_types import EventType
+from nxsched.domain.hosts import Host
+from nxsched.domain.tenants import TenantDetails
+from nxsched.service import booking, ending, queries, setup
+from nxsched.service.tools import Tools
+from nxsched.service.unit import Action
+
+
+def _place_hold(connection: Connection, command: PlaceHold, tools: Tools) -> Hold:
+    return queries.as_hold(booking.place_hold(connection, command, tools), tools.now)
+
+
+def _release(connection: Connection, command: ReleaseHold, tools: Tools) -> Hold:
+    return queries.as_hold(ending.release(connection, command, tools), tools.now)
+
+
+def _hold(connection: Connection, id_: str, tools: Tools) -> Hold:
+    return queries.as_hold(queries.booking(connection, id_, tools), tools.now)
+
+
+def _tenant(connection: Connection, id_: str, tools: Tools) -> TenantDetails:  # noqa: ARG001 - it is the tools' own
+    return setup.tenant(connection, tools)
+
+
+def _nothing(connection: Connection, id_: str, tools: Tools) -> None:  # noqa: ARG001 - it was done
+    return None
+
+
+def _made(command: object, tools: Tools) -> str:  # noqa: ARG001 - what it makes has the tools' id
+    return tools.id
+
+
+BOOK: Final[Action[Book, Booking]] = Action(do=booking.book, subject=_made, again=queries.booking)
+PLACE_HOLD: Final[Action[PlaceHold, Hold]] = Action(do=_place_hold, subject=_made, again=_hold)
+CONFIRM_HOLD: Final[Action[ConfirmHold, Booking]] = Action(
+    do=booking.confirm_hold, subject=lambda command, _: command.id, again=queries.booking
+)
+RELEASE_HOLD: Final[Action[ReleaseHold, Hold]] = Action(do=_release, subject=lambda command, _: command.id, again=_hold)
+CANCEL: Final[Action[Cancel, Booking]] = Action(
+    do=ending.cancel, subject=lambda command, _: command.id, again=queries.booking
+)
+SAVE_TENANT: Final[Action[SaveTenant, TenantDetails]] = Action(
+    do=setup.save_tenant, subject=lambda command, _: command.tenant.id, again=_tenant
+)
+SAVE_HOST: Final[Action[SaveHost, Host]] = Action(
+    do=setup.save_host, subject=lambda command, _: command.host.slug, again=setup.host
+)
+SAVE_EVENT_TYPE: Final[Action[SaveEventType, EventType]] = Action(
+    do=setup.save_event_type, subject=lambda command, _: command.event_type.slug, again=setup.event_type
+)
+ARCHIVE: Final[Action[Archive, None]] = Action(
+    do=setup.archive, subject=lambda command, _: command.slug, again=_nothing
+)
+BLOCK: Final[Action[Block, BlockedPeriod]] = Action(
+    do=setup.block, subject=lambda command, tools: command.period.id or tools.id, again=setup.blocked_period
+)
+UNBLOCK: Final[Action[Unblock, None]] = Action(do=setup.unblock, subject=lambda command, _: command.id, again=_nothing)
+REPLACE_BUSY: Final[Action[ReplaceBusy, None]] = Action(
+    do=setup.replace_busy, subject=lambda command, _: command.host, again=_nothing
+)

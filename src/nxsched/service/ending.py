@@ -1,0 +1,114 @@
+"""Ends of bookings and holds: cancelled, released, expired. The hosts' time is free with the last of its bookings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+
+from sqlalchemy import Connection
+
+from nxsched.domain.bookings import Booking, BookingStatus
+from nxsched.domain.commands import Cancel, ReleaseHold
+from nxsched.domain.events import changes, payload
+from nxsched.errors import BookingNotFound, InvalidTransition, PolicyViolation
+from nxsched.service.ids import new_id
+from nxsched.service.tools import Tools
+from nxsched.store.bookings import Standing, lock_booking, lock_expired
+from nxsched.store.changes import Change, Place, Record, end_bookings
+
+_ENDS = {
+    BookingStatus.CANCELLED: ("cancel", "booking.cancelled"),
+    BookingStatus.RELEASED: ("release", "booking.hold_released"),
+}
+
+
+def cancel(connection: Connection, command: Cancel, tools: Tools) -> Booking:
+    """Cancel a booking that is confirmed or pending; once more with the same result."""
+    standing = locked(connection, tools.tenant, command.id)
+    before = standing.booking
+    if before.status is BookingStatus.CANCELLED:
+        return before
+    if before.status not in {BookingStatus.CONFIRMED, BookingStatus.PENDING}:
+        raise InvalidTransition(id=before.id, from_status=before.status, to_status="cancelled")
+    _keep_notice(standing, tools)
+    after = replace(before, status=BookingStatus.CANCELLED, version=before.version + 1, sequence=before.sequence + 1)
+    return _end(connection, tools, standing, after, command.reason)
+
+
+def release(connection: Connection, command: ReleaseHold, tools: Tools) -> Booking:
+    """Give a hold back before its time is over; once more with the same result."""
+    standing = locked(connection, tools.tenant, command.id)
+    before = standing.booking
+    if before.status in {BookingStatus.RELEASED, BookingStatus.EXPIRED}:
+        return before
+    if before.status is not BookingStatus.HELD:
+        raise InvalidTransition(id=before.id, from_status=before.status, to_status="released")
+    if has_expired(before, tools.now):
+        return expire(connection, tools, [standing], tools.now)[0]
+    after = replace(before, status=BookingStatus.RELEASED, version=before.version + 1)
+    return _end(connection, tools, standing, after, None)
+
+
+def locked(connection: Connection, tenant: str, id_: str) -> Standing:
+    """The booking that is to be changed, locked. Raises `BookingNotFound`."""
+    found = lock_booking(connection, tenant, id_)
+    if found is None:
+        raise BookingNotFound(id=id_)
+    return found
+
+
+def has_expired(hold: Booking, now: datetime) -> bool:
+    """Whether a hold's time is over: at its last instant it is."""
+    return hold.expires_at is not None and hold.expires_at <= now
+
+
+def expire(connection: Connection, tools: Tools, holds: Sequence[Standing], now: datetime) -> list[Booking]:
+    """End holds, or pending bookings, whose time is over; all are locked, and all of one kind. Nobody's act."""
+    if not holds:
+        return []
+    kind = "booking.hold_expired" if holds[0].booking.status is BookingStatus.HELD else "booking.expired"
+    record = Record(tenant=tools.tenant, now=now, action="expire", kind=kind, actor=None, reason=None)
+    done = [
+        change(one, replace(one.booking, status=BookingStatus.EXPIRED, version=one.booking.version + 1), None)
+        for one in holds
+    ]
+    end_bookings(connection, record, done)
+    return [one.after for one in done]
+
+
+def expire_in_the_way(connection: Connection, tools: Tools, hosts: Sequence[int], place: Place, now: datetime) -> None:
+    """End the holds of these hosts that have expired and reach into the time of `place`; the hosts are locked.
+
+    Somebody may confirm one of them at this moment: whoever locks its row first has it.
+    """
+    span = place.busy_from, place.busy_until
+    expire(connection, tools, lock_expired(connection, tools.tenant, hosts, span, now), now)
+
+
+def change(standing: Standing, after: Booking, reason: str | None) -> Change:
+    """A change with its records."""
+    return Change(
+        after=after,
+        event_id=new_id(),
+        changes=changes(standing.booking, after),
+        payload=payload(after, standing.event_type, standing.tenant, standing.parties, reason),
+    )
+
+
+def _end(connection: Connection, tools: Tools, standing: Standing, after: Booking, reason: str | None) -> Booking:
+    action, kind = _ENDS[after.status]
+    record = Record(tenant=tools.tenant, now=tools.now, action=action, kind=kind, actor=tools.actor_json, reason=reason)
+    end_bookings(connection, record, [change(standing, after, reason)])
+    return after
+
+
+def _keep_notice(standing: Standing, tools: Tools) -> None:
+    """The policy of the event type on cancelling, for the roles that it binds."""
+    policies = standing.event_type.policies
+    if policies.cancel_notice is None or tools.actor is None or tools.actor.role not in policies.roles:
+        return
+    until = standing.booking.start - policies.cancel_notice
+    if tools.now > until:
+        words = f"the booking could be cancelled until {until.isoformat()}, {policies.cancel_notice} before its start"
+        raise PolicyViolation(words, policy="cancel_notice", until=until)

@@ -1,0 +1,21 @@
+"""Identifiers: UUIDs of version 7, which lie together on disk (RFC 9562, section 5.7). No order is read from one."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from uuid import UUID
+
+
+def new_id() -> str:
+    """A new one: 48 bits of milliseconds, then 74 random bits."""
+    milliseconds = time.time_ns() // 1_000_000
+    value = (milliseconds & 0xFFFF_FFFF_FFFF) << 80 | secrets.randbits(80)
+    value = value & ~(0xF << 76) | 0x7 << 76
+    value = value & ~(0x3 << 62) | 0x2 << 62
+    return str(UUID(int=value))
+
+
+def new_nonce() -> str:
+    """A secret of 128 bits that stands with a booking; links that were made with it end when it changes."""
+    return secrets.token_hex(16)

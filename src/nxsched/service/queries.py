@@ -1,0 +1,146 @@
+"""Read what is booked: one booking, a page of many, holds, the audit trail."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+from sqlalchemy import Connection
+
+from nxsched.domain import checks
+from nxsched.domain.bookings import SHOWN, AuditEntry, Booking, BookingStatus, Hold, Page
+from nxsched.domain.bounds import MAX_PAGE
+from nxsched.domain.commands import booking_id
+from nxsched.domain.instants import microseconds
+from nxsched.errors import BookingNotFound, InvalidInput
+from nxsched.service.tools import Tools
+from nxsched.store.bookings import Filter, fetch_booking, list_bookings, list_history
+
+_OF_HOLDS = frozenset({BookingStatus.HELD, BookingStatus.EXPIRED, BookingStatus.RELEASED})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """The bookings that are wanted, as `Tenant.bookings` takes them; checked when they are looked for."""
+
+    host: str | None
+    attendee: str | None
+    event_type: str | None
+    series: str | None
+    status: object
+    start: datetime | None
+    end: datetime | None
+    text: str | None
+    after: str | None
+    limit: int
+
+    def filter(self) -> Filter:
+        """What the store looks for. Raises `InvalidInput`."""
+        for name in ("host", "attendee", "event_type", "text"):
+            if getattr(self, name) is not None:
+                checks.text(name, getattr(self, name))
+        for name in ("start", "end"):
+            if getattr(self, name) is not None:
+                microseconds(name, getattr(self, name))
+        checks.whole("limit", self.limit, least=1, most=MAX_PAGE)
+        return Filter(
+            statuses=_statuses(self.status),
+            host=self.host,
+            event_type=self.event_type,
+            attendee=self.attendee,
+            series=booking_id("series", self.series) if self.series is not None else None,
+            start=self.start and self.start.astimezone(UTC),
+            end=self.end and self.end.astimezone(UTC),
+            words=self.text,
+            after=_place(self.after) if self.after is not None else None,
+        )
+
+
+def booking(connection: Connection, id_: str, tools: Tools) -> Booking:
+    """A booking in any state, holds included. Raises `BookingNotFound`."""
+    found = fetch_booking(connection, tools.tenant, id_)
+    if found is None:
+        raise BookingNotFound(id=id_)
+    return found
+
+
+def hold(connection: Connection, id_: str, tools: Tools) -> Hold:
+    """A hold, also one that is over; what became a booking is a hold no more."""
+    found = booking(connection, id_, tools)
+    if found.status not in _OF_HOLDS or found.expires_at is None:
+        raise BookingNotFound(id=id_)
+    return as_hold(found, tools.now)
+
+
+def holds(connection: Connection, host: str | None, tools: Tools) -> list[Hold]:
+    """The holds that have not expired, by start."""
+    if host is not None:
+        checks.text("host", host)
+    found: list[Hold] = []
+    wanted = Filter(statuses=["held"], host=host)
+    while True:
+        page = list_bookings(connection, tools.tenant, wanted, MAX_PAGE)
+        found += [as_hold(one, tools.now) for one in page if one.expires_at and one.expires_at > tools.now]
+        if len(page) < MAX_PAGE:
+            return found
+        wanted = replace(wanted, after=(page[-1].start, page[-1].id))
+
+
+def bookings(connection: Connection, wanted: Wanted, tools: Tools) -> Page[Booking]:
+    """One page of bookings, by start and id."""
+    found = list_bookings(connection, tools.tenant, wanted.filter(), wanted.limit + 1)
+    items = found[: wanted.limit]
+    more = len(found) > wanted.limit
+    return Page(items=tuple(items), after=_cursor(items[-1]) if more else None)
+
+
+def history(connection: Connection, id_: str, tools: Tools) -> list[AuditEntry]:
+    """The audit trail of a booking, oldest first."""
+    found = list_history(connection, tools.tenant, id_)
+    if not found:
+        raise BookingNotFound(id=id_)
+    return found
+
+
+def as_hold(found: Booking, now: datetime) -> Hold:
+    """A booking that is one, as a hold; one whose time is over has expired, swept or not."""
+    assert found.expires_at is not None  # noqa: S101 - the table holds it
+    over = found.status is BookingStatus.HELD and found.expires_at <= now
+    return Hold(
+        id=found.id,
+        event_type=found.event_type,
+        status=BookingStatus.EXPIRED if over else found.status,
+        start=found.start,
+        end=found.end,
+        hosts=found.hosts,
+        seats=found.seats,
+        attendee=found.attendee,
+        version=found.version,
+        assigned_because=found.assigned_because,
+        created_at=found.created_at,
+        expires_at=found.expires_at,
+    )
+
+
+def _statuses(given: object) -> list[str]:
+    if given is None:
+        return sorted(SHOWN)
+    several = [given] if isinstance(given, str) else checks.items("status", given, str)
+    known = [one.value for one in BookingStatus]
+    return [checks.one_of(f"status[{i}]", str(one), known) for i, one in enumerate(several)]
+
+
+def _cursor(last: Booking) -> str:
+    where = json.dumps([last.start.isoformat(), last.id])
+    return base64.urlsafe_b64encode(where.encode()).decode()
+
+
+def _place(cursor: object) -> tuple[datetime, str]:
+    try:
+        start, id_ = json.loads(base64.urlsafe_b64decode(str(cursor).encode()))
+        return datetime.fromisoformat(start).astimezone(UTC), booking_id("after", id_)
+    except (ValueError, TypeError, binascii.Error, BookingNotFound) as error:
+        raise InvalidInput(field="after", reason="must be what an earlier page gave as its `after`") from error

@@ -1,0 +1,81 @@
+"""Slots from the database: the calculator's question, put together from three statements."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy import Connection
+
+from nxsched.domain import checks
+from nxsched.domain.bounds import MAX_LIMIT
+from nxsched.domain.instants import epoch_ceil, epoch_exact, instant
+from nxsched.domain.refusals import Refusal
+from nxsched.service.tools import Tools
+from nxsched.slots.answer import Slots
+from nxsched.slots.calculator import offered
+from nxsched.slots.explain import refusals
+from nxsched.slots.facts import Terms, prepare
+from nxsched.slots.intervals import Interval
+from nxsched.slots.prepared import Prepared
+from nxsched.slots.query import asked_range
+from nxsched.store.facts import Found, fetch_facts
+from nxsched.store.settings import Settings, fetch_settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """Starts of an event type from `start` to before `end`; `host` and `moving` as in `Tenant.find_slots`."""
+
+    event_type: str
+    start: datetime
+    end: datetime
+    duration: timedelta | None = None
+    host: str | None = None
+    moving: str | None = None
+    limit: int | None = None
+
+
+def check(asked: Asked) -> None:
+    """Refuse what cannot be asked, before anything is read. Raises `InvalidInput`."""
+    asked_range(asked.start, asked.end)
+    if asked.limit is not None:
+        checks.whole("limit", asked.limit, least=1, most=MAX_LIMIT)
+
+
+def find(connection: Connection, asked: Asked, tools: Tools) -> Slots:
+    """The slots that are offered."""
+    span = asked_range(asked.start, asked.end)
+    settings = settings_of(connection, asked, tools)
+    found = fetch_facts(connection, tools.tenant, settings, span, tools.now)
+    return offered(question(settings, found, span, tools.now, asked.host), asked.limit)
+
+
+def explain(connection: Connection, asked: Asked, tools: Tools) -> list[Refusal]:
+    """Every rule that refuses the start of what is asked."""
+    start = epoch_exact("start", asked.start)
+    settings = settings_of(connection, asked, tools)
+    found = fetch_facts(connection, tools.tenant, settings, (start, start + 1), tools.now, named=True)
+    return refusals(question(settings, found, (start, start + 1), tools.now, asked.host), start)
+
+
+def settings_of(connection: Connection, asked: Asked, tools: Tools) -> Settings:
+    """What is set for the question, with the duration that is asked for."""
+    start, end = (at.astimezone(UTC) for at in (asked.start, asked.end))
+    found = fetch_settings(connection, tools.tenant, asked.event_type, start, end, asked.moving)
+    return replace(found, event_type=found.event_type.lasting(asked.duration))
+
+
+def question(settings: Settings, found: Found, span: Interval, now: datetime, host: str | None) -> Prepared:
+    """The question in integers; the time is rounded up to a whole second (rule 1)."""
+    terms = Terms(settings.event_type, settings.hosts, settings.blocked, settings.closures, host)
+    return prepare(terms, found.facts, *span, epoch_ceil("now", now))
+
+
+def judge(asked: Prepared, start: int) -> tuple[tuple[str, ...], Sequence[Refusal]]:
+    """The hosts that can take `start`, or the reasons that refuse it: what is offered is what can be booked."""
+    slots = offered(asked, 1)
+    if len(slots) and slots[0].start == instant(start):
+        return slots[0].hosts, ()
+    return (), refusals(asked, start)

@@ -1,0 +1,169 @@
+"""Units of work: an action in a transaction of its own, retried where that is safe, or in the application's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Generic, TypeVar
+
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session
+from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
+
+from nxsched.clock import Clock
+from nxsched.domain import checks
+from nxsched.domain.bookings import Actor
+from nxsched.domain.commands import fingerprint
+from nxsched.errors import IdempotencyConflict, InvalidInput, StoreUnavailable, TransactionConflict
+from nxsched.service.ids import new_id
+from nxsched.service.tools import Tools
+from nxsched.store.conflicts import translated
+from nxsched.store.connect import DRIVER
+from nxsched.store.keys import take_key
+from nxsched.store.transactions import enter, join, leave
+
+C = TypeVar("C")
+R = TypeVar("R")
+
+Joined = Connection | Session
+"""The application's own transaction, as `within=` takes it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Action(Generic[C, R]):
+    """Something that can be asked for: how it is done, and what its repeat with the same key gives.
+
+    `subject` names what the action is about, for the record of the key: what it may make has the id of the tools.
+    """
+
+    do: Callable[[Connection, C, Tools], R]
+    subject: Callable[[C, Tools], str]
+    again: Callable[[Connection, str, Tools], R]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """How an action is asked for: whose rows, in whose transaction, under which key, on whose behalf."""
+
+    tenant: str
+    within: Joined | None = None
+    key: str | None = None
+    actor: Actor | None = None
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        if self.key is not None:
+            checks.text("idempotency_key", self.key)
+        if self.actor is not None:
+            checks.kind("actor", self.actor, Actor)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Units:
+    """Runs actions on an engine; time-outs in milliseconds, `keys_last` for how long a key is remembered."""
+
+    engine: Engine
+    clock: Clock | None = None
+    lock_timeout: int = 5_000
+    statement_timeout: int = 30_000
+    keys_last: timedelta = timedelta(days=1)
+    attempts: int = 6
+    _own: Engine = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Counts after a lock see the truth only at READ COMMITTED, whatever the engine's own default is."""
+        object.__setattr__(self, "_own", self.engine.execution_options(isolation_level="READ COMMITTED"))
+
+    def on(self, engine: Engine) -> Units:
+        """The same on another engine."""
+        return replace(self, engine=engine)
+
+    def read(self, query: Callable[[Connection, C, Tools], R], asked: C, call: Call) -> R:
+        """Run what changes nothing."""
+        return self._run(query, asked, call)
+
+    def write(self, action: Action[C, R], command: C, call: Call) -> R:
+        """Run what changes something: once for a key, however often it is asked for."""
+        if call.key is None:
+            return self._run(action.do, command, call)
+        key, digest = call.key, fingerprint(command)
+
+        def once(connection: Connection, command: C, tools: Tools) -> R:
+            subject = action.subject(command, tools)
+            earlier = take_key(connection, tools.tenant, key, digest, subject, now=tools.now, lasts=self.keys_last)
+            if earlier is None:
+                return action.do(connection, command, tools)
+            if earlier.fingerprint != digest:
+                raise IdempotencyConflict(key=key)
+            return action.again(connection, earlier.subject, tools)
+
+        return self._run(once, command, call)
+
+    def _run(self, work: Callable[[Connection, C, Tools], R], asked: C, call: Call) -> R:
+        if call.within is not None:
+            return self._joined(work, asked, call, call.within)
+        retrying = Retrying(
+            retry=retry_if_exception(lambda error: _may_be_retried(error, keyed=call.key is not None)),
+            stop=stop_after_attempt(self.attempts),
+            wait=wait_random_exponential(multiplier=0.01, max=0.5),
+            reraise=True,
+        )
+        found: R = retrying(self._alone, work, asked, call)
+        return found
+
+    def _alone(self, work: Callable[[Connection, C, Tools], R], asked: C, call: Call) -> R:
+        """In a transaction of its own."""
+        with translated(call.tenant):
+            connection = self._own.connect()
+        with connection:
+            with translated(call.tenant):
+                now = enter(
+                    connection,
+                    call.tenant,
+                    lock_timeout=self.lock_timeout,
+                    statement_timeout=self.statement_timeout,
+                )
+                result = work(connection, asked, self._tools(call, now))
+            with translated(call.tenant, at_commit=True):
+                connection.commit()
+            return result
+
+    def _joined(self, work: Callable[[Connection, C, Tools], R], asked: C, call: Call, within: Joined) -> R:
+        """In the application's transaction: a savepoint that an error rolls back, and nothing is committed."""
+        connection = _checked(within)
+        with translated(call.tenant), connection.begin_nested():
+            before, now = join(connection, call.tenant)
+            result = work(connection, asked, self._tools(call, now))
+            leave(connection, before)
+            return result
+
+    def _tools(self, call: Call, now: datetime) -> Tools:
+        at = self.clock.now() if self.clock else now
+        return Tools(tenant=call.tenant, now=at, actor=call.actor, clock=self.clock, id=new_id())
+
+
+def _checked(within: object) -> Connection:
+    """The connection of the application's transaction. Raises `InvalidInput` for what cannot be joined."""
+    if not isinstance(within, Connection | Session):
+        reason = f"must be a SQLAlchemy Connection or Session, not {checks.shown(within)}"
+        raise InvalidInput(field="within", reason=reason)
+    connection = within.connection() if isinstance(within, Session) else within
+    if connection.dialect.name != "postgresql" or connection.dialect.driver != DRIVER:
+        kind = f"{connection.dialect.name}+{connection.dialect.driver}"
+        raise InvalidInput(field="within", reason=f"must be a connection of postgresql+{DRIVER}, not {kind}")
+    if getattr(connection.connection.driver_connection, "autocommit", False):
+        reason = "is an AUTOCOMMIT connection, which has no transaction to join"
+        raise InvalidInput(field="within", reason=reason)
+    return connection
+
+
+def _may_be_retried(error: BaseException, *, keyed: bool) -> bool:
+    """Whether the same again can do no harm: nothing has happened, or a key keeps it from happening twice."""
+    if isinstance(error, TransactionConflict):
+        return True
+    if not isinstance(error, StoreUnavailable):
+        return False
+    lost = isinstance(error.__cause__, DBAPIError) and error.__cause__.connection_invalidated
+    return lost and (keyed or not error.may_have_happened)

@@ -1,0 +1,209 @@
+"""Read bookings: one, those that are to be changed, a page of many; and their audit trail."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from sqlalchemy import Connection, Row, TextClause, text
+
+from nxsched.domain.bookings import Actor, Attendee, AuditEntry, Booking, BookingStatus
+from nxsched.domain.event_types import EventType
+from nxsched.domain.stored import read_event_type
+from nxsched.domain.tenants import TenantDetails
+
+_COLUMNS: Final = """b.id::text AS id, b.occurrence_id::text AS occurrence_id, e.slug AS event_type, b.status,
+    b.starts_at, b.ends_at, b.seats, b.attendee_name, b.attendee_email, b.attendee_timezone, b.attendee_reference,
+    b.answers, b.metadata, b.location, b.reference, b.series_id::text AS series_id, b.organizer, b.sequence, b.version,
+    b.assigned_because, b.created_at, b.expires_at"""
+
+_HOSTS: Final = """ARRAY(SELECT h.slug FROM nxsched.claim c
+    JOIN nxsched.host h ON h.tenant_id = b.tenant_id AND h.host_no = c.host_no
+    WHERE c.tenant_id = b.tenant_id AND c.occurrence_id = b.occurrence_id ORDER BY c.place) AS hosts"""
+
+_FROM: Final = """FROM nxsched.booking b
+    JOIN nxsched.event_type e ON e.tenant_id = b.tenant_id AND e.event_type_no = b.event_type_no"""
+
+_ONE: Final = text(f"SELECT {_COLUMNS}, {_HOSTS} {_FROM} WHERE b.tenant_id = :tenant AND b.id = CAST(:id AS uuid)")
+
+_LOCKED: Final = f"""
+SELECT {_COLUMNS}, e.name AS event_type_name, e.settings::text AS settings, t.name AS tenant_name, t.sender, (
+    SELECT jsonb_agg(jsonb_build_object('slug', h.slug, 'name', h.name, 'email', h.email,
+        'timezone', h.settings->>'timezone') ORDER BY c.place)
+    FROM nxsched.claim c JOIN nxsched.host h ON h.tenant_id = b.tenant_id AND h.host_no = c.host_no
+    WHERE c.tenant_id = b.tenant_id AND c.occurrence_id = b.occurrence_id) AS parties
+{_FROM} JOIN nxsched.tenant t ON t.tenant_id = b.tenant_id
+WHERE b.tenant_id = :tenant AND {{which}} ORDER BY b.id {{most}} FOR NO KEY UPDATE OF b {{wait}}
+"""
+
+_LOCK_ONE: Final = text(_LOCKED.format(which="b.id = CAST(:id AS uuid)", most="", wait=""))
+
+_LOCK_IN_THE_WAY: Final = text(
+    _LOCKED.format(
+        which="""b.status = 'held' AND b.expires_at <= :now AND b.occurrence_id IN (
+    SELECT c.occurrence_id FROM nxsched.claim c
+    WHERE c.tenant_id = :tenant AND c.host_no = ANY(CAST(:hosts AS bigint[])) AND c.active AND c.held_until <= :now
+        AND c.busy_until > :busy_from AND c.busy_from < :busy_until)""",
+        most="",
+        wait="",
+    )
+)
+
+# What somebody else has in hand just now, they end or confirm themselves.
+_LOCK_DUE: Final = text(
+    _LOCKED.format(which="b.status = :status AND b.expires_at <= :now", most="LIMIT :most", wait="SKIP LOCKED")
+)
+
+_HISTORY: Final = text(
+    "SELECT booking_id::text, version, action, at, actor, reason, changes FROM nxsched.audit_entry"
+    " WHERE tenant_id = :tenant AND booking_id = CAST(:id AS uuid) ORDER BY version"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A booking as it is stored, locked, with what its messages need beside it; `parties` are its hosts, as JSON."""
+
+    booking: Booking
+    occurrence: str
+    event_type: EventType
+    tenant: TenantDetails
+    parties: Sequence[Mapping[str, Any]]
+
+
+def fetch_booking(connection: Connection, tenant: str, id_: str) -> Booking | None:
+    """A booking or hold, if there is one."""
+    row = connection.execute(_ONE, {"tenant": tenant, "id": id_}).one_or_none()
+    return _booking(row, row.hosts) if row else None
+
+
+def lock_booking(connection: Connection, tenant: str, id_: str) -> Standing | None:
+    """The booking that is to be changed, locked, if there is one."""
+    return next(iter(_standing(connection, _LOCK_ONE, {"tenant": tenant, "id": id_})), None)
+
+
+def lock_expired(
+    connection: Connection, tenant: str, hosts: Sequence[int], span: tuple[datetime, datetime], now: datetime
+) -> list[Standing]:
+    """The holds that have expired and whose claims on these hosts reach into the span, locked in one order."""
+    values = {"tenant": tenant, "hosts": list(hosts), "busy_from": span[0], "busy_until": span[1], "now": now}
+    return _standing(connection, _LOCK_IN_THE_WAY, values)
+
+
+def lock_due(connection: Connection, tenant: str, status: str, now: datetime, most: int) -> list[Standing]:
+    """Holds, or pending bookings, whose time is over, at most so many; none that somebody else has locked."""
+    return _standing(connection, _LOCK_DUE, {"tenant": tenant, "status": status, "now": now, "most": most})
+
+
+def _standing(connection: Connection, statement: TextClause, values: dict[str, Any]) -> list[Standing]:
+    return [
+        Standing(
+            _booking(row, [one["slug"] for one in row.parties]),
+            row.occurrence_id,
+            read_event_type(row.event_type, row.event_type_name, row.settings, archived=False),
+            TenantDetails(id=values["tenant"], name=row.tenant_name, sender=row.sender),
+            row.parties,
+        )
+        for row in connection.execute(statement, values)
+    ]
+
+
+def list_history(connection: Connection, tenant: str, id_: str) -> list[AuditEntry]:
+    """The audit trail of a booking, oldest first."""
+    return [
+        AuditEntry(
+            booking_id=row.booking_id,
+            version=row.version,
+            action=row.action,
+            at=row.at.astimezone(UTC),
+            actor=Actor(**row.actor) if row.actor else None,
+            reason=row.reason,
+            changes={field: (before, after) for field, (before, after) in row.changes.items()},
+        )
+        for row in connection.execute(_HISTORY, {"tenant": tenant, "id": id_})
+    ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filter:
+    """Which bookings a list shows; what is `None` shows all. `after` is where the page before ended: start and id."""
+
+    statuses: Sequence[str]
+    host: str | None = None
+    event_type: str | None = None
+    attendee: str | None = None
+    series: str | None = None
+    start: datetime | None = None
+    end: datetime | None = None
+    words: str | None = None
+    after: tuple[datetime, str] | None = None
+
+
+_CONDITIONS: Final[Mapping[str, str]] = {
+    "host": """EXISTS (SELECT FROM nxsched.claim c
+        JOIN nxsched.host h ON h.tenant_id = c.tenant_id AND h.host_no = c.host_no
+        WHERE c.tenant_id = b.tenant_id AND c.occurrence_id = b.occurrence_id AND h.slug = :host)""",
+    "event_type": """b.event_type_no = (SELECT event_type_no FROM nxsched.event_type
+        WHERE tenant_id = :tenant AND slug = :event_type)""",
+    "series": "b.series_id = CAST(:series AS uuid)",
+    "start": "b.starts_at >= :start",
+    "end": "b.starts_at < :end",
+    "words": """strpos(lower(concat_ws(' ', b.attendee_name, b.attendee_email, b.attendee_reference, b.reference)),
+        lower(:words)) > 0""",
+}
+
+
+def list_bookings(connection: Connection, tenant: str, wanted: Filter, limit: int) -> list[Booking]:
+    """Bookings by start and id, at most `limit` of them."""
+    values: dict[str, Any] = {"tenant": tenant, "statuses": list(wanted.statuses), "limit": limit}
+    conditions = ["b.tenant_id = :tenant", "b.status = ANY(:statuses)"]
+    for name, condition in _CONDITIONS.items():
+        value = getattr(wanted, name)
+        if value is not None:
+            conditions.append(condition)
+            values[name] = value
+    if wanted.attendee is not None:
+        by_email = "lower(b.attendee_email) = lower(:attendee)"
+        conditions.append(by_email if "@" in wanted.attendee else "b.attendee_reference = :attendee")
+        values["attendee"] = wanted.attendee
+    if wanted.after is not None:
+        conditions.append("(b.starts_at, b.id) > (:after_start, CAST(:after_id AS uuid))")
+        values["after_start"], values["after_id"] = wanted.after
+    statement = text(
+        f"SELECT {_COLUMNS}, {_HOSTS} {_FROM} WHERE {' AND '.join(conditions)} ORDER BY b.starts_at, b.id LIMIT :limit"
+    )
+    return [_booking(row, row.hosts) for row in connection.execute(statement, values)]
+
+
+def _booking(row: Row[Any], hosts: Sequence[str]) -> Booking:
+    attendee = None
+    if row.attendee_name is not None:
+        attendee = Attendee(
+            name=row.attendee_name,
+            email=row.attendee_email,
+            timezone=row.attendee_timezone,
+            reference=row.attendee_reference,
+        )
+    return Booking(
+        id=row.id,
+        event_type=row.event_type,
+        status=BookingStatus(row.status),
+        start=row.starts_at.astimezone(UTC),
+        end=row.ends_at.astimezone(UTC),
+        hosts=tuple(hosts),
+        attendee=attendee,
+        seats=row.seats,
+        answers=row.answers,
+        location=row.location,
+        metadata=row.metadata,
+        reference=row.reference,
+        series_id=row.series_id,
+        organizer=row.organizer,
+        sequence=row.sequence,
+        version=row.version,
+        assigned_because=row.assigned_because,
+        created_at=row.created_at.astimezone(UTC),
+        expires_at=row.expires_at and row.expires_at.astimezone(UTC),
+    )

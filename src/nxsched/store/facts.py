@@ -1,0 +1,212 @@
+"""The time that is taken, read in one statement and in integers: no more rows than can matter."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache
+from typing import Any, Final, NamedTuple
+
+from sqlalchemy import Connection, TextClause, text
+
+from nxsched.domain.event_types import Limit
+from nxsched.domain.instants import DAY, instant
+from nxsched.slots.facts import Facts
+from nxsched.slots.intervals import Interval
+from nxsched.slots.limits import period_of
+from nxsched.slots.prepared import Taken
+from nxsched.slots.seats import Occurrence
+from nxsched.store.settings import Settings
+
+_FREE_GRID: Final = 2 * DAY + 3600
+"""How far around a range the alignment `free` looks at busy time (rule 20)."""
+
+
+class Named(NamedTuple):
+    """The booking that time is taken by, as far as a refusal names it."""
+
+    id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The facts; by number of the host, the time of expired holds, and when the latest booking was made."""
+
+    facts: Facts
+    expired: dict[int, list[Interval]]
+    latest: Mapping[int, int]
+
+
+_BOOKED_BY: Final = """(SELECT min(b.id::text) FROM nxsched.booking b WHERE b.tenant_id = :tenant
+    AND b.occurrence_id = c.occurrence_id AND b.status IN ('held', 'pending', 'confirmed', 'completed', 'no_show'))"""
+
+_SECONDS: Final = "floor(extract(epoch FROM {0}))::bigint, ceil(extract(epoch FROM {1}))::bigint"
+
+_CLAIMS: Final = f"""
+SELECT 'claim', c.host_no, {_SECONDS.format("c.busy_from", "c.busy_until")}, {{named}},
+    coalesce(c.held_until <= :now, false), NULL::text[]
+FROM nxsched.claim c
+WHERE c.tenant_id = :tenant AND c.host_no = ANY(:hosts) AND c.active AND c.busy_until > :start AND c.busy_from < :end
+{{not_moved}}
+UNION ALL
+SELECT 'busy', t.host_no, {_SECONDS.format("t.busy_from", "t.busy_until")}, NULL, false, NULL
+FROM nxsched.busy_time t
+WHERE t.tenant_id = :tenant AND t.host_no = ANY(:hosts) AND t.busy_until > :start AND t.busy_from < :end
+"""
+
+_OF_EVENT_TYPE: Final = f"""
+UNION ALL
+SELECT 'event_type', 0, {_SECONDS.format("c.starts_at", "c.ends_at")}, NULL, false, NULL
+FROM (SELECT id AS occurrence_id, * FROM nxsched.occurrence) c
+WHERE c.tenant_id = :tenant AND c.event_type_no = :event_type AND c.active
+    AND c.starts_at >= :of_event_from AND c.starts_at < :of_event_until
+    AND (c.held_until IS NULL OR c.held_until > :now)
+{{not_moved}}
+"""
+
+_OF_HOSTS: Final = f"""
+UNION ALL
+SELECT 'host', c.host_no, {_SECONDS.format("o.starts_at", "o.ends_at")}, NULL, false, NULL
+FROM nxsched.claim c JOIN nxsched.occurrence o ON o.tenant_id = :tenant AND o.id = c.occurrence_id
+WHERE c.tenant_id = :tenant AND c.host_no = ANY(:limited) AND c.active
+    AND c.busy_until > :of_hosts_from AND c.busy_from < :of_hosts_until
+    AND (c.held_until IS NULL OR c.held_until > :now)
+{{not_moved}}
+"""
+
+_SEATS: Final = f"""
+UNION ALL
+SELECT 'seats', coalesce(s.seats, 0), {_SECONDS.format("o.starts_at", "o.ends_at")}, s.id, false,
+    ARRAY(SELECT h.slug FROM nxsched.claim c JOIN nxsched.host h ON h.tenant_id = :tenant AND h.host_no = c.host_no
+        WHERE c.tenant_id = :tenant AND c.occurrence_id = o.id)
+FROM nxsched.occurrence o CROSS JOIN LATERAL (
+    SELECT sum(b.seats) AS seats, min(b.id::text) AS id FROM nxsched.booking b
+    WHERE b.tenant_id = :tenant AND b.occurrence_id = o.id {{other}}
+    AND (b.status IN ('pending', 'confirmed', 'completed', 'no_show') OR (b.status = 'held' AND b.expires_at > :now))
+) s
+WHERE o.tenant_id = :tenant AND o.event_type_no = :event_type AND o.active
+    AND o.starts_at >= :start AND o.starts_at < :end AND (o.held_until IS NULL OR o.held_until > :now)
+    AND s.seats > 0
+"""
+
+_LATEST: Final = """
+UNION ALL
+SELECT 'latest', p.host_no, (extract(epoch FROM l.claimed_at) * 1000000)::bigint, 0, NULL, false, NULL
+FROM unnest(CAST(:hosts AS bigint[])) AS p(host_no) CROSS JOIN LATERAL (
+    SELECT c.claimed_at FROM nxsched.claim c
+    WHERE c.tenant_id = :tenant AND c.host_no = p.host_no AND c.active ORDER BY c.claimed_at DESC LIMIT 1
+) l
+"""
+
+
+@cache
+def _statement(  # noqa: PLR0913 - one for each part
+    *, named: bool, moved: bool, alone: bool, of_event_type: bool, of_hosts: bool, seats: bool, latest: bool
+) -> TextClause:
+    parts = _CLAIMS + _OF_EVENT_TYPE * of_event_type + _OF_HOSTS * of_hosts + _SEATS * seats + _LATEST * latest
+    return text(
+        parts.format(
+            named=_BOOKED_BY if named else "NULL::text",
+            not_moved="AND c.occurrence_id <> CAST(:without AS uuid)" if alone else "",
+            other="AND b.id <> CAST(:moving AS uuid)" if moved else "",
+        )
+    )
+
+
+def fetch_facts(  # noqa: PLR0913 - what is asked
+    connection: Connection,
+    tenant: str,
+    settings: Settings,
+    asked: Interval,
+    now: datetime,
+    *,
+    named: bool = False,
+    latest: bool = False,
+) -> Found:
+    """What is taken, as far as starts in `asked`, epoch seconds, can depend on it.
+
+    `named` gives each claim the id of a booking behind it; `latest` says when each host was last booked.
+    """
+    event, moved = settings.event_type, settings.moved
+    limited = [slug for slug, host in settings.hosts.items() if host.limits]
+    start, end = _around(settings, asked, now)
+    values: dict[str, Any] = {
+        "tenant": tenant,
+        "now": now,
+        "hosts": [*settings.numbers.values()],
+        "start": instant(start),
+        "end": instant(end),
+    }
+    if event.limits or event.capacity > 1:
+        values["event_type"] = settings.number
+    if event.limits:
+        values["of_event_from"], values["of_event_until"] = _periods(event.limits, asked)
+    if limited:
+        values["limited"] = [settings.numbers[slug] for slug in limited]
+        limits = [limit for slug in limited for limit in settings.hosts[slug].limits]
+        values["of_hosts_from"], values["of_hosts_until"] = _periods(limits, asked)
+    if moved:
+        values["moving"], values["without"] = moved.id, moved.occurrence
+    statement = _statement(
+        named=named,
+        moved=moved is not None,
+        alone=moved is not None and moved.occurrence is not None,
+        of_event_type=bool(event.limits),
+        of_hosts=bool(limited),
+        seats=event.capacity > 1,
+        latest=latest,
+    )
+    wanted = set(statement._bindparams)  # noqa: SLF001 - the names in the text; others would be refused
+    rows = connection.execute(statement, {key: value for key, value in values.items() if key in wanted})
+    return _read(settings, rows.all())
+
+
+def _read(settings: Settings, rows: Sequence[Any]) -> Found:
+    slugs = {no: slug for slug, no in settings.numbers.items()}
+    taken: dict[int, list[Taken]] = {no: [] for no in slugs}
+    of_event_type: list[Interval] = []
+    of_host: dict[str, list[Interval]] = {}
+    standing: list[Occurrence] = []
+    expired: dict[int, list[Interval]] = {}
+    latest: dict[int, int] = {}
+    slug = settings.event_type.slug
+    for kind, no, start, end, name, flag, hosts in rows:
+        if kind == "claim":
+            if flag:
+                expired.setdefault(no, []).append((start, end))
+            else:
+                taken[no].append((start, end, Named(name)))
+        elif kind == "busy":
+            taken[no].append((start, end, None))
+        elif kind == "event_type":
+            of_event_type.append((start, end))
+        elif kind == "host":
+            of_host.setdefault(slugs[no], []).append((start, end))
+        elif kind == "seats":
+            standing.append(Occurrence(slug, start, end, frozenset(hosts), no, (name,)))
+        else:
+            latest[no] = start
+    by_slug = {slugs[no]: times for no, times in taken.items()}
+    return Found(Facts(by_slug, of_event_type, of_host, standing), expired, latest)
+
+
+def _around(settings: Settings, asked: Interval, now: datetime) -> Interval:
+    """The range in which busy time can matter to starts in `asked`: none has passed, nor lies beyond the window."""
+    event = settings.event_type
+    start, end = max(asked[0], int(now.timestamp())), asked[1]
+    if event.booking_window.days is not None:
+        end = min(end, int(now.timestamp()) + (event.booking_window.days + 3) * DAY)
+    before = int((event.duration + event.buffer_before).total_seconds())
+    after = int((event.duration + event.buffer_after).total_seconds())
+    wider = _FREE_GRID if event.align == "free" else 0
+    start = min(start, end)
+    return start - before - wider, end + after + wider
+
+
+def _periods(limits: Sequence[Limit], asked: Interval) -> tuple[datetime, datetime]:
+    """The time of all occurrences that the limits count together with starts in `asked`, in any time zone."""
+    first, last = asked[0] // DAY - 1, asked[1] // DAY + 1
+    start = min(period_of(limit.per, first)[0] for limit in limits) - 1
+    end = max(period_of(limit.per, last)[1] for limit in limits) + 1
+    return instant(start * DAY), instant(end * DAY)

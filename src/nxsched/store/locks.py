@@ -1,0 +1,50 @@
+"""Take turns: locks on an event type and on hosts, in one order, so that nobody waits in a circle.
+
+A lock is a change. A row that was only locked would let a transaction with an older snapshot (REPEATABLE READ, the
+application's own) count what it cannot see; where the row changed, that transaction gets a serialization failure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Final
+
+from sqlalchemy import Connection, text
+
+_EVENT_TYPE: Final = """
+UPDATE nxsched.event_type SET claim_version = claim_version + 1
+WHERE tenant_id = :tenant AND event_type_no = :event_type RETURNING clock_timestamp() AS at"""
+
+_HOSTS: Final = """
+UPDATE nxsched.host h SET claim_version = claim_version + 1 FROM (
+    SELECT host_no FROM nxsched.host
+    WHERE tenant_id = :tenant AND host_no = ANY(CAST(:hosts AS bigint[])) {after}
+    ORDER BY host_no FOR NO KEY UPDATE
+) locked
+WHERE h.tenant_id = :tenant AND h.host_no = locked.host_no RETURNING clock_timestamp() AS at"""
+
+_LOCK_EVENT_TYPE: Final = text(_EVENT_TYPE)
+_LOCK_HOSTS: Final = text(_HOSTS.format(after=""))
+# A scalar subquery is computed before the scan that it filters: the event type's lock comes first.
+_LOCK_BOTH: Final = text(
+    f"WITH first AS ({_EVENT_TYPE}), second AS ({_HOSTS.format(after='AND (SELECT count(*) FROM first) >= 0')})"
+    " SELECT max(at) FROM (SELECT at FROM first UNION ALL SELECT at FROM second) AS ats"
+)
+
+
+def lock(connection: Connection, tenant: str, event_type: int | None, hosts: Sequence[int]) -> datetime | None:
+    """Lock an event type, if one is given, and then hosts, in the order of their numbers; gives the time after that."""
+    values = {"tenant": tenant, "event_type": event_type, "hosts": list(hosts)}
+    if event_type is None:
+        if not hosts:
+            return None
+        del values["event_type"]
+        statement = _LOCK_HOSTS
+    elif hosts:
+        statement = _LOCK_BOTH
+    else:
+        del values["hosts"]
+        statement = _LOCK_EVENT_TYPE
+    times = [row[0].astimezone(UTC) for row in connection.execute(statement, values)]
+    return max(times, default=None)

@@ -1,0 +1,128 @@
+"""What the application has set, read in one statement: an event type, its hosts, and the time that is blocked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from functools import cache
+from typing import Final
+
+from sqlalchemy import Connection, TextClause, text
+
+from nxsched.domain.availability import BlockedPeriod
+from nxsched.domain.bounds import MAX_MINUTES
+from nxsched.domain.event_types import EventType
+from nxsched.domain.hosts import Host
+from nxsched.domain.stored import read_blocked, read_event_type, read_host
+from nxsched.domain.tenants import TenantDetails
+from nxsched.errors import BookingNotFound, EventTypeNotFound
+
+_AROUND: Final = timedelta(minutes=MAX_MINUTES, days=4)
+"""How far beyond a range blocked time may matter: to the end of the longest slot, and what stretches look at."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """The booking that is to be moved; its occurrence, where nobody else has seats in it."""
+
+    id: str
+    occurrence: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """An event type with its number, the tenant, the hosts by slug with their numbers, and their blocked time."""
+
+    number: int
+    event_type: EventType
+    tenant: TenantDetails
+    hosts: Mapping[str, Host]
+    numbers: Mapping[str, int]
+    blocked: Mapping[str, list[BlockedPeriod]]
+    closures: tuple[BlockedPeriod, ...]
+    moved: Moved | None
+
+
+_SETTINGS: Final = """
+WITH wanted AS (
+    SELECT event_type_no, slug, name, settings::text AS settings FROM nxsched.event_type
+    WHERE tenant_id = :tenant AND slug = :slug AND archived_at IS NULL
+), member AS (
+    SELECT m.host_no FROM nxsched.event_type_member m JOIN wanted USING (event_type_no) WHERE m.tenant_id = :tenant
+)
+SELECT 'event_type', event_type_no, slug, name, NULL, settings, false FROM wanted
+UNION ALL
+SELECT 'tenant', 0, tenant_id, name, sender, NULL, false FROM nxsched.tenant WHERE tenant_id = :tenant
+UNION ALL
+SELECT 'host', h.host_no, h.slug, h.name, h.email, h.settings::text, h.archived_at IS NOT NULL
+FROM member JOIN nxsched.host h ON h.tenant_id = :tenant AND h.host_no = member.host_no
+UNION ALL
+SELECT 'blocked', b.host_no, b.id::text, NULL, NULL, b.definition::text, false
+FROM member JOIN nxsched.blocked_period b ON b.tenant_id = :tenant AND b.host_no = member.host_no
+WHERE b.reach_until > :start AND b.reach_from < :end
+UNION ALL
+SELECT 'closure', 0, b.id::text, NULL, NULL, b.definition::text, false
+FROM nxsched.blocked_period b
+WHERE b.tenant_id = :tenant AND b.host_no IS NULL AND b.reach_until > :start AND b.reach_from < :end
+"""
+
+_MOVED: Final = """
+UNION ALL
+SELECT 'moved', 0, b.id::text, NULL, NULL, b.occurrence_id::text, EXISTS (
+    SELECT FROM nxsched.booking other
+    WHERE other.tenant_id = :tenant AND other.occurrence_id = b.occurrence_id AND other.id <> b.id
+    AND other.status IN ('held', 'pending', 'confirmed', 'completed', 'no_show'))
+FROM nxsched.booking b WHERE b.tenant_id = :tenant AND b.id = CAST(:moving AS uuid)
+"""
+
+
+@cache
+def _statement(*, moving: bool) -> TextClause:
+    return text(_SETTINGS + _MOVED * moving)
+
+
+def fetch_settings(
+    connection: Connection, tenant: str, slug: str, start: datetime, end: datetime, moving: str | None = None
+) -> Settings:
+    """The event type `slug` and all that is set for starts from `start` to `end`.
+
+    `moving` is a booking that is looked up beside it. Raises `EventTypeNotFound`, also for an archived one, and
+    `BookingNotFound`.
+    """
+    values = {"tenant": tenant, "slug": slug, "start": start - _AROUND, "end": end + _AROUND}
+    if moving is not None:
+        values["moving"] = moving
+    event: EventType | None = None
+    number = 0
+    details: TenantDetails | None = None
+    hosts: dict[str, Host] = {}
+    numbers: dict[str, int] = {}
+    blocked: dict[int, list[BlockedPeriod]] = {}
+    closures: list[BlockedPeriod] = []
+    moved: Moved | None = None
+    for kind, no, key, name, address, words, flag in connection.execute(_statement(moving=moving is not None), values):
+        if kind == "host":
+            hosts[key] = _open(read_host(key, name, address, words, archived=flag))
+            numbers[key] = no
+        elif kind == "blocked":
+            blocked.setdefault(no, []).append(read_blocked(key, words))
+        elif kind == "closure":
+            closures.append(read_blocked(key, words))
+        elif kind == "event_type":
+            number, event = no, read_event_type(key, name, words, archived=flag)
+        elif kind == "tenant":
+            details = TenantDetails(id=key, name=name, sender=address)
+        else:
+            moved = Moved(key, None if flag else words)
+    if event is None or details is None:
+        raise EventTypeNotFound(slug=slug)
+    if moving is not None and moved is None:
+        raise BookingNotFound(id=moving)
+    of_hosts = {slug: blocked[no] for slug, no in numbers.items() if no in blocked}
+    return Settings(number, event, details, hosts, numbers, of_hosts, tuple(closures), moved)
+
+
+def _open(host: Host) -> Host:
+    """A host as the calculator shall see it: one that is archived works no hours."""
+    return replace(host, weekly_hours=(), overrides=()) if host.archived else host

@@ -1,0 +1,460 @@
+"""The face of nxsched towards one tenant of the application: set up, find slots, book, read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, TypeVar
+
+from nxsched.domain import checks
+from nxsched.domain.availability import BlockedPeriod, BusyTime
+from nxsched.domain.bookings import Actor, Attendee, AuditEntry, Booking, BookingStatus, Hold, Page
+from nxsched.domain.commands import (
+    Archive,
+    Block,
+    Book,
+    Cancel,
+    ConfirmHold,
+    PlaceHold,
+    ReleaseHold,
+    ReplaceBusy,
+    SaveEventType,
+    SaveHost,
+    SaveTenant,
+    Unblock,
+    booking_id,
+    details,
+)
+from nxsched.domain.event_types import EventType
+from nxsched.domain.hosts import Host
+from nxsched.domain.instants import epoch_exact, microseconds
+from nxsched.domain.refusals import Refusal
+from nxsched.domain.tenants import TenantDetails
+from nxsched.errors import InvalidInput
+from nxsched.service import actions, queries, setup, slots, sweeping
+from nxsched.service.unit import Action, Call, Joined, Units
+from nxsched.slots.answer import Slots
+
+C = TypeVar("C")
+R = TypeVar("R")
+
+_HOLD = timedelta(minutes=15)
+
+
+class Tenant:
+    """Everything that can be done for one tenant; `Scheduler.tenant` gives it. Safe to share between threads.
+
+    Every method takes `within`, the application's own SQLAlchemy connection or session: then it works in that
+    transaction, behind a savepoint, and commits nothing. Methods that write also take an `idempotency_key`, with which
+    the same call happens once however often it is made, and the `actor` for the audit trail.
+
+    Any of them may raise `StoreUnavailable`, `SchemaOutdated`, `TransactionConflict` (under `within`, or after several
+    tries) and `LockTimeout`; those that write also `IdempotencyConflict` and, for a tenant that is gone,
+    `TenantNotFound`. `InvalidInput` names the argument that cannot be used, before anything is written.
+    """
+
+    def __init__(self, units: Units, id: str) -> None:  # noqa: A002 - its name everywhere
+        """Bind a tenant's id to where its rows are."""
+        self._units = units
+        self._id = id
+
+    @property
+    def id(self) -> str:
+        """The application's own id of the tenant."""
+        return self._id
+
+    def __repr__(self) -> str:
+        """Name the tenant."""
+        return f"<Tenant {self._id}>"
+
+    # Set up.
+
+    def details(self, *, within: Joined | None = None) -> TenantDetails:
+        """Name, sender and settings of the tenant."""
+        return self._units.read(lambda connection, _, tools: setup.tenant(connection, tools), None, self._call(within))
+
+    def save_details(
+        self,
+        details: TenantDetails,
+        *,
+        within: Joined | None = None,
+        idempotency_key: str | None = None,
+        actor: Actor | None = None,
+    ) -> TenantDetails:
+        """Change name, sender and settings. Invitations of bookings that exist keep their sender."""
+        checks.kind("details", details, TenantDetails)
+        if details.id != self._id:
+            raise InvalidInput(field="details.id", reason=f"must be {checks.shown(self._id)}; it never changes")
+        command = SaveTenant(tenant=details, new=False)
+        return self._write(actions.SAVE_TENANT, command, within, idempotency_key, actor)
+
+    def save_host(
+        self,
+        host: Host,
+        *,
+        within: Joined | None = None,
+        idempotency_key: str | None = None,
+        actor: Actor | None = None,
+    ) -> Host:
+        """Insert a host, or put it in the place of the one with its slug; bookings that exist stay as they are."""
+        return self._write(actions.SAVE_HOST, SaveHost(host=host), within, idempotency_key, actor)
+
+    def host(self, slug: str, *, within: Joined | None = None) -> Host:
+        """A host, also an archived one. Raises `HostNotFound`."""
+        return self._units.read(setup.host, checks.text("slug", slug), self._call(within))
+
+    def hosts(self, *, archived: bool = False, within: Joined | None = None) -> list[Host]:
+        """All hosts by slug, without those that are archived unless they are asked for."""
+        return self._units.read(setup.hosts, checks.flag("archived", archived), self._call(within))
+
+    def archive_host(
+        self,
+        slug: str,
+        *,
+        within: Joined | None = None,
+        idempotency_key: str | None = None,
+        actor: Actor | None = None,
+    ) -> None:
+        """Take no new bookings for a host; to save it again brings it back. Raises `HostNotFound`."""
+        self._write(actions.ARCHIVE, Archive(kind="host", slug=slug), within, idempotency_key, actor)
+
+    def save_event_type(
+        self,
+        event_type: EventType,
+        *,
+        within: Joined | None = None,
+        idempotency_key: str | None = None,
+        actor: Actor | None = None,
+    ) -> EventType:
+        """Insert an event type, or put it in the place of the one with its slug; bookings stay as they are.
+
+        All its hosts must be there: `InvalidInput` names the one that is not.
+        """
+        command = SaveEventType(event_type=event_type)
+        return self._write(actions.SAVE_EVENT_TYPE, command, within, idempotency_key, actor)
+
+    def event_type(self, slug: str, *, within: Joined | None = None) -> EventType:
+        """An event type, also an archived one. Raises `EventTypeNotFound`."""
+        return self._units.read(setup.event_type, checks.text("slug", slug), self._call(within))
+
+    def event_types(self, *, archived: bool = False, within: Joined | None = None) -> list[EventType]:
+        """All event types by slug, without those that are archived unless they are asked for."""
+        return self._units.read(setup.event_types, checks.flag("archived", archived), self._call(within))
+
+    def archive_event_type(
+        self,
+        slug: str,
+        *,
+        within: Joined | None = None,
+        idempotency_key: str | None = None,
+        actor: Actor | None = None,
+    ) -> None:
+        """Take no new bookings for an event type; to save it again brings it back. Raises `EventTypeNotFound`."""
+        self._write(actions.ARCHIVE, Archive(kind="event_type", slug=slug), within, idempotency_key, actor)
+
+    def block(
+        self,
+        host: str | None,
+        period: BlockedPeriod,
+        *,
+        within: Joined | None = None,
+        idempotency_key: str | None = None,
+        actor: Actor | None = None,
+    ) -> BlockedPeriod:
+        """Block time of a host, or of the whole tenant where `host` is `None`; gives the period with its `id`.
+
+        Bookings that exist stay as they are. Raises `HostNotFound`.
+        """
+        return self._write(actions.BLOCK, Block(host=host, period=period), within, idempotency_key, actor)
+
+    def blocked_periods(self, host: str | None = None, *, within: Joined | None = None) -> list[BlockedPeriod]:
+        """The blocked periods of a host, or those of the whole tenant, by their beginning. Raises `HostNotFound`."""
+        slug = None if host is None else checks.text("host", host)
+        return self._units.read(setup.blocked_periods, slug, self._call(within))
+
+    def unblock(
+        self,
+        id: str,  # noqa: A002 - its name everywhere
+        *,
+        within: Joined | None = None,
+        idempotency_key: str | None = None,
+        actor: Actor | None = None,
+    ) -> None:
+        """Take a blocked period away. Raises `BlockedPeriodNotFound`."""
+        self._write(actions.UNBLOCK, Unblock(id=id), within, idempotency_key, actor)
+
+    def replace_busy(
+        self,
+        host: str,
+        *,
+        source: str,
+        start: datetime,
+        end: datetime,
+        periods: Sequence[tuple[datetime, datetime]],
+        within: Joined | None = None,
+        idempotency_key: str | None = None,
+        actor: Actor | None = None,
+    ) -> None:
+        """Say all that an outside calendar knows of a host's busy time between `start` and `end`.
+
+        `periods` are pairs of aware datetimes that meet that range; they take the place of everything that `source`
+        had reported there before. Raises `HostNotFound`.
+        """
+        command = ReplaceBusy(host=host, source=source, start=start, end=end, periods=periods)
+        self._write(actions.REPLACE_BUSY, command, within, idempotency_key, actor)
+
+    def busy(self, host: str, *, start: datetime, end: datetime, within: Joined | None = None) -> list[BusyTime]:
+        """What outside calendars have reported of a host between `start` and `end`. Raises `HostNotFound`."""
+        checks.text("host", host)
+        if microseconds("end", end) < microseconds("start", start):
+            raise InvalidInput(field="end", reason="must not lie before start")
+        return self._units.read(
+            lambda connection, slug, tools: setup.busy(connection, slug, start, end, tools), host, self._call(within)
+        )
+
+    # Slots.
+
+    def find_slots(
+        self,
+        event_type: str,
+        *,
+        start: datetime,
+        end: datetime,
+        duration: timedelta | None = None,
+        host: str | None = None,
+        limit: int | None = None,
+        moving: str | None = None,
+        within: Joined | None = None,
+    ) -> Slots:
+        """The slots of an event type with `start <= slot.start < end`; what is offered, `book` accepts.
+
+        `duration` is one of the event type's, `host` a member that must take part. `limit` gives the first so many.
+        With `moving`, a booking's id, as if that booking were not there (rule 26). Raises `EventTypeNotFound` and, for
+        `moving`, `BookingNotFound`.
+        """
+        asked = slots.Asked(
+            event_type=checks.text("event_type", event_type),
+            start=start,
+            end=end,
+            duration=_duration(duration),
+            host=host,
+            moving=None if moving is None else booking_id("moving", moving),
+            limit=limit,
+        )
+        slots.check(asked)
+        return self._units.read(slots.find, asked, self._call(within))
+
+    def explain(
+        self,
+        event_type: str,
+        *,
+        start: datetime,
+        duration: timedelta | None = None,
+        host: str | None = None,
+        moving: str | None = None,
+        within: Joined | None = None,
+    ) -> list[Refusal]:
+        """Every rule that refuses a start; none where it is offered (rule 25). Arguments as in `find_slots`."""
+        epoch_exact("start", start)
+        asked = slots.Asked(
+            event_type=checks.text("event_type", event_type),
+            start=start,
+            end=start,
+            duration=_duration(duration),
+            host=host,
+            moving=None if moving is None else booking_id("moving", moving),
+        )
+        return self._units.read(slots.explain, asked, self._call(within))
+
+    # Hold and book.
+
+    def place_hold(
+        self,
+        event_type: str,
+        *,
+        start: datetime,
+        ttl: timedelta = _HOLD,
+        host: str | None = None,
+        duration: timedelta | None = None,
+        seats: int = 1,
+        attendee: Attendee | None = None,
+        within: Joined | None = None,
+        idempotency_key: str | None = None,
+        actor: Actor | None = None,
+    ) -> Hold:
+        """Claim a slot for `ttl`, at most a week: it blocks as a booking does, and ends by itself.
+
+        Raises `SlotTaken` where somebody else has it, `SlotUnavailable` with all reasons where a rule refuses it, and
+        `EventTypeNotFound`.
+        """
+        command = PlaceHold(
+            event_type=event_type,
+            start=start,
+            ttl=ttl,
+            host=host,
+            duration=duration,
+            seats=seats,
+            attendee=attendee,
+        )
+        return self._write(actions.PLACE_HOLD, command, within, idempotency_key, actor)
+
+    def confirm_hold(
+        self,
+        hold_id: str,
+        *,
+        attendee: Attendee,
+        answers: Mapping[str, Any] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        reference: str | None = None,
+        if_free: bool = False,
+        within: Joined | None = None,
+        idempotency_key: str | None = None,
+        actor: Actor | None = None,
+    ) -> Booking:
+        """Make a booking of a hold, under the same id: pending where the event type asks for approval.
+
+        Only the expiry and the answers are judged: the hold is the promise (rule 27). Raises `HoldExpired` for one that
+        is over; with `if_free` its time is booked anew if the rules allow it, else `SlotTaken` or `SlotUnavailable`.
+        Also `BookingNotFound` and `InvalidTransition`.
+        """
+        said = details(attendee, answers or {}, metadata or {}, reference)
+        command = ConfirmHold(id=hold_id, details=said, if_free=if_free)
+        return self._write(actions.CONFIRM_HOLD, command, within, idempotency_key, actor)
+
+    def release_hold(
+        self,
+        hold_id: str,
+        *,
+        within: Joined | None = None,
+        idempotency_key: str | None = None,
+        actor: Actor | None = None,
+    ) -> Hold:
+        """Give a hold back before its time is over. Raises `BookingNotFound` and `InvalidTransition`."""
+        return self._write(actions.RELEASE_HOLD, ReleaseHold(id=hold_id), within, idempotency_key, actor)
+
+    def book(
+        self,
+        event_type: str,
+        *,
+        start: datetime,
+        attendee: Attendee,
+        host: str | None = None,
+        duration: timedelta | None = None,
+        seats: int = 1,
+        answers: Mapping[str, Any] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        reference: str | None = None,
+        force: bool = False,
+        within: Joined | None = None,
+        idempotency_key: str | None = None,
+        actor: Actor | None = None,
+    ) -> Booking:
+        """Book a slot: pending where the event type asks for approval, else confirmed.
+
+        `force` is for staff: it skips the rules, limits among them, but nobody is ever booked twice. Raises `SlotTaken`
+        where somebody else has the slot, `SlotUnavailable` with all reasons where a rule refuses it, and
+        `EventTypeNotFound`.
+        """
+        command = Book(
+            event_type=event_type,
+            start=start,
+            host=host,
+            duration=duration,
+            seats=seats,
+            details=details(attendee, answers or {}, metadata or {}, reference),
+            force=force,
+        )
+        return self._write(actions.BOOK, command, within, idempotency_key, actor)
+
+    def cancel(
+        self,
+        booking_id: str,
+        *,
+        reason: str | None = None,
+        within: Joined | None = None,
+        idempotency_key: str | None = None,
+        actor: Actor | None = None,
+    ) -> Booking:
+        """Cancel a booking that is confirmed or pending, and free its time.
+
+        Raises `BookingNotFound`, `InvalidTransition` and, for an actor whom the event type's policies bind,
+        `PolicyViolation`.
+        """
+        return self._write(actions.CANCEL, Cancel(id=booking_id, reason=reason), within, idempotency_key, actor)
+
+    # Read.
+
+    def booking(self, booking_id: str, *, within: Joined | None = None) -> Booking:
+        """A booking or hold in any state. Raises `BookingNotFound`."""
+        return self._units.read(queries.booking, _id("booking_id", booking_id), self._call(within))
+
+    def bookings(
+        self,
+        *,
+        host: str | None = None,
+        attendee: str | None = None,
+        event_type: str | None = None,
+        series: str | None = None,
+        status: BookingStatus | str | Sequence[BookingStatus | str] | None = None,
+        start: datetime | None = None,
+        end: datetime | None = None,
+        text: str | None = None,
+        after: str | None = None,
+        limit: int = 50,
+        within: Joined | None = None,
+    ) -> Page[Booking]:
+        """Bookings that fit all that is given, by start, at most 1,000 a page.
+
+        `attendee` is an e-mail address or the application's reference of the person; `text` is looked for in names,
+        addresses and references; `start <= booking.start < end`. Held, expired and released ones are left out unless
+        `status` asks for them. `after` is what the page before gave as its `after`.
+        """
+        wanted = queries.Wanted(
+            host=host,
+            attendee=attendee,
+            event_type=event_type,
+            series=series,
+            status=status,
+            start=start,
+            end=end,
+            text=text,
+            after=after,
+            limit=limit,
+        )
+        wanted.filter()
+        return self._units.read(queries.bookings, wanted, self._call(within))
+
+    def hold(self, hold_id: str, *, within: Joined | None = None) -> Hold:
+        """A hold, also one that is over. Raises `BookingNotFound`, also for one that became a booking."""
+        return self._units.read(queries.hold, _id("hold_id", hold_id), self._call(within))
+
+    def holds(self, *, host: str | None = None, within: Joined | None = None) -> list[Hold]:
+        """The holds that have not expired, of one host or of all, by start."""
+        return self._units.read(queries.holds, host, self._call(within))
+
+    def history(self, booking_id: str, *, within: Joined | None = None) -> list[AuditEntry]:
+        """The audit trail of a booking or hold, oldest first. Raises `BookingNotFound`."""
+        return self._units.read(queries.history, _id("booking_id", booking_id), self._call(within))
+
+    def sweep(self) -> sweeping.Swept:
+        """Tidy up what has expired, in short transactions; nothing depends on it. Gives what was tidied up."""
+        done = sweeping.Swept()
+        while (batch := self._units.read(sweeping.sweep, None, self._call(None))).total:
+            done += batch
+        return done
+
+    def _write(
+        self, action: Action[C, R], command: C, within: Joined | None, key: str | None, actor: Actor | None
+    ) -> R:
+        return self._units.write(action, command, Call(tenant=self._id, within=within, key=key, actor=actor))
+
+    def _call(self, within: Joined | None) -> Call:
+        return Call(tenant=self._id, within=within)
+
+
+def _id(field: str, value: str) -> str:
+    return booking_id(field, value)
+
+
+def _duration(value: timedelta | None) -> timedelta | None:
+    return None if value is None else checks.duration("duration", value, least=1)
