@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy import Engine, create_engine
 from sqlalchemy.pool import NullPool
 
 import servers
+from nxsched import EventType, Host, HostGroup, Scheduler, SettableClock, Tenant, WeeklyHours
 from nxsched.embedded import APP_ROLE, OWNER, VERSIONS, WORKER_ROLE, EmbeddedServer
 
 
@@ -53,3 +55,48 @@ def db(server: EmbeddedServer) -> Iterator[Database]:
 def empty_db(server: EmbeddedServer) -> Iterator[Database]:
     with servers.database(server, migrated=False) as name:
         yield _seen(server, name)
+
+
+NOW = datetime(2026, 3, 2, 8, tzinfo=UTC)
+"""A Monday in winter, an hour before the hosts of `acme` begin."""
+
+NINE = NOW + timedelta(hours=1)
+HALF = timedelta(minutes=30)
+HOUR = timedelta(hours=1)
+DAY = timedelta(days=1)
+
+
+@pytest.fixture
+def clock() -> SettableClock:
+    return SettableClock(NOW)
+
+
+@pytest.fixture
+def scheduler(db: Database, clock: SettableClock) -> Iterator[Scheduler]:
+    """A scheduler as an application has it, on the application's role, with a clock that the test moves."""
+    with Scheduler(db.app, worker_url=db.worker, clock=clock) as found:
+        yield found
+
+
+@pytest.fixture
+def acme(scheduler: Scheduler) -> Tenant:
+    """A tenant with three hosts in London, open 9 to 17 from Monday to Friday, and three event types of half an hour.
+
+    `visit` is with ada, `any` with one of the three (least recently booked), `all` with ada and bob together.
+    """
+    tenant = scheduler.create_tenant("acme", name="Acme Ltd", sender="bookings@acme.test")
+    furnish(tenant)
+    return tenant
+
+
+def furnish(tenant: Tenant) -> None:
+    """Give a tenant the hosts and event types of `acme`."""
+    hours = [WeeklyHours(days="mon-fri", start="09:00", end="17:00")]
+    for slug in ("ada", "bob", "cyd"):
+        email = f"{slug}@acme.test"
+        tenant.save_host(Host(slug=slug, name=slug.title(), email=email, timezone="Europe/London", weekly_hours=hours))
+    tenant.save_event_type(EventType(slug="visit", name="Visit", duration=HALF, hosts=["ada"]))
+    tenant.save_event_type(EventType(slug="any", name="Anybody", duration=HALF, hosts=["ada", "bob", "cyd"]))
+    tenant.save_event_type(
+        EventType(slug="all", name="Both", duration=HALF, hosts=[HostGroup(members=["ada", "bob"], need="all")])
+    )
