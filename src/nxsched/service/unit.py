@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Generic, TypeVar
 
 from sqlalchemy import Connection, Engine
@@ -71,10 +72,21 @@ class Units:
     keys_last: timedelta = timedelta(days=1)
     attempts: int = 6
     _own: Engine = field(init=False, repr=False)
+    _retrying: tuple[Retrying, ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         """Counts after a lock see the truth only at READ COMMITTED, whatever the engine's own default is."""
         object.__setattr__(self, "_own", self.engine.execution_options(isolation_level="READ COMMITTED"))
+        retrying = tuple(
+            Retrying(
+                retry=retry_if_exception(partial(_may_be_retried, keyed=keyed)),
+                stop=stop_after_attempt(self.attempts),
+                wait=wait_random_exponential(multiplier=0.01, max=0.5),
+                reraise=True,
+            )
+            for keyed in (False, True)
+        )
+        object.__setattr__(self, "_retrying", retrying)
 
     def on(self, engine: Engine) -> Units:
         """The same on another engine."""
@@ -104,13 +116,7 @@ class Units:
     def _run(self, work: Callable[[Connection, C, Tools], R], asked: C, call: Call) -> R:
         if call.within is not None:
             return self._joined(work, asked, call, call.within)
-        retrying = Retrying(
-            retry=retry_if_exception(lambda error: _may_be_retried(error, keyed=call.key is not None)),
-            stop=stop_after_attempt(self.attempts),
-            wait=wait_random_exponential(multiplier=0.01, max=0.5),
-            reraise=True,
-        )
-        found: R = retrying(self._alone, work, asked, call)
+        found: R = self._retrying[call.key is not None](self._alone, work, asked, call)
         return found
 
     def _alone(self, work: Callable[[Connection, C, Tools], R], asked: C, call: Call) -> R:

@@ -30,7 +30,7 @@ def engine(field: str, url: str | URL) -> Engine:
         )
         raise InvalidInput(field=field, reason=reason)
     try:
-        return create_engine(found, hide_parameters=True, pool_pre_ping=True)
+        return create_engine(found, hide_parameters=True)
     except ImportError as error:
         raise MissingExtra(what="PostgreSQL, on a machine without libpq,", extra="all") from error
 
