@@ -32,6 +32,10 @@ def started(run: str, version: int) -> EmbeddedServer:
     server = start(folder(run) / str(version), version=version)
     with _alone(server.folder / "template"), psycopg.connect(superuser(server), autocommit=True) as connection:
         if connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [_TEMPLATE]).fetchone() is None:
+            # Nothing of it outlives the tests, so nothing has to reach the disk.
+            for setting in ("fsync", "full_page_writes", "autovacuum"):
+                connection.execute(f"ALTER SYSTEM SET {setting} = off")
+            connection.execute("SELECT pg_reload_conf()")
             connection.execute(f"CREATE DATABASE {_TEMPLATE}_new OWNER {OWNER}")
             engine = create_engine(server.url(OWNER, f"{_TEMPLATE}_new"), poolclass=NullPool)
             with engine.begin() as owner:

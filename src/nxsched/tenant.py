@@ -317,7 +317,7 @@ class Tenant:
         is over; with `if_free` its time is booked anew if the rules allow it, else `SlotTaken` or `SlotUnavailable`.
         Also `BookingNotFound` and `InvalidTransition`.
         """
-        said = details(attendee, answers or {}, metadata or {}, reference)
+        said = details(attendee, answers, metadata, reference)
         command = ConfirmHold(id=hold_id, details=said, if_free=if_free)
         return self._write(actions.CONFIRM_HOLD, command, within, idempotency_key, actor)
 
@@ -361,7 +361,7 @@ class Tenant:
             host=host,
             duration=duration,
             seats=seats,
-            details=details(attendee, answers or {}, metadata or {}, reference),
+            details=details(attendee, answers, metadata, reference),
             force=force,
         )
         return self._write(actions.BOOK, command, within, idempotency_key, actor)

@@ -232,10 +232,15 @@ class ReplaceBusy:
 
 
 def details(
-    attendee: Attendee, answers: Mapping[str, Any], metadata: Mapping[str, Any], reference: str | None
+    attendee: Attendee, answers: Mapping[str, Any] | None, metadata: Mapping[str, Any] | None, reference: str | None
 ) -> _Details:
     """What an attendee says with a booking, checked."""
-    return _Details(attendee=attendee, answers=answers, metadata=metadata, reference=reference)
+    return _Details(
+        attendee=attendee,
+        answers={} if answers is None else answers,
+        metadata={} if metadata is None else metadata,
+        reference=reference,
+    )
 
 
 def booking_id(place: str, value: object) -> str:

@@ -37,7 +37,7 @@ def choose(
             return None
         ranked = sorted(free, key=lambda slug: (slug != host, slug not in preferred, latest.get(slug, -1)))
         chosen += sorted(ranked[: group.needed], key=group.members.index)
-        if len(free) > group.needed:
+        if len(group.members) > group.needed:
             because.append(_reason(group, host, len(free)))
     return Choice(tuple(chosen), "; ".join(because) or None)
 
@@ -46,7 +46,7 @@ def _reason(group: HostGroup, host: str | None, free: int) -> str:
     asked = f"{host} was asked for" if host in group.members else ""
     if asked and group.needed == 1:
         return asked
-    least = f"least recently booked of {free} that were free"
+    least = f"least recently booked of {free} that were free" if free > group.needed else "nobody else was free"
     return f"{asked}, the rest {least}" if asked else least
 
 

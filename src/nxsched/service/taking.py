@@ -176,8 +176,9 @@ def _claimed(found: Found, slug: str, start: int, end: int) -> bool:
 
 
 def _refusal(wanted: Wanted, reasons: Sequence[Refusal]) -> SlotUnavailable:
-    codes = {reason.code for reason in reasons}
-    if codes <= _CLASH and (codes or wanted.force):
+    if wanted.force:  # no rule refuses it
+        reasons = [reason for reason in reasons if reason.code == "busy"]
+    if wanted.force or {reason.code for reason in reasons} <= _CLASH:
         host = next((reason.host for reason in reasons if reason.code == "busy"), None)
         return SlotTaken(start=wanted.start, host=host, reasons=reasons)
     why = " ".join(reason.sentence() for reason in reasons[:_SAID])
