@@ -29,6 +29,7 @@ from nxsched import (
     SlotUnavailable,
     Tenant,
 )
+from nxsched.store.facts import fetch_facts
 from store.booked import ALAN, GRACE, STAFF, assert_sound, count, rows, trail
 from store.conftest import DAY, HALF, HOUR, NINE, NOW, Database
 
@@ -430,19 +431,16 @@ def test_a_host_of_another_event_type_who_was_taken_meanwhile_is_replaced_in_the
     acme: Tenant, db: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A plain booking takes no lock, so it may come between a pool's reading and its writing."""
-    from nxsched.service import taking  # noqa: PLC0415 - to be patched here alone
-
-    original = taking.fetch_facts
     hidden = {"busy": False}
 
     def stale(*args: Any, **options: Any) -> Any:  # noqa: ANN401 - whatever it is called with
-        found = original(*args, **options)
+        found = fetch_facts(*args, **options)
         if not hidden["busy"] and options.get("latest"):
             hidden["busy"] = True
             acme.book("visit", start=NINE, attendee=ALAN)
         return found
 
-    monkeypatch.setattr(taking, "fetch_facts", stale)
+    monkeypatch.setattr("nxsched.service.taking.fetch_facts", stale)
     booking = acme.book("any", start=NINE, attendee=GRACE)
     assert booking.hosts == ("bob",)
     assert len(acme.bookings().items) == 2

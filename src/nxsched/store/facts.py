@@ -95,7 +95,9 @@ UNION ALL
 SELECT 'latest', p.host_no, (extract(epoch FROM l.claimed_at) * 1000000)::bigint, 0, NULL, false, NULL
 FROM unnest(CAST(:hosts AS bigint[])) AS p(host_no) CROSS JOIN LATERAL (
     SELECT c.claimed_at FROM nxsched.claim c
-    WHERE c.tenant_id = :tenant AND c.host_no = p.host_no AND c.active ORDER BY c.claimed_at DESC LIMIT 1
+    WHERE c.tenant_id = :tenant AND c.host_no = p.host_no AND c.active
+        AND (c.held_until IS NULL OR c.held_until > :now)
+    ORDER BY c.claimed_at DESC LIMIT 1
 ) l
 """
 

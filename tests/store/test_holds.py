@@ -1,0 +1,275 @@
+"""Holds: they block like bookings, end by themselves, and become bookings under the same id."""
+
+from __future__ import annotations
+
+import threading
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from nxsched import (
+    BlockedPeriod,
+    BookingNotFound,
+    EventType,
+    HoldExpired,
+    InvalidInput,
+    InvalidTransition,
+    Limit,
+    Question,
+    Scheduler,
+    SettableClock,
+    SlotTaken,
+    SlotUnavailable,
+    Tenant,
+)
+from store.booked import ALAN, GRACE, STAFF, assert_sound, count, trail
+from store.conftest import DAY, HALF, HOUR, NINE, NOW, Database
+
+MINUTE = timedelta(minutes=1)
+
+
+def test_a_hold_blocks_as_a_booking_does(acme: Tenant) -> None:
+    hold = acme.place_hold("visit", start=NINE, attendee=GRACE, actor=STAFF)
+    assert (hold.status, hold.start, hold.hosts, hold.attendee) == ("held", NINE, ("ada",), GRACE)
+    assert hold.expires_at == NOW + 15 * MINUTE
+    assert acme.hold(hold.id) == hold
+    assert acme.holds() == acme.holds(host="ada") == [hold]
+    assert acme.holds(host="bob") == []
+    assert acme.bookings().items == ()
+    for act in (acme.book, acme.place_hold):
+        with pytest.raises(SlotTaken):
+            act("visit", start=NINE, attendee=ALAN)
+    assert acme.find_slots("visit", start=NINE, end=NINE + DAY)[0].start == NINE + HALF
+
+
+def test_a_hold_becomes_a_booking_under_the_same_id(acme: Tenant, db: Database) -> None:
+    hold = acme.place_hold("visit", start=NINE)
+    booking = acme.confirm_hold(hold.id, attendee=GRACE, metadata={"order": 17}, reference="order-17", actor=STAFF)
+    assert (booking.id, booking.status, booking.attendee, booking.version) == (hold.id, "confirmed", GRACE, 2)
+    assert (booking.expires_at, booking.created_at) == (None, NOW)
+    assert acme.booking(hold.id) == booking
+    assert acme.holds() == []
+    with pytest.raises(BookingNotFound):
+        acme.hold(hold.id)
+    assert trail(db, hold.id) == [(1, "hold", "booking.held"), (2, "confirm", "booking.confirmed")]
+    assert acme.history(hold.id)[1].changes["attendee"][1]["email"] == GRACE.email
+    assert_sound(db)
+
+
+def test_confirming_once_more_gives_the_same_and_otherwise_is_refused(acme: Tenant, db: Database) -> None:
+    hold = acme.place_hold("visit", start=NINE)
+    booking = acme.confirm_hold(hold.id, attendee=GRACE)
+    assert acme.confirm_hold(hold.id, attendee=GRACE) == booking
+    with pytest.raises(InvalidTransition) as caught:
+        acme.confirm_hold(hold.id, attendee=ALAN)
+    assert (caught.value.from_status, caught.value.to_status) == ("confirmed", "confirmed")
+    assert count(db, "audit_entry") == 2
+
+
+def test_a_hold_ends_at_its_last_instant_even_if_nothing_sweeps(acme: Tenant, clock: SettableClock) -> None:
+    hold = acme.place_hold("visit", start=NINE, ttl=MINUTE)
+    clock.set(hold.expires_at - timedelta(microseconds=1))
+    with pytest.raises(SlotTaken):
+        acme.book("visit", start=NINE, attendee=ALAN)
+    clock.set(hold.expires_at)
+    assert acme.holds() == []
+    assert acme.hold(hold.id).status == "expired"
+    assert acme.find_slots("visit", start=NINE, end=NINE + DAY)[0].start == NINE
+    assert acme.explain("visit", start=NINE) == []
+    with pytest.raises(HoldExpired) as caught:
+        acme.confirm_hold(hold.id, attendee=GRACE)
+    assert (caught.value.id, caught.value.expired_at) == (hold.id, hold.expires_at)
+
+
+@pytest.mark.parametrize("swept", [True, False])
+@pytest.mark.parametrize("event_type", ["visit", "any", "all"])
+def test_who_wants_the_time_of_an_expired_hold_gets_it_and_records_its_end(
+    acme: Tenant, db: Database, clock: SettableClock, event_type: str, *, swept: bool
+) -> None:
+    hold = acme.place_hold(event_type, start=NINE, ttl=MINUTE)
+    clock.move(MINUTE)
+    if swept:
+        assert acme.sweep().holds == 1
+    booking = acme.book(event_type, start=NINE, attendee=ALAN)
+    assert booking.hosts == hold.hosts
+    assert trail(db, hold.id) == [(1, "hold", "booking.held"), (2, "expire", "booking.hold_expired")]
+    entry = acme.history(hold.id)[1]
+    assert (entry.actor, entry.changes) == (None, {"status": ("held", "expired")})
+    assert_sound(db)
+
+
+def test_a_hold_of_which_a_part_is_in_the_way_goes_too(acme: Tenant, db: Database, clock: SettableClock) -> None:
+    acme.save_event_type(EventType(slug="long", duration=2 * HOUR, step=HALF, hosts=["ada", "bob"]))
+    holds = [acme.place_hold("visit", start=NINE + n * HALF, ttl=MINUTE) for n in range(3)]
+    late = acme.place_hold("visit", start=NINE + 5 * HALF, ttl=MINUTE)
+    clock.move(MINUTE)
+    acme.book("long", start=NINE, attendee=ALAN, host="ada")
+    assert [acme.booking(hold.id).status for hold in holds] == ["expired"] * 3
+    assert acme.booking(late.id).status == "held"
+    assert_sound(db)
+
+
+def test_an_expired_hold_is_confirmed_where_its_time_is_free_and_that_is_asked_for(
+    acme: Tenant, db: Database, clock: SettableClock
+) -> None:
+    hold = acme.place_hold("any", start=NINE, ttl=MINUTE)
+    clock.move(MINUTE)
+    booking = acme.confirm_hold(hold.id, attendee=GRACE, if_free=True)
+    assert (booking.id, booking.status, booking.version) == (hold.id, "confirmed", 3)
+    assert acme.booking(hold.id) == booking
+    assert trail(db, hold.id) == [
+        (1, "hold", "booking.held"),
+        (2, "expire", "booking.hold_expired"),
+        (3, "book", "booking.confirmed"),
+    ]
+    assert_sound(db)
+
+
+@pytest.mark.parametrize("swept", [True, False])
+def test_if_free_judges_all_the_rules_as_booking_does(
+    acme: Tenant, db: Database, clock: SettableClock, *, swept: bool
+) -> None:
+    hold = acme.place_hold("visit", start=NINE, ttl=MINUTE)
+    clock.move(MINUTE)
+    if swept:
+        acme.sweep()
+    blocked = acme.block("ada", BlockedPeriod(start=NINE, end=NINE + HOUR))
+    with pytest.raises(SlotUnavailable) as caught:
+        acme.confirm_hold(hold.id, attendee=GRACE, if_free=True)
+    assert [reason.code for reason in caught.value.reasons] == ["not_enough_hosts", "blocked"]
+    assert acme.hold(hold.id).version == (2 if swept else 1)
+    acme.unblock(str(blocked.id))
+    taken = acme.book("visit", start=NINE, attendee=ALAN)
+    with pytest.raises(SlotTaken):
+        acme.confirm_hold(hold.id, attendee=GRACE, if_free=True)
+    acme.cancel(taken.id)
+    assert acme.confirm_hold(hold.id, attendee=GRACE, if_free=True).status == "confirmed"
+    assert_sound(db)
+
+
+def test_the_hold_is_the_promise_whatever_the_settings_are_by_then(acme: Tenant) -> None:
+    hold = acme.place_hold("visit", start=NINE)
+    acme.block("ada", BlockedPeriod(start=NINE, end=NINE + HOUR))
+    acme.save_event_type(EventType(slug="visit", duration=HOUR, hosts=["bob"], limits=[Limit(per="day", count=1)]))
+    acme.archive_event_type("visit")
+    booking = acme.confirm_hold(hold.id, attendee=GRACE)
+    assert (booking.status, booking.end, booking.hosts) == ("confirmed", NINE + HALF, ("ada",))
+
+
+def test_answers_are_judged_when_the_hold_is_confirmed(acme: Tenant) -> None:
+    questions = [Question(key="why", label="Why?", required=True)]
+    acme.save_event_type(EventType(slug="visit", duration=HALF, hosts=["ada"], questions=questions))
+    hold = acme.place_hold("visit", start=NINE)
+    with pytest.raises(InvalidInput) as caught:
+        acme.confirm_hold(hold.id, attendee=GRACE)
+    assert caught.value.field == "answers.why"
+    assert acme.hold(hold.id).status == "held"
+    assert acme.confirm_hold(hold.id, attendee=GRACE, answers={"why": "cough"}).answers == {"why": "cough"}
+
+
+def test_a_hold_of_what_needs_approval_becomes_pending(acme: Tenant, db: Database) -> None:
+    acme.save_event_type(EventType(slug="visit", duration=HALF, hosts=["ada"], requires_approval=True))
+    hold = acme.place_hold("visit", start=NINE)
+    booking = acme.confirm_hold(hold.id, attendee=GRACE)
+    assert (booking.status, booking.expires_at) == ("pending", NINE)
+    assert trail(db, hold.id)[1] == (2, "request", "booking.created")
+    with pytest.raises(SlotTaken):
+        acme.book("visit", start=NINE, attendee=ALAN)
+
+
+def test_a_hold_that_is_given_back_blocks_nobody(acme: Tenant, db: Database) -> None:
+    hold = acme.place_hold("all", start=NINE)
+    released = acme.release_hold(hold.id)
+    assert (released.status, released.version) == ("released", 2)
+    assert acme.release_hold(hold.id) == released == acme.hold(hold.id)
+    assert trail(db, hold.id)[1] == (2, "release", "booking.hold_released")
+    assert acme.book("all", start=NINE, attendee=ALAN).status == "confirmed"
+    with pytest.raises(InvalidTransition):
+        acme.confirm_hold(hold.id, attendee=GRACE)
+    with pytest.raises(InvalidTransition) as caught:
+        acme.release_hold(acme.bookings().items[0].id)
+    assert (caught.value.from_status, caught.value.to_status) == ("confirmed", "released")
+
+
+def test_giving_back_a_hold_that_has_expired_records_that_it_expired(
+    acme: Tenant, db: Database, clock: SettableClock
+) -> None:
+    hold = acme.place_hold("visit", start=NINE, ttl=MINUTE)
+    clock.move(MINUTE)
+    assert acme.release_hold(hold.id).status == "expired"
+    assert trail(db, hold.id)[1] == (2, "expire", "booking.hold_expired")
+    assert acme.release_hold(hold.id).version == 2
+
+
+def test_holds_count_towards_limits_until_they_expire(acme: Tenant, clock: SettableClock) -> None:
+    acme.save_event_type(EventType(slug="visit", duration=HALF, hosts=["ada"], limits=[Limit(per="day", count=1)]))
+    acme.place_hold("visit", start=NINE, ttl=MINUTE)
+    with pytest.raises(SlotUnavailable) as caught:
+        acme.book("visit", start=NINE + HALF, attendee=GRACE)
+    assert [reason.code for reason in caught.value.reasons] == ["event_limit"]
+    clock.move(MINUTE)
+    assert acme.book("visit", start=NINE + HALF, attendee=GRACE).status == "confirmed"
+
+
+@pytest.mark.parametrize("ttl", [timedelta(), -MINUTE, timedelta(days=7, seconds=1), 15, None])
+def test_a_hold_lasts_between_a_second_and_a_week(acme: Tenant, ttl: Any) -> None:  # noqa: ANN401 - also what is none
+    with pytest.raises(InvalidInput) as caught:
+        acme.place_hold("visit", start=NINE, ttl=ttl)
+    assert caught.value.field == "ttl"
+
+
+def test_the_databases_clock_decides_where_no_other_is_given(db: Database) -> None:
+    """An application server whose clock is hours off neither ends holds early nor lets them live."""
+    with Scheduler(db.app) as scheduler, db.superuser.connect() as connection:
+        acme = scheduler.create_tenant("acme", name="Acme")
+        from store.conftest import furnish  # noqa: PLC0415 - only here
+
+        furnish(acme)
+        start = acme.find_slots("visit", start=NINE + 365 * DAY, end=NINE + 372 * DAY)[0].start
+        before = connection.execute(text("SELECT clock_timestamp()")).scalar_one()
+        hold = acme.place_hold("visit", start=start, ttl=timedelta(hours=1))
+        after = connection.execute(text("SELECT clock_timestamp()")).scalar_one()
+        assert before <= hold.created_at <= after
+        assert hold.expires_at == hold.created_at + timedelta(hours=1)
+
+
+def test_of_a_confirmation_and_a_release_at_the_same_time_one_wins(
+    acme: Tenant, db: Database, clock: SettableClock
+) -> None:
+    """Many rounds: the hold expires, somebody confirms it at its last moment, another wants its time."""
+    for n in range(20):
+        start = NINE + (n % 16) * HALF + (n // 16) * DAY
+        hold = acme.place_hold("visit", start=start, ttl=MINUTE)
+        early = SettableClock(clock.now() + MINUTE - timedelta(microseconds=1))
+        clock.move(MINUTE)
+        outcomes: list[str] = []
+        barrier = threading.Barrier(2)
+
+        def confirm(
+            hold_id: str = hold.id,
+            early: SettableClock = early,
+            barrier: threading.Barrier = barrier,
+            outcomes: list[str] = outcomes,
+        ) -> None:
+            with Scheduler(db.app, clock=early) as other:
+                tenant = other.tenant("acme")
+                barrier.wait()
+                try:
+                    outcomes.append(tenant.confirm_hold(hold_id, attendee=GRACE).status)
+                except HoldExpired:
+                    outcomes.append("expired")
+
+        thread = threading.Thread(target=confirm)
+        thread.start()
+        barrier.wait()
+        try:
+            acme.book("visit", start=start, attendee=ALAN)
+            outcomes.append("booked")
+        except SlotTaken:
+            outcomes.append("taken")
+        thread.join()
+        assert set(outcomes) in ({"confirmed", "taken"}, {"expired", "booked"})
+        assert count(db, "claim", "active") == n + 1
+    assert_sound(db)

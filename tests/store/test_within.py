@@ -1,0 +1,222 @@
+"""In the application's own transaction: all of it or nothing, at every isolation level."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg
+import pytest
+from sqlalchemy import Connection, create_engine, text
+from sqlalchemy.orm import Session
+from sqlalchemy.pool import NullPool
+
+from nxsched import (
+    EventType,
+    InvalidInput,
+    Limit,
+    LockTimeout,
+    Scheduler,
+    SettableClock,
+    SlotTaken,
+    StoreUnavailable,
+    Tenant,
+    TransactionConflict,
+)
+from nxsched.embedded import APP_ROLE
+from store.booked import ALAN, GRACE, assert_sound, count, rows
+from store.conftest import DAY, HALF, HOUR, NINE, NOW, Database
+
+LEVELS = ["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"]
+
+
+@pytest.fixture(autouse=True)
+def orders(db: Database) -> None:
+    """A table of the application's own."""
+    with db.owner.begin() as connection:
+        connection.execute(text("CREATE TABLE orders (id int PRIMARY KEY, booking_id uuid)"))
+        connection.execute(text(f"GRANT ALL ON orders TO {APP_ROLE}"))
+
+
+@contextmanager
+def joined(db: Database, level: str, kind: str) -> Iterator[tuple[Connection | Session, Connection]]:
+    """A transaction of the application's, as a connection or as a session; committed by who asks."""
+    engine = db.app.execution_options(isolation_level=level)
+    if kind == "session":
+        with Session(engine) as session:
+            yield session, session.connection()
+    else:
+        with engine.connect() as connection:
+            yield connection, connection
+
+
+every_way = pytest.mark.parametrize("kind", ["connection", "session"])
+every_level = pytest.mark.parametrize("level", LEVELS)
+
+
+@every_level
+@every_way
+def test_order_and_booking_are_committed_as_one(acme: Tenant, db: Database, level: str, kind: str) -> None:
+    with joined(db, level, kind) as (within, connection):
+        connection.execute(text("INSERT INTO orders VALUES (1)"))
+        hold = acme.place_hold("all", start=NINE, within=within)
+        booking = acme.confirm_hold(hold.id, attendee=GRACE, within=within, idempotency_key="k")
+        connection.execute(text("UPDATE orders SET booking_id = CAST(:id AS uuid)"), {"id": booking.id})
+        assert acme.bookings().items == ()
+        assert acme.booking(booking.id, within=within) == booking
+        assert count(db, "booking") == 0
+        within.commit()
+    assert acme.booking(booking.id) == booking
+    assert str(rows(db, "SELECT booking_id FROM orders")[0][0]) == booking.id
+    assert_sound(db)
+
+
+@every_level
+@every_way
+def test_what_the_application_rolls_back_never_was(acme: Tenant, db: Database, level: str, kind: str) -> None:
+    with joined(db, level, kind) as (within, connection):
+        connection.execute(text("INSERT INTO orders VALUES (1)"))
+        acme.book("any", start=NINE, attendee=GRACE, within=within, idempotency_key="k")
+        within.rollback()
+    tables = ("orders", "nxsched.booking", "nxsched.claim", "nxsched.occurrence", "nxsched.audit_entry")
+    for table in (*tables, "nxsched.outbox_event", "nxsched.idempotency_key"):
+        assert rows(db, f"SELECT count(*) FROM {table}") == [(0,)]  # noqa: S608 - ours
+    assert acme.book("any", start=NINE, attendee=ALAN, idempotency_key="k").status == "confirmed"
+
+
+@every_level
+@every_way
+def test_a_refusal_in_the_middle_leaves_the_transaction_usable(
+    acme: Tenant, db: Database, level: str, kind: str
+) -> None:
+    acme.book("visit", start=NINE, attendee=ALAN)
+    with joined(db, level, kind) as (within, connection):
+        connection.execute(text("INSERT INTO orders VALUES (1)"))
+        with pytest.raises(SlotTaken):
+            acme.book("visit", start=NINE, attendee=GRACE, within=within, idempotency_key="k")
+        with pytest.raises(SlotTaken):
+            acme.book("all", start=NINE, attendee=GRACE, within=within, force=True)
+        connection.execute(text("INSERT INTO orders VALUES (2)"))
+        later = acme.book("visit", start=NINE + HALF, attendee=GRACE, within=within, idempotency_key="k")
+        within.commit()
+    assert rows(db, "SELECT id FROM orders ORDER BY id") == [(1,), (2,)]
+    assert [one.id for one in acme.bookings(start=NINE + HALF)] == [later.id]
+    assert_sound(db)
+
+
+@every_level
+def test_a_time_taken_since_the_snapshot_is_refused_or_a_conflict_and_the_transaction_goes_on(
+    acme: Tenant, db: Database, level: str
+) -> None:
+    with joined(db, level, "connection") as (within, connection):
+        connection.execute(text("INSERT INTO orders VALUES (1)"))
+        acme.book("visit", start=NINE, attendee=ALAN)
+        refused = SlotTaken if level == "READ COMMITTED" else TransactionConflict
+        with pytest.raises(refused):
+            acme.book("visit", start=NINE, attendee=GRACE, within=within)
+        connection.execute(text("INSERT INTO orders VALUES (2)"))
+        within.rollback()
+    assert_sound(db)
+    assert count(db, "booking") == 1
+
+
+@every_level
+def test_an_old_snapshot_cannot_go_past_a_limit(acme: Tenant, db: Database, level: str) -> None:
+    acme.save_event_type(EventType(slug="any", duration=HALF, hosts=["ada", "bob"], limits=[Limit(per="day", count=1)]))
+    with joined(db, level, "connection") as (within, connection):
+        connection.execute(text("SELECT count(*) FROM orders"))  # the snapshot is taken here
+        acme.book("any", start=NINE, attendee=ALAN)
+        with pytest.raises((TransactionConflict, Exception)) as caught:
+            acme.book("any", start=NINE + HOUR, attendee=GRACE, within=within)
+        assert type(caught.value).__name__ == (
+            "SlotUnavailable" if level == "READ COMMITTED" else "TransactionConflict"
+        )
+        within.commit()
+    assert count(db, "claim", "active") == 1
+
+
+def test_the_tenant_that_was_set_is_put_back(acme: Tenant, scheduler: Scheduler, db: Database) -> None:
+    other = scheduler.create_tenant("other", name="Other")
+    setting = text("SELECT current_setting('nxsched.tenant_id', true)")
+    with db.app.begin() as connection:
+        acme.book("visit", start=NINE, attendee=GRACE, within=connection)
+        assert connection.execute(setting).scalar() in (None, "")
+        assert connection.execute(text("SELECT count(*) FROM nxsched.booking")).scalar() == 0
+        connection.execute(text("SELECT set_config('nxsched.tenant_id', 'other', true)"))
+        with pytest.raises(SlotTaken):
+            acme.book("visit", start=NINE, attendee=GRACE, within=connection)
+        assert connection.execute(setting).scalar() == "other"
+        assert acme.bookings(within=connection).items[0].attendee == GRACE
+        assert other.bookings(within=connection).items == ()
+        assert connection.execute(setting).scalar() == "other"
+
+
+def test_the_applications_time_outs_are_left_alone(acme: Tenant, db: Database) -> None:
+    with db.app.begin() as connection:
+        connection.execute(text("SET LOCAL lock_timeout = '1234ms'"))
+        acme.book("visit", start=NINE, attendee=GRACE, within=connection)
+        assert connection.execute(text("SHOW lock_timeout")).scalar() == "1234ms"
+        assert connection.execute(text("SHOW statement_timeout")).scalar() == "0"
+
+
+def test_several_actions_see_one_another_in_one_transaction(acme: Tenant, db: Database) -> None:
+    with db.app.begin() as connection:
+        first = acme.book("visit", start=NINE, attendee=GRACE, within=connection)
+        offered = acme.find_slots("visit", start=NINE, end=NINE + DAY, within=connection)
+        assert offered[0].start == NINE + HALF
+        assert acme.explain("visit", start=NINE, within=connection) != []
+        acme.cancel(first.id, within=connection)
+        assert acme.find_slots("visit", start=NINE, end=NINE + DAY, within=connection)[0].start == NINE
+        second = acme.book("visit", start=NINE, attendee=ALAN, within=connection)
+        assert [one.version for one in acme.history(first.id, within=connection)] == [1, 2]
+    assert [one.id for one in acme.bookings(status="confirmed")] == [second.id]
+    assert_sound(db)
+
+
+def test_who_waits_in_the_applications_transaction_is_told(acme: Tenant, db: Database) -> None:
+    with db.app.connect() as first, db.app.connect() as second:
+        acme.book("any", start=NINE, attendee=GRACE, within=first)
+        second.execute(text("SET lock_timeout = '50ms'"))
+        with pytest.raises(LockTimeout) as caught:
+            acme.book("any", start=NINE, attendee=ALAN, within=second)
+        assert caught.value.code == "lock_timeout"
+        second.execute(text("INSERT INTO orders VALUES (1)"))
+
+
+def test_a_transaction_that_failed_before_is_named(acme: Tenant, db: Database) -> None:
+    with db.app.connect() as connection:
+        with pytest.raises(Exception, match="no_such_table"):
+            connection.execute(text("SELECT * FROM no_such_table"))
+        with pytest.raises(StoreUnavailable, match="has failed before: roll it back"):
+            acme.book("visit", start=NINE, attendee=GRACE, within=connection)
+
+
+def test_what_has_no_transaction_is_refused(acme: Tenant, db: Database) -> None:
+    engine = db.app.execution_options(isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection, pytest.raises(InvalidInput, match="AUTOCOMMIT") as caught:
+        acme.book("visit", start=NINE, attendee=GRACE, within=connection)
+    assert caught.value.field == "within"
+    assert count(db, "booking") == 0
+
+
+def test_another_database_or_driver_is_refused(acme: Tenant, db: Database) -> None:
+    other = create_engine("sqlite://", poolclass=NullPool)
+    with other.connect() as connection, pytest.raises(InvalidInput, match=r"not sqlite\+pysqlite"):
+        acme.book("visit", start=NINE, attendee=GRACE, within=connection)
+    uri = db.server.socket_uri(APP_ROLE, db.name)
+    with psycopg.connect(uri) as raw, pytest.raises(InvalidInput, match="must be a SQLAlchemy Connection or Session"):
+        acme.book("visit", start=NINE, attendee=GRACE, within=raw)  # type: ignore[arg-type]
+
+
+def test_a_tenant_can_be_made_and_set_up_in_the_applications_transaction(
+    scheduler: Scheduler, db: Database, clock: SettableClock
+) -> None:
+    assert clock.now() == NOW
+    from store.conftest import furnish  # noqa: PLC0415 - only here
+
+    with db.app.connect() as connection:
+        new = scheduler.create_tenant("new", name="New", within=connection)
+        assert scheduler.tenant("new", within=connection).details(within=connection).name == "New"
+        connection.rollback()
+    with pytest.raises(Exception, match="there is no tenant 'new'"):
+        furnish(new)
