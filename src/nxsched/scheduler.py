@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from sqlalchemy import URL, Engine
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random
 
 from nxsched.clock import Clock
 from nxsched.domain import checks
@@ -16,7 +17,7 @@ from nxsched.domain.bookings import Actor
 from nxsched.domain.bounds import MAX_RANGE_DAYS
 from nxsched.domain.commands import SaveTenant
 from nxsched.domain.tenants import TenantDetails
-from nxsched.errors import InvalidInput
+from nxsched.errors import InvalidInput, LockTimeout, TransactionConflict
 from nxsched.service import actions
 from nxsched.service.sweeping import Swept, sweep_events
 from nxsched.service.unit import Call, Joined, Units
@@ -192,13 +193,19 @@ class Scheduler:
         """Bring the tables up to a revision and grant the roles their least rights, in one transaction.
 
         `url` logs in as the role that owns the tables; without it the scheduler's own login does, and becomes their
-        owner if they are new. Processes that book meanwhile wait at most for the statements that change their tables.
-        Raises `InvalidInput` for an unknown revision or role, and `StoreUnavailable`.
+        owner if they are new. Processes that book meanwhile wait for the statements that change their tables; where
+        the upgrade itself waits too long for one of them, or meets them in a deadlock, it gives way and begins anew.
+        Raises `InvalidInput` for an unknown revision or role, `StoreUnavailable`, and after many tries `LockTimeout` or
+        `TransactionConflict`.
         """
         engine = self._engine if url is None else connect.engine("url", url)
-        try:
+
+        def once() -> None:
             with translated(), engine.begin() as connection:
-                migrate.upgrade(connection, to, app_role=app_role, worker_role=worker_role)
+                migrate.upgrade(connection, to, app_role=app_role, worker_role=worker_role, lock_timeout=_UPGRADE_WAITS)
+
+        try:
+            _GIVING_WAY(once)
         finally:
             if url is not None:
                 engine.dispose()
@@ -211,6 +218,16 @@ def _milliseconds(field: str, value: object) -> int:
         )
     return min(int(value.total_seconds() * 1000), _MOST_MILLISECONDS)
 
+
+_UPGRADE_WAITS = 3_000
+"""Milliseconds that an upgrade waits for a table; everybody who books waits behind it."""
+
+_GIVING_WAY = Retrying(
+    retry=retry_if_exception_type((TransactionConflict, LockTimeout)),
+    stop=stop_after_attempt(20),
+    wait=wait_random(0.1, 2),
+    reraise=True,
+)
 
 _LEAST_SECONDS = 0.001
 _MOST_MILLISECONDS = 2**31 - 1

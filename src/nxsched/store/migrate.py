@@ -44,19 +44,27 @@ def verify(connection: Connection) -> None:
 
 
 def upgrade(
-    connection: Connection, to: str = "head", *, app_role: str | None = None, worker_role: str | None = None
+    connection: Connection,
+    to: str = "head",
+    *,
+    app_role: str | None = None,
+    worker_role: str | None = None,
+    lock_timeout: int | None = None,
 ) -> None:
     """Bring the tables up to the revision `to`, and grant their least rights to the roles that are named.
 
     Runs in the transaction of `connection` and commits nothing, so that an application's own Alembic revision can call
     it with `op.get_bind()`. The role that runs it becomes the owner of the tables. Upgrades of several processes wait
-    for one another. Raises `InvalidInput` for a revision that is not known, for a role that does not exist, and where
-    somebody else owns the tables.
+    for one another. `lock_timeout`, in milliseconds, is how long a statement may wait for a table that somebody uses,
+    while all who come later wait behind it. Raises `InvalidInput` for a revision that is not known, for a role that
+    does not exist, and where somebody else owns the tables.
     """
     options = _options(to)
     roles = Roles(app=app_role, worker=worker_role)
     roles.check(connection)
     connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
+    if lock_timeout is not None:
+        connection.execute(text("SELECT set_config('lock_timeout', :wait, true)"), {"wait": str(lock_timeout)})
     _refuse_strangers(connection)
     # A filter of row-level security over the owner's own statements would let a backfill do nothing; this raises.
     before = connection.execute(text("SELECT current_setting('row_security')")).scalar_one()
