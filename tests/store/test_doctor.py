@@ -8,6 +8,7 @@ import pytest
 from click.testing import CliRunner, Result
 from sqlalchemy import text
 
+from nxsched import Scheduler
 from nxsched.cli import main
 from nxsched.embedded import APP_ROLE, OWNER, WORKER_ROLE
 from nxsched.store.doctor import Finding, examine
@@ -59,6 +60,40 @@ def test_the_doctor_finds_what_was_spoilt(db: Database, statement: str, name: st
         connection.execute(text(statement))
     assert unwell(db) == [name]
     assert findings(db)[name].found == found
+
+
+def test_the_doctor_looks_at_the_workers_login_too(db: Database) -> None:
+    urls = ("--url", db.url(APP_ROLE), "--worker-url")
+    result = run("doctor", *urls, db.url(WORKER_ROLE))
+    assert result.exit_code == 0
+    assert f"{WORKER_ROLE}, not lent to {APP_ROLE}" in result.stdout
+    assert "sees all tenants" in result.stdout
+    assert "all that the worker's role needs" in result.stdout
+    with db.superuser.begin() as connection:
+        connection.execute(text("DROP POLICY tenant_select_by_worker ON nxsched.tenant"))
+        connection.execute(text(f"REVOKE DELETE ON nxsched.outbox_event FROM {WORKER_ROLE}"))
+    result = run("doctor", *urls, db.url(WORKER_ROLE))
+    assert result.exit_code == 1
+    assert "sees no tenant" in result.stdout
+    assert "lacks DELETE on outbox_event" in result.stdout
+    assert "--worker-role THIS_ROLE" in result.stdout
+
+
+def test_the_doctor_sees_a_worker_that_is_the_application(db: Database) -> None:
+    result = run("doctor", "--url", db.url(APP_ROLE), "--worker-url", db.url(APP_ROLE))
+    assert result.exit_code == 1
+    assert f"{APP_ROLE}, and lent to {APP_ROLE}" in result.stdout
+    assert "log in as two roles" in " ".join(result.stdout.split())
+
+
+def test_a_login_that_no_policy_binds_is_warned_of_once(db: Database, caplog: pytest.LogCaptureFixture) -> None:
+    for role, warnings in ((APP_ROLE, 0), ("postgres", 1)):
+        caplog.clear()
+        with Scheduler(db.server.socket_uri(role, db.name)) as scheduler:
+            scheduler.verify()
+            scheduler.verify()
+        assert [one.levelname for one in caplog.records] == ["WARNING"] * warnings
+    assert caplog.messages[0].startswith("postgres bypasses row-level security")
 
 
 def test_the_doctor_sees_clocks_that_differ(db: Database) -> None:

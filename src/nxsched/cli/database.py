@@ -58,7 +58,14 @@ def migrate(url: str | None, to: str, app_role: str | None, worker_role: str | N
 
 @click.command()
 @_URL
-def doctor(url: str | None) -> None:
+@click.option(
+    "--worker-url",
+    metavar="URL",
+    envvar="NXSCHED_WORKER_URL",
+    show_envvar=True,
+    help="The login of the worker, if there is one: it is looked at too.",
+)
+def doctor(url: str | None, worker_url: str | None) -> None:
     """Say what is wrong with a database, and what to do.
 
     Log in as the application does: it is looked at with the application's eyes. Exit status: 0, all is well; 1,
@@ -66,14 +73,18 @@ def doctor(url: str | None) -> None:
 
     \b
     Example:
-      nxsched doctor --url postgresql://app@localhost/app
+      nxsched doctor --url postgresql://app@localhost/app --worker-url postgresql://worker@localhost/app
     """  # noqa: D301 - click ends the wrapping of lines at a backspace
     from nxsched.store.conflicts import translated  # noqa: PLC0415 - see above
-    from nxsched.store.doctor import examine  # noqa: PLC0415 - see above
+    from nxsched.store.doctor import examine, examine_worker  # noqa: PLC0415 - see above
 
     with _one_line_errors(), _scheduler(url) as scheduler:
         with translated(), scheduler.engine.connect() as connection:
             findings = list(examine(connection, datetime.now(UTC)))
+            app = connection.exec_driver_sql("SELECT current_user").scalar_one()
+        if worker_url:
+            with translated(), _scheduler(worker_url) as worker, worker.engine.connect() as connection:
+                findings += examine_worker(connection, app)
         table = Table(box=None, pad_edge=False)
         for column in ("", "What", "Found"):
             table.add_column(column, overflow="fold")

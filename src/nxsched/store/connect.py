@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Final
+import logging
+from typing import Any, Final
 
-from sqlalchemy import URL, Engine, create_engine, make_url
+from sqlalchemy import URL, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError
 
 from nxsched.domain.checks import shown
 from nxsched.errors import InvalidInput, MissingExtra
 
 DRIVER: Final = "psycopg"
+
+_log = logging.getLogger(__name__)
 
 
 def engine(field: str, url: str | URL) -> Engine:
@@ -30,7 +33,7 @@ def engine(field: str, url: str | URL) -> Engine:
         )
         raise InvalidInput(field=field, reason=reason)
     try:
-        return create_engine(found, hide_parameters=True)
+        return watched(create_engine(found, hide_parameters=True))
     except ImportError as error:
         raise MissingExtra(what="PostgreSQL, on a machine without libpq,", extra="all") from error
 
@@ -44,4 +47,23 @@ def made_or_checked(field: str, given: object) -> Engine:
     if given.dialect.name != "postgresql" or given.driver != DRIVER:
         kind = shown(f"{given.dialect.name}+{given.driver}")
         raise InvalidInput(field=field, reason=f"must be an engine for postgresql+{DRIVER}, not {kind}")
-    return given
+    return watched(given)
+
+
+def watched(engine: Engine) -> Engine:
+    """The engine. Its first connection logs a warning where row-level security does not bind the role that logs in.
+
+    For a superuser no policy counts: the queries' own conditions are then all that keeps tenants apart.
+    """
+
+    def look(connection: Any, _record: object) -> None:  # noqa: ANN401 - psycopg's own
+        found = connection.execute(
+            "SELECT rolname FROM pg_roles WHERE rolname = current_user AND (rolsuper OR rolbypassrls)"
+        ).fetchone()
+        connection.rollback()
+        if found:
+            words = "%s bypasses row-level security, which keeps tenants apart: let nxsched log in as an ordinary role"
+            _log.warning(words, found[0])
+
+    event.listen(engine, "connect", look, once=True)
+    return engine

@@ -12,8 +12,10 @@ from sqlalchemy import Connection, text
 from nxsched.store import migrate
 from nxsched.store.roles import RIGHTS
 from nxsched.store.schema import CLAIM_NO_OVERLAP, SCHEMA, metadata
+from nxsched.store.tenants import sees_all_tenants
 
 OLDEST: Final = 14
+_CALLED: Final = {"app": "application's", "worker": "worker's"}
 _CLOCKS: Final = 2.0
 """Seconds that the clocks of application and database may differ before it is worth a word."""
 
@@ -44,7 +46,32 @@ def examine(connection: Connection, now: datetime) -> Iterator[Finding]:
     yield from _role(connection)
     yield _security(connection)
     yield _constraint(connection)
-    yield _rights(connection)
+    yield _rights(connection, "app", 0)
+
+
+def examine_worker(connection: Connection, app: str) -> Iterator[Finding]:
+    """What matters of the worker's login, where one is used beside the application's, `app`."""
+    if migrate.current(connection) is None:
+        return
+    user = connection.execute(text("SELECT current_user")).scalar_one()
+    lent = connection.execute(
+        text("SELECT pg_has_role(:app, current_user, 'MEMBER') AND NOT rolsuper FROM pg_roles WHERE rolname = :app"),
+        {"app": app},
+    ).scalar_one()
+    yield Finding(
+        name="worker",
+        well=not lent,
+        found=f"{user}, {'and' if lent else 'not'} lent to {app}",
+        advice=f"the application could cross tenants: REVOKE {user} FROM {app}, and log in as two roles",
+    )
+    everyone = sees_all_tenants(connection)
+    yield Finding(
+        name="worker's view",
+        well=everyone,
+        found="sees all tenants" if everyone else "sees no tenant",
+        advice="as the owner: `nxsched migrate --url … --worker-role THIS_ROLE`",
+    )
+    yield _rights(connection, "worker", 1)
 
 
 def _server(connection: Connection) -> Finding:
@@ -129,18 +156,18 @@ def _constraint(connection: Connection) -> Finding:
     )
 
 
-def _rights(connection: Connection) -> Finding:
+def _rights(connection: Connection, role: str, place: int) -> Finding:
     lacking = [
         f"{right} on {table}"
-        for table, (rights, _) in RIGHTS.items()
-        for right in rights.split(", ")
+        for table, rights in RIGHTS.items()
+        for right in rights[place].split(", ")
         if not connection.execute(
             text("SELECT has_table_privilege(:table, :right)"), {"table": f"{SCHEMA}.{table}", "right": right}
         ).scalar_one()
     ]
     return Finding(
-        name="rights",
+        name="rights" if role == "app" else f"{role}'s rights",
         well=not lacking,
-        found=f"lacks {', '.join(lacking)}" if lacking else "all that the application's role needs",
-        advice="as the owner: `nxsched migrate --url … --app-role THIS_ROLE`",
+        found=f"lacks {', '.join(lacking)}" if lacking else f"all that the {_CALLED[role]} role needs",
+        advice=f"as the owner: `nxsched migrate --url … --{role}-role THIS_ROLE`",
     )

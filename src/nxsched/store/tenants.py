@@ -48,9 +48,14 @@ def fetch_tenant(connection: Connection, tenant: str) -> TenantDetails | None:
     return TenantDetails(**found._mapping) if found else None  # noqa: SLF001 - a row's own name for its columns
 
 
+def sees_all_tenants(connection: Connection) -> bool:
+    """Whether this login may see the tenants all at once, as the worker's role does."""
+    return bool(connection.execute(_SEES_ALL).scalar_one())
+
+
 def list_tenants(connection: Connection) -> list[TenantDetails]:
     """All tenants, for a login that may see them all. Raises `StoreUnavailable` for any other."""
-    if not connection.execute(_SEES_ALL).scalar_one():
+    if not sees_all_tenants(connection):
         reason = (
             "this login sees one tenant at a time: give the scheduler a worker_url whose role `nxsched migrate"
             " --worker-role` has named"
