@@ -40,6 +40,7 @@ def started(run: str, version: int) -> EmbeddedServer:
             engine = create_engine(server.url(OWNER, f"{_TEMPLATE}_new"), poolclass=NullPool)
             with engine.begin() as owner:
                 migrate.upgrade(owner, app_role=APP_ROLE, worker_role=WORKER_ROLE)
+                owner.exec_driver_sql(f"GRANT CREATE ON SCHEMA public TO {APP_ROLE}")  # as in an embedded database
             connection.execute(f"ALTER DATABASE {_TEMPLATE}_new RENAME TO {_TEMPLATE}")
     return server
 
