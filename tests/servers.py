@@ -63,11 +63,16 @@ def database(server: EmbeddedServer, *, migrated: bool = True) -> Iterator[str]:
             connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
-def remove(run: str) -> None:
-    """Wait until the servers of a run have stopped, and remove their folders."""
-    for watcher in folder(run).glob("*/watcher"):
+def wait_until_stopped(place: Path) -> None:
+    """Wait until every server whose folder is in `place` has stopped: its watcher holds a lock until then."""
+    for watcher in place.glob("*/watcher"):
         with _alone(watcher):
             pass
+
+
+def remove(run: str) -> None:
+    """Wait until the servers of a run have stopped, and remove their folders."""
+    wait_until_stopped(folder(run))
     shutil.rmtree(folder(run), ignore_errors=True)
 
 
