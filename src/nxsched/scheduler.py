@@ -14,7 +14,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait
 from nxsched.clock import Clock
 from nxsched.domain import checks
 from nxsched.domain.bookings import Actor
-from nxsched.domain.bounds import MAX_RANGE_DAYS
+from nxsched.domain.bounds import MAX_KEY_DAYS, MAX_RANGE_DAYS
 from nxsched.domain.commands import SaveTenant
 from nxsched.domain.tenants import TenantDetails
 from nxsched.errors import InvalidInput, LockTimeout, TransactionConflict
@@ -39,7 +39,8 @@ class Scheduler:
     used. Safe to share between threads; as a context manager it closes itself.
 
     A transaction of our own waits at most `lock_timeout` for others, and `statement_timeout` for a statement.
-    Idempotency keys are remembered for `keys_last`. The database tells the time unless there is a `clock`.
+    Idempotency keys are remembered for `keys_last`, at most 366 days. The database tells the time unless there is a
+    `clock`.
 
     Raises `InvalidInput` for a URL or engine of another database or driver, and `MissingExtra` where there is no libpq.
     """
@@ -63,7 +64,7 @@ class Scheduler:
             clock=clock,
             lock_timeout=_milliseconds("lock_timeout", lock_timeout),
             statement_timeout=_milliseconds("statement_timeout", statement_timeout),
-            keys_last=timedelta(milliseconds=_milliseconds("keys_last", keys_last)),
+            keys_last=_key_time(keys_last),
         )
         self._worker: Units = self._units if worker is None else self._units.on(worker)
         self._server: EmbeddedServer | None = None
@@ -209,6 +210,13 @@ class Scheduler:
         finally:
             if url is not None:
                 engine.dispose()
+
+
+def _key_time(value: object) -> timedelta:
+    if not isinstance(value, timedelta) or not timedelta(seconds=_LEAST_SECONDS) <= value <= timedelta(MAX_KEY_DAYS):
+        reason = f"must be a timedelta from a millisecond to {MAX_KEY_DAYS} days, not {checks.shown(value)}"
+        raise InvalidInput(field="keys_last", reason=reason)
+    return value
 
 
 def _milliseconds(field: str, value: object) -> int:

@@ -3,10 +3,13 @@
 - `python`, `pycon`: run in order, one namespace a page; what stands after `>>>` must print what follows.
 - `console`: what stands after `$` goes to a shell, which must print what follows. Anything but success has to be shown.
 - `json`: a scenario, or a part of one that the comment before it puts in its place: `<!-- at: hosts.ada -->`.
-- `sh`: make targets that exist, and a few commands of other tools that are listed here.
+- `sh`: make targets that exist, `nxsched` with options that it has, and a few commands of other tools, listed here.
+- `sql`: run by the superuser of the server that the page has started, each statement by itself.
 
 `<!-- file: visit.json -->` before a block writes it to a file. Each page has a directory of its own, with `examples/`.
-Run as a program, this file writes the outputs anew (`python tests/docs/test_docs.py`): read what changed.
+`Scheduler.embedded` gives a page a database of its own on one server that all pages share, to save time; the pages in
+`OWN_SERVER` start theirs. Schedulers that a page leaves open are closed after it.
+Run as a program, this file writes the outputs anew (`python tests/docs/test_docs.py [PAGE ...]`): read what changed.
 """
 
 from __future__ import annotations
@@ -22,18 +25,29 @@ import tempfile
 import tomllib
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import chdir, redirect_stdout
+from contextlib import ExitStack, chdir, contextmanager, redirect_stdout
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
+from uuid import uuid4
 
+import psycopg
 import pytest
 from markdown_it import MarkdownIt
 
+from nxsched import Scheduler
+from nxsched.cli import main as cli
+from nxsched.embedded import VERSIONS, EmbeddedServer
 from nxsched.errors import InvalidInput
 from nxsched.slots.scenario import decode, load
 
 ROOT = Path(__file__).parents[2]
+sys.path.append(str(ROOT / "tests"))  # where this file is run as a program
+
+import servers  # noqa: E402 - see above
+
 DOCS = ROOT / "docs"
 PAGES = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
@@ -45,6 +59,9 @@ DIRECTIVES = frozenset({"{toctree}", "{eval-rst}"})
 
 OTHER_COMMANDS = frozenset({"sudo apt install python3-venv make", ".venv/bin/python tests/docs/test_docs.py"})
 """Commands in `sh` blocks that are not ours to run."""
+
+OWN_SERVER = frozenset({"docs/how-to/database.md", "docs/tutorial.md"})
+"""Pages that show how a server is started, and start one."""
 
 BASE: dict[str, Any] = {
     "now": "2026-03-02T08:00:00Z",
@@ -113,6 +130,8 @@ class Reader:
                 return _transcript(block.text, "$ ", "> ", self.shell)
             elif block.language == "json":
                 load(_scenario(block))
+            elif block.language == "sql":
+                self.superuser(block.text)
             elif block.language == "sh":
                 for command in block.text.splitlines():
                     check_command(command)
@@ -130,6 +149,13 @@ class Reader:
             return "Traceback (most recent call last):\n  ...\n" + "".join(traceback.format_exception_only(error))
         return out.getvalue()
 
+    def superuser(self, statements: str) -> None:
+        """Run SQL as who sets up a server does."""
+        server = self.namespace["scheduler"]._server  # noqa: SLF001 - nobody else needs it
+        with psycopg.connect(servers.superuser(server), autocommit=True) as connection:
+            for statement in statements.strip().removesuffix(";").split(";\n"):
+                connection.execute(statement.encode())
+
     def shell(self, command: str) -> str:
         """What a shell prints for one command, on a terminal of 80 columns; blanks at the end of a line are cut."""
         env = {
@@ -146,6 +172,45 @@ class Reader:
         text = "".join(line.rstrip() + "\n" for line in done.stdout.decode().splitlines())
         assert done.returncode == 0, f"{command} ended with {done.returncode}:\n{text}"
         return text
+
+
+@contextmanager
+def reading(page: Path) -> Iterator[Reader]:
+    """A reader of a page, who leaves nothing open behind."""
+    with ExitStack() as stack:
+        # Not in a folder of pytest's: their rights change while others of its runs begin.
+        place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nxsched-")))
+        stack.callback(servers.wait_until_stopped, place)
+        reader = Reader(place)
+        if str(page.relative_to(ROOT)) not in OWN_SERVER:
+            stack.enter_context(shared_server())
+        try:
+            yield reader
+        finally:
+            for value in reader.namespace.values():
+                if isinstance(value, Scheduler):
+                    value.close()
+
+
+@contextmanager
+def shared_server() -> Iterator[None]:
+    """Let `Scheduler.embedded` make a database on the server of this run, a new one for each folder."""
+    run, version = os.environ["NXSCHED_TEST_RUN"], VERSIONS[-1]
+    names: dict[Path, str] = {}
+    with ExitStack() as stack:
+
+        def start(path: str | Path, *, version: int = version) -> EmbeddedServer:
+            folder = Path(path).resolve()
+            if folder not in names:
+                kept = servers.started(run, version)
+                stack.callback(kept.close)
+                names[folder] = stack.enter_context(servers.database(kept))
+            server = servers.started(run, version)
+            server.url = partial(server.url, database=names[folder])  # type: ignore[method-assign]
+            return server
+
+        stack.enter_context(patch("nxsched.embedded.start", start))
+        yield
 
 
 def _transcript(text: str, prompt: str, more: str, run: Callable[[str], str]) -> str:
@@ -196,19 +261,22 @@ def check_command(command: str) -> None:
         env = {name: value for name, value in os.environ.items() if name not in {"MAKEFLAGS", "MAKELEVEL", "MFLAGS"}}
         done = subprocess.run(["make", "-n", *asked], cwd=ROOT, env=env, capture_output=True, check=False)
         assert done.returncode == 0, f"{command}: {done.stderr.decode()}"
-    elif found := re.fullmatch(r"pip install '?(?:\.|nxsched)(?:\[(\w+)\])?'?", " ".join(words)):
+    elif words and words[0] == "nxsched":
+        asked_for = cli.commands[words[1]]
+        asked_for.make_context(words[1], words[2:])
+    elif found := re.fullmatch(r"pip install '?(?:\.|nxsched)(?:\[([\w,]+)\])?'?", " ".join(words)):
         extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-        assert found[1] is None or found[1] in extras, command
+        assert found[1] is None or extras.keys() >= {*found[1].split(",")}, command
     else:
         assert not words or " ".join(words) in OTHER_COMMANDS, f"nobody knows whether this can be run: {command}"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_every_block_of_a_page_runs_and_prints_what_it_shows(page: Path, tmp_path: Path) -> None:
-    reader = Reader(tmp_path)
-    for block in blocks(page):
-        said = reader.said(block)
-        assert said == block.text, f"{block} prints something else (left: now, right: the page)"
+def test_every_block_of_a_page_runs_and_prints_what_it_shows(page: Path) -> None:
+    with reading(page) as reader:
+        for block in blocks(page):
+            said = reader.said(block)
+            assert said == block.text, f"{block} prints something else (left: now, right: the page)"
 
 
 @pytest.mark.parametrize(
@@ -256,15 +324,19 @@ def test_a_part_of_a_scenario_is_put_in_its_place_and_judged_there(tmp_path: Pat
 
 
 def main() -> None:
-    """Write the outputs of every page anew."""
-    for page in PAGES:
-        lines = page.read_text(encoding="utf-8").splitlines(keepends=True)
-        with tempfile.TemporaryDirectory() as place:
-            reader = Reader(Path(place))
-            said = [(block, reader.said(block)) for block in blocks(page)]
-        for block, text in reversed(said):
-            lines[block.first : block.first + block.text.count("\n")] = [text]
-        page.write_text("".join(lines), encoding="utf-8")
+    """Write the outputs of every page anew, or of those that are named."""
+    run = os.environ["NXSCHED_TEST_RUN"] = uuid4().hex[:12]
+    asked = [Path(name).resolve() for name in sys.argv[1:]] or PAGES
+    try:
+        for page in asked:
+            lines = page.read_text(encoding="utf-8").splitlines(keepends=True)
+            with reading(page) as reader:
+                said = [(block, reader.said(block)) for block in blocks(page)]
+            for block, text in reversed(said):
+                lines[block.first : block.first + block.text.count("\n")] = [text]
+            page.write_text("".join(lines), encoding="utf-8")
+    finally:
+        servers.remove(run)
 
 
 if __name__ == "__main__":

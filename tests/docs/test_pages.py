@@ -15,6 +15,7 @@ from markdown_it import MarkdownIt
 import nxsched
 from nxsched import InvalidInput, slots
 from nxsched.domain import bounds
+from nxsched.domain.bookings import ACTIVE, SHOWN, BookingStatus
 from nxsched.domain.refusals import RULES
 from nxsched.slots import scenario
 from nxsched.store.roles import RIGHTS
@@ -70,7 +71,7 @@ def test_the_readme_lists_every_page() -> None:
 
 def test_the_rules_have_their_numbers_in_order() -> None:
     found = [re.match(r"Rule (\d+): ", heading) for heading in headings(DOCS / "rules.md")]
-    assert [int(match[1]) for match in found if match] == list(range(1, 26))
+    assert [int(match[1]) for match in found if match] == list(range(1, 30))
 
 
 def test_the_table_of_codes_has_every_code_with_its_rule() -> None:
@@ -148,9 +149,37 @@ def test_the_bounds_are_those_of_the_code() -> None:
         "minutes of a duration, step, buffer, notice or offset": f"{bounds.MAX_MINUTES:,}",
         "capacity, seats, `count` and `minutes` of a limit": f"{bounds.MAX_CAPACITY:,}",
         "days of a booking window": f"{bounds.MAX_RANGE_DAYS:,}",
+        "durations of an event type, its own included": f"{bounds.MAX_DURATIONS:,}",
+        "questions of an event type": f"{bounds.MAX_QUESTIONS:,}",
+        "choices of a question": f"{bounds.MAX_CHOICES:,}",
+        "characters of an answer": f"{bounds.MAX_ANSWER:,}",
+        "a number in an answer": f"{bounds.MAX_NUMBER:,}",
+        "characters of a description": f"{bounds.MAX_PROSE:,}",
+        "characters of JSON in metadata, attributes or settings": f"{bounds.MAX_JSON:,}",
+        "busy periods in one report": f"{bounds.MAX_PERIODS:,}",
+        "minutes of a hold": f"{bounds.MAX_HOLD_MINUTES:,}",
+        "bookings on a page": f"{bounds.MAX_PAGE:,}",
+        "days for which an idempotency key is remembered": f"{bounds.MAX_KEY_DAYS:,}",
     }
     assert f"years {bounds.FIRST_YEAR} to {bounds.LAST_YEAR}:" in text("docs/rules.md")
     assert f"at most {bounds.MAX_TEXT} characters" in text("docs/rules.md")
+
+
+def test_the_states_are_those_of_the_code() -> None:
+    found = re.findall(r"^\| `(\w+)` \| (yes|no) \| (yes|no) \|", text("docs/concepts/states.md"), flags=re.MULTILINE)
+    assert [state for state, _, _ in found] == [state.value for state in BookingStatus]
+    assert {state for state, active, _ in found if active == "yes"} == ACTIVE
+    assert {state for state, _, shown in found if shown == "yes"} == SHOWN
+
+
+def test_every_error_is_in_the_reference_with_its_code() -> None:
+    found = dict(re.findall(r"^\| `(\w+)` \| `(\w+)` \|", text("docs/reference.md"), flags=re.MULTILINE))
+    errors = {name: getattr(nxsched, name) for name in nxsched.__all__}
+    assert found == {
+        name: error.code
+        for name, error in errors.items()
+        if isinstance(error, type) and issubclass(error, nxsched.NxschedError)
+    }
 
 
 def test_the_rights_are_those_of_the_code() -> None:

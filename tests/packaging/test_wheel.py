@@ -17,7 +17,7 @@ import pytest
 from nxsched import __version__
 
 ROOT = Path(__file__).parents[2]
-DEPENDENCIES = ["alembic", "psycopg", "python-dateutil", "sqlalchemy", "tzdata"]
+DEPENDENCIES = ["alembic", "psycopg", "python-dateutil", "sqlalchemy", "tenacity", "tzdata"]
 
 pytestmark = pytest.mark.slow
 

@@ -73,6 +73,12 @@ def test_a_new_folder_becomes_a_migrated_database_for_the_applications_role(fold
     assert not _runs(folder)
 
 
+def test_the_application_can_have_tables_of_its_own_beside_ours(folder: Path) -> None:
+    with Scheduler.embedded(folder) as scheduler, scheduler.engine.begin() as connection:
+        connection.execute(text("CREATE TABLE shop_order (id int PRIMARY KEY)"))
+        assert connection.execute(text("SELECT to_regclass('public.shop_order') IS NOT NULL")).scalar()
+
+
 def test_processes_share_a_server_and_the_last_one_that_is_killed_stops_it(folder: Path) -> None:
     one, other = _user(folder), _user(folder)
     server = (folder / "pgdata" / "postmaster.pid").read_text().splitlines()[0]

@@ -15,6 +15,7 @@ from nxsched import (
     EventType,
     Host,
     IdempotencyConflict,
+    InvalidInput,
     NxschedError,
     Scheduler,
     SettableClock,
@@ -48,6 +49,17 @@ def test_the_same_key_for_another_request_is_a_conflict(acme: Tenant) -> None:
         with pytest.raises(IdempotencyConflict) as caught:
             other()
         assert caught.value.key == "k"
+
+
+def test_a_key_is_remembered_for_months_where_that_is_asked_for_but_not_for_ever(db: Database) -> None:
+    clock = SettableClock(NOW)
+    with Scheduler(db.app, keys_last=timedelta(days=60), clock=clock) as scheduler:
+        scheduler.create_tenant("acme", name="Acme", idempotency_key="k")
+        clock.move(timedelta(days=59))
+        assert scheduler.create_tenant("acme", name="Acme", idempotency_key="k").id == "acme"
+    for wrong in (timedelta(), timedelta(days=367), 60):
+        with pytest.raises(InvalidInput, match="keys_last: must be a timedelta from a millisecond to 366 days"):
+            Scheduler(db.app, keys_last=wrong)  # type: ignore[arg-type]
 
 
 def test_a_refusal_leaves_no_key(acme: Tenant, db: Database) -> None:

@@ -46,6 +46,15 @@ _SETTINGS: Final = """
 unix_socket_permissions = 0700
 """
 
+# From version 15 on PostgreSQL lets nobody but the owner make tables in `public`.
+_OWN_TABLES: Final = f"""
+DO $$ BEGIN
+    IF NOT has_schema_privilege('{APP_ROLE}', 'public', 'CREATE') THEN
+        GRANT CREATE ON SCHEMA public TO "{APP_ROLE}";
+    END IF;
+END $$
+"""
+
 
 class EmbeddedServer:
     """A running server and this process's share in it. `close` gives the share back; so does the end of the process."""
@@ -197,7 +206,7 @@ def _watch(folder: Path, data: Path, version: int) -> None:
 
 
 def _prepare(server: EmbeddedServer) -> None:
-    """Make the three roles and the database, where they are missing."""
+    """Make the three roles and the database, where they are missing; the application may have tables beside ours."""
     try:
         with psycopg.connect(server.socket_uri("postgres", "postgres"), autocommit=True) as connection:
             for role in (OWNER, APP_ROLE, WORKER_ROLE):
@@ -205,6 +214,8 @@ def _prepare(server: EmbeddedServer) -> None:
                     connection.execute(f'CREATE ROLE "{role}" LOGIN')
             if connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [DATABASE]).fetchone() is None:
                 connection.execute(f'CREATE DATABASE "{DATABASE}" OWNER "{OWNER}"')
+        with psycopg.connect(server.socket_uri("postgres", DATABASE)) as connection:
+            connection.execute(_OWN_TABLES)
     except psycopg.OperationalError as error:
         raise StoreUnavailable(f"the embedded PostgreSQL in {server.folder} cannot be reached: {error}") from error
 

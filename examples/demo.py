@@ -1,0 +1,254 @@
+"""nxsched at work on a real PostgreSQL, which the demo starts for itself: run it with `make demo`.
+
+    python examples/demo.py [FOLDER]
+
+FOLDER keeps the server's data: `demo/data` unless another is named. Each run has a tenant of its own.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import sys
+import time
+from datetime import UTC, datetime, timedelta
+from multiprocessing.queues import SimpleQueue
+from multiprocessing.synchronize import Barrier
+from zoneinfo import ZoneInfo
+
+from rich.console import Console
+from rich.table import Table
+from sqlalchemy import text
+
+from nxsched import (
+    Actor,
+    Attendee,
+    Booking,
+    EventType,
+    HoldExpired,
+    Host,
+    HostGroup,
+    Scheduler,
+    Slots,
+    SlotTaken,
+    Tenant,
+    WeeklyHours,
+)
+
+ZONE = "Europe/London"
+CONTENDERS = 50
+MINUTE = timedelta(minutes=1)
+GRACE = Attendee(name="Grace", email="grace@example.test", timezone="America/New_York")
+HENRY = Attendee(name="Henry", email="henry@example.test")
+STAFF = Actor(role="staff", id="u-1", name="Front desk")
+
+console = Console(highlight=False)
+
+
+def main() -> None:
+    """Tell the story."""
+    folder = sys.argv[1] if len(sys.argv) > 1 else "demo/data"
+    began = time.monotonic()
+    with Scheduler.embedded(folder) as scheduler:
+        say(f"PostgreSQL runs in {folder}, its tables are up to date: {time.monotonic() - began:.1f} seconds.")
+        acme = set_up(scheduler)
+        slots = show_slots(acme)
+        race(scheduler, acme, slots[0].start)
+        let_a_hold_expire(acme, slots[1].start)
+        ask_why(acme)
+        join_a_transaction(scheduler, acme, slots[2].start)
+        booking = confirm_and_cancel(acme, slots[3].start)
+        show_history(acme, booking)
+    say(f"\n{time.monotonic() - began:.0f} seconds in all. The server stops now; its data stay in {folder}.")
+
+
+def set_up(scheduler: Scheduler) -> Tenant:
+    """A tenant of its own for this run, with two doctors, a room and two event types."""
+    chapter("A tenant, its hosts, its event types")
+    name = f"acme-{len(scheduler.tenants()) + 1}"
+    acme = scheduler.create_tenant(name, name="Acme Clinic", sender="bookings@acme.test")
+    hours = {
+        "ada": ("mon-fri", "09:00", "13:00"),
+        "bob": ("mon-wed", "11:00", "17:00"),
+        "room": ("mon-fri", "08:00", "18:00"),
+    }
+    for slug, (days, start, end) in hours.items():
+        acme.save_host(Host(slug=slug, timezone=ZONE, weekly_hours=[WeeklyHours(days=days, start=start, end=end)]))
+        say(f"host {slug:<11} works {days} from {start} to {end}, {ZONE}")
+    acme.save_event_type(
+        EventType(slug="call", name="Call", duration=60 * MINUTE, hosts=["ada"], minimum_notice=120 * MINUTE)
+    )
+    say("event type call   an hour with ada, two hours' notice")
+    groups = [HostGroup(members=["ada", "bob"]), HostGroup(members=["room"])]
+    acme.save_event_type(
+        EventType(slug="visit", name="Visit", duration=45 * MINUTE, buffer_after=15 * MINUTE, hosts=groups)
+    )
+    say("event type visit  45 minutes with ada or bob, and the room; then 15 minutes to tidy up")
+    return acme
+
+
+def show_slots(acme: Tenant) -> Slots:
+    """The slots of three days, and those of the event type that the rest of the demo books."""
+    chapter("Free slots")
+    monday = next_monday()
+    table = Table("Day", "Hosts who can", "Starts", title="visit", title_justify="left")
+    for day, of_day in acme.find_slots("visit", start=monday, end=monday + timedelta(days=3)).by_day(ZONE).items():
+        rows: dict[str, list[str]] = {}
+        for slot in of_day:
+            rows.setdefault(", ".join(slot.hosts), []).append(clock(slot.start))
+        for hosts, starts in rows.items():
+            table.add_row(f"{day:%a %d %b}" if hosts == next(iter(rows)) else "", hosts, " ".join(starts))
+        table.add_section()
+    console.print(table)
+    return acme.find_slots("call", start=monday, end=monday + timedelta(days=1))
+
+
+def race(scheduler: Scheduler, acme: Tenant, start: datetime) -> None:
+    """Many processes, each with a connection of its own, want one slot at the same moment."""
+    chapter(f"{CONTENDERS} processes want {when(start)}")
+    context = multiprocessing.get_context("forkserver")  # one fresh process imports nxsched, and is copied
+    context.set_forkserver_preload(["__main__", "nxsched.scheduler"])
+    gate, answers = context.Barrier(CONTENDERS), context.SimpleQueue()
+    url = scheduler.engine.url.render_as_string(hide_password=False)
+    processes = [
+        context.Process(target=contend, args=(url, acme.id, f"caller {i}", start, gate, answers))
+        for i in range(CONTENDERS)
+    ]
+    for process in processes:
+        process.start()
+    said = [answers.get() for _ in processes]
+    for process in processes:
+        process.join()
+    codes = [code for code, _, _ in said]
+    (winner,) = [name for code, name, _ in said if code == "booked"]
+    took = max(at for _, _, at in said) - min(at for _, _, at in said)
+    stand = [one for one in acme.bookings(start=start, end=start + MINUTE, status="confirmed") if one.attendee]
+    say(f"{winner} has it; {codes.count('slot_taken')} got SlotTaken, {len(codes)} answers within {took:.2f} seconds")
+    say(f"bookings in the database: {len(stand)}, of {', '.join(one.attendee.name for one in stand if one.attendee)}")
+
+
+def contend(
+    url: str, tenant: str, name: str, start: datetime, gate: Barrier, answers: SimpleQueue[tuple[str, str, float]]
+) -> None:
+    """What one process does: connect, wait for the others, book."""
+    with Scheduler(url) as scheduler:
+        acme = scheduler.tenant(tenant)
+        gate.wait()
+        try:
+            acme.book("call", start=start, attendee=Attendee(name=name))
+            code = "booked"
+        except SlotTaken as error:
+            code = error.code
+        answers.put((code, name, time.monotonic()))
+
+
+def let_a_hold_expire(acme: Tenant, start: datetime) -> None:
+    """A hold keeps others away, until its time is over; nothing has to tidy it up."""
+    chapter("A hold that expires")
+    hold = acme.place_hold("call", start=start, ttl=timedelta(seconds=2), attendee=GRACE)
+    say(f"Grace holds {when(start)} for 2 seconds")
+    try:
+        acme.book("call", start=start, attendee=HENRY)
+    except SlotTaken as error:
+        say(f"Henry, meanwhile: {error.code}")
+    time.sleep(2.1)
+    acme.book("call", start=start, attendee=HENRY)
+    say("Henry, 2 seconds later: booked")
+    try:
+        acme.confirm_hold(hold.id, attendee=GRACE)
+    except HoldExpired as error:
+        say(f"Grace, who comes back to confirm: {error.code}")
+
+
+def ask_why(acme: Tenant) -> None:
+    """Every rule that refuses a start."""
+    start = next_monday() + timedelta(hours=10, minutes=30)
+    chapter(f"Why not {when(start)}?")
+    for refusal in acme.explain("call", start=start):
+        say(f"{refusal.sentence(ZONE)} [{refusal.code}, rule {refusal.rule}]")
+
+
+def join_a_transaction(scheduler: Scheduler, acme: Tenant, start: datetime) -> None:
+    """A booking and a row of the application's own table stand or fall together."""
+    chapter("Together with a table of your own")
+    with scheduler.engine.begin() as connection:
+        connection.execute(text("CREATE TABLE IF NOT EXISTS demo_order (booking_id uuid PRIMARY KEY, pence int)"))
+    for pence in (-1, 4500):
+        try:
+            with scheduler.engine.begin() as connection:
+                booking = acme.book("call", start=start, attendee=GRACE, within=connection)
+                order = {"booking": booking.id, "pence": pence}
+                connection.execute(text("INSERT INTO demo_order VALUES (:booking, :pence)"), order)
+                refuse_debts(pence)
+        except ValueError as error:
+            say(f"the order is refused ({error}), and the transaction rolls back")
+        else:
+            say("the order is good, and the transaction commits")
+        with scheduler.engine.connect() as connection:
+            sought = {"booking": booking.id}
+            orders = connection.execute(text("SELECT count(*) FROM demo_order WHERE booking_id = :booking"), sought)
+            say(f"  orders: {orders.scalar_one()}, bookings: {len(acme.bookings(start=start, end=start + MINUTE))}")
+
+
+def refuse_debts(pence: int) -> None:
+    """A rule of the application."""
+    if pence < 0:
+        raise ValueError(f"{pence} pence")
+
+
+def confirm_and_cancel(acme: Tenant, start: datetime) -> Booking:
+    """Hold, confirm, cancel; then the time is offered again."""
+    chapter("Hold, confirm, cancel")
+    hold = acme.place_hold("call", start=start, attendee=GRACE)
+    booking = acme.confirm_hold(hold.id, attendee=GRACE)
+    say(f"{when(start)} is {booking.status} for Grace; offered: {offered(acme, start)}")
+    booking = acme.cancel(booking.id, reason="Grace has a cold", actor=STAFF)
+    say(f"{when(start)} is {booking.status}; offered: {offered(acme, start)}")
+    return booking
+
+
+def offered(acme: Tenant, start: datetime) -> str:
+    """Whether a start is offered."""
+    return "yes" if acme.find_slots("call", start=start, end=start + MINUTE) else "no"
+
+
+def show_history(acme: Tenant, booking: Booking) -> None:
+    """What happened to a booking, each change written in the transaction that made it."""
+    chapter("The audit trail of that booking")
+    table = Table("Version", "Action", "By", "Reason", "Changed")
+    for entry in acme.history(booking.id):
+        changed = ", ".join(field for field in entry.changes if field not in {"sequence", "expires_at"})
+        by = entry.actor.name or entry.actor.role if entry.actor else ""
+        table.add_row(str(entry.version), entry.action, by, entry.reason or "", changed)
+    console.print(table)
+
+
+def next_monday() -> datetime:
+    """The first instant of the next Monday in London that is two days away or more."""
+    today = datetime.now(ZoneInfo(ZONE)).date() + timedelta(days=2)
+    monday = today + timedelta(days=-today.weekday() % 7)
+    return datetime(monday.year, monday.month, monday.day, tzinfo=ZoneInfo(ZONE)).astimezone(UTC)
+
+
+def when(start: datetime) -> str:
+    """A start as London's clocks show it."""
+    return f"{start.astimezone(ZoneInfo(ZONE)):%A} at {clock(start)}"
+
+
+def clock(start: datetime) -> str:
+    """The time of day in London."""
+    return f"{start.astimezone(ZoneInfo(ZONE)):%H:%M}"
+
+
+def chapter(title: str) -> None:
+    """Begin a part."""
+    console.print()
+    console.rule(f"[bold]{title}", align="left", style="dim")
+
+
+def say(words: str) -> None:
+    """Print a line, however long."""
+    console.print(words, markup=False, soft_wrap=True)
+
+
+if __name__ == "__main__":
+    main()
