@@ -28,7 +28,7 @@ WITH made AS (
         SELECT host_no, row_number() OVER (ORDER BY host_no) AS place FROM nxsched.host WHERE tenant_id = %(tenant)s
     ) h
     JOIN nxsched.event_type e ON e.tenant_id = %(tenant)s AND e.slug = 'visit-' || (h.place - 1)
-    CROSS JOIN generate_series(%(first)s, %(last)s) AS n
+    CROSS JOIN generate_series(%(first)s::int, %(last)s::int) AS n
 ), occurred AS (
     INSERT INTO nxsched.occurrence (tenant_id, id, event_type_no, starts_at, ends_at, active)
     SELECT %(tenant)s, id, event_type_no, starts_at, ends_at, true FROM made

@@ -147,7 +147,7 @@ def recorded(tenant: Tenant, call: Callable[[], object]) -> list[tuple[str, Any]
     def listen(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:  # noqa: ANN401 - SQLAlchemy's
         found.append((statement, parameters))
 
-    engine = tenant._units._own  # noqa: SLF001 - our own
+    engine = tenant._units.engine  # noqa: SLF001 - our own
     event.listen(engine, "before_cursor_execute", listen)
     call()
     event.remove(engine, "before_cursor_execute", listen)

@@ -63,7 +63,10 @@ class Call:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Units:
-    """Runs actions on an engine; time-outs in milliseconds, `keys_last` for how long a key is remembered."""
+    """Runs actions on an engine whose transactions are READ COMMITTED.
+
+    Time-outs are in milliseconds; `keys_last` is for how long a key is remembered.
+    """
 
     engine: Engine
     clock: Clock | None = None
@@ -71,12 +74,10 @@ class Units:
     statement_timeout: int = 30_000
     keys_last: timedelta = timedelta(days=1)
     attempts: int = 6
-    _own: Engine = field(init=False, repr=False)
     _retrying: tuple[Retrying, ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        """Counts after a lock see the truth only at READ COMMITTED, whatever the engine's own default is."""
-        object.__setattr__(self, "_own", self.engine.execution_options(isolation_level="READ COMMITTED"))
+        """Make ready what retries."""
         retrying = tuple(
             Retrying(
                 retry=retry_if_exception(partial(_may_be_retried, keyed=keyed)),
@@ -122,7 +123,7 @@ class Units:
     def _alone(self, work: Callable[[Connection, C, Tools], R], asked: C, call: Call) -> R:
         """In a transaction of its own."""
         with translated(call.tenant):
-            connection = self._own.connect()
+            connection = self.engine.connect()
         with connection:
             with translated(call.tenant):
                 now = enter(

@@ -35,7 +35,7 @@ class Terms:
 class Facts:
     """What is taken already, in epoch seconds.
 
-    `taken` holds the busy time of each member, in any order; it is sorted here. `of_event_type` and `of_host` are
+    `taken` holds the busy time of each member, in any order. `of_event_type` and `of_host` are
     start and end of the occurrences that limits count (rule 22); `standing` those that have seats (rule 23).
     """
 

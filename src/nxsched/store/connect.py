@@ -13,6 +13,9 @@ from nxsched.errors import InvalidInput, MissingExtra
 
 DRIVER: Final = "psycopg"
 
+ISOLATION: Final = "READ COMMITTED"
+"""Of our own transactions, whatever the database's default is: only there a count after a lock sees the truth."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -33,7 +36,7 @@ def engine(field: str, url: str | URL) -> Engine:
         )
         raise InvalidInput(field=field, reason=reason)
     try:
-        return watched(create_engine(found, hide_parameters=True))
+        return watched(create_engine(found, hide_parameters=True, isolation_level=ISOLATION))
     except ImportError as error:
         raise MissingExtra(what="PostgreSQL, on a machine without libpq,", extra="all") from error
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
+from itertools import compress, repeat
+from operator import not_
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Connection, TextClause, text
@@ -29,6 +31,9 @@ class Named(NamedTuple):
     id: str | None
 
 
+_SOMEBODY: Final = Named(None)
+
+
 @dataclass(frozen=True, slots=True)
 class Found:
     """The facts; by number of the host, the time of expired holds, and when the latest booking was made."""
@@ -38,51 +43,70 @@ class Found:
     latest: Mapping[int, int]
 
 
-_BOOKED_BY: Final = """(SELECT min(b.id::text) FROM nxsched.booking b WHERE b.tenant_id = :tenant
-    AND b.occurrence_id = c.occurrence_id AND b.status IN ('held', 'pending', 'confirmed', 'completed', 'no_show'))"""
+# Each host's times come as arrays, in order: a row for each of them would cost several times as much to read.
+# `date_part` gives floats, exact for whole seconds, where `extract` would count in decimals.
+_TIMES: Final = """array_agg(floor(date_part('epoch', {0}))::bigint ORDER BY {0}, {1}),
+    array_agg(ceil(date_part('epoch', {1}))::bigint ORDER BY {0}, {1})"""
 
-_SECONDS: Final = "floor(extract(epoch FROM {0}))::bigint, ceil(extract(epoch FROM {1}))::bigint"
+_NOBODY: Final = "NULL::text[], NULL::boolean[]"
+_LIVING: Final = "(c.held_until IS NULL OR c.held_until > :now)"
 
 _CLAIMS: Final = f"""
-SELECT 'claim', c.host_no, {_SECONDS.format("c.busy_from", "c.busy_until")}, {{named}},
-    coalesce(c.held_until <= :now, false), NULL::text[]
+SELECT 'claim', c.host_no, {_TIMES.format("c.busy_from", "c.busy_until")}, {_NOBODY}
 FROM nxsched.claim c
 WHERE c.tenant_id = :tenant AND c.host_no = ANY(:hosts) AND c.active AND c.busy_until > :start AND c.busy_from < :end
-{{not_moved}}
+    AND {_LIVING} {{not_moved}}
+GROUP BY c.host_no
+"""
+
+_NAMED_CLAIMS: Final = f"""
+SELECT 'claim', c.host_no, {_TIMES.format("c.busy_from", "c.busy_until")},
+    array_agg((SELECT min(b.id::text) FROM nxsched.booking b WHERE b.tenant_id = :tenant
+        AND b.occurrence_id = c.occurrence_id AND b.status IN ('held', 'pending', 'confirmed', 'completed', 'no_show'))
+        ORDER BY c.busy_from, c.busy_until),
+    array_agg(NOT {_LIVING} ORDER BY c.busy_from, c.busy_until)
+FROM nxsched.claim c
+WHERE c.tenant_id = :tenant AND c.host_no = ANY(:hosts) AND c.active AND c.busy_until > :start AND c.busy_from < :end
+    {{not_moved}}
+GROUP BY c.host_no
+"""
+
+_BUSY: Final = f"""
 UNION ALL
-SELECT 'busy', t.host_no, {_SECONDS.format("t.busy_from", "t.busy_until")}, NULL, false, NULL
+SELECT 'busy', t.host_no, {_TIMES.format("t.busy_from", "t.busy_until")}, {_NOBODY}
 FROM nxsched.busy_time t
 WHERE t.tenant_id = :tenant AND t.host_no = ANY(:hosts) AND t.busy_until > :start AND t.busy_from < :end
+GROUP BY t.host_no
 """
 
 _OF_EVENT_TYPE: Final = f"""
 UNION ALL
-SELECT 'event_type', 0, {_SECONDS.format("c.starts_at", "c.ends_at")}, NULL, false, NULL
+SELECT 'event_type', 0, {_TIMES.format("c.starts_at", "c.ends_at")}, {_NOBODY}
 FROM (SELECT id AS occurrence_id, * FROM nxsched.occurrence) c
 WHERE c.tenant_id = :tenant AND c.event_type_no = :event_type AND c.active
-    AND c.starts_at >= :of_event_from AND c.starts_at < :of_event_until
-    AND (c.held_until IS NULL OR c.held_until > :now)
-{{not_moved}}
+    AND c.starts_at >= :of_event_from AND c.starts_at < :of_event_until AND {_LIVING} {{not_moved}}
+HAVING count(*) > 0
 """
 
 _OF_HOSTS: Final = f"""
 UNION ALL
-SELECT 'host', c.host_no, {_SECONDS.format("o.starts_at", "o.ends_at")}, NULL, false, NULL
+SELECT 'host', c.host_no, {_TIMES.format("o.starts_at", "o.ends_at")}, {_NOBODY}
 FROM nxsched.claim c JOIN nxsched.occurrence o ON o.tenant_id = :tenant AND o.id = c.occurrence_id
 WHERE c.tenant_id = :tenant AND c.host_no = ANY(:limited) AND c.active
-    AND c.busy_until > :of_hosts_from AND c.busy_from < :of_hosts_until
-    AND (c.held_until IS NULL OR c.held_until > :now)
-{{not_moved}}
+    AND c.busy_until > :of_hosts_from AND c.busy_from < :of_hosts_until AND {_LIVING} {{not_moved}}
+GROUP BY c.host_no
 """
 
-_SEATS: Final = f"""
+_SEATS: Final = """
 UNION ALL
-SELECT 'seats', coalesce(s.seats, 0), {_SECONDS.format("o.starts_at", "o.ends_at")}, s.id, false,
-    ARRAY(SELECT h.slug FROM nxsched.claim c JOIN nxsched.host h ON h.tenant_id = :tenant AND h.host_no = c.host_no
-        WHERE c.tenant_id = :tenant AND c.occurrence_id = o.id)
+SELECT 'seats', s.seats, ARRAY[floor(date_part('epoch', o.starts_at))::bigint],
+    ARRAY[ceil(date_part('epoch', o.ends_at))::bigint],
+    s.id || ARRAY(SELECT h.slug FROM nxsched.claim c
+        JOIN nxsched.host h ON h.tenant_id = :tenant AND h.host_no = c.host_no
+        WHERE c.tenant_id = :tenant AND c.occurrence_id = o.id), NULL
 FROM nxsched.occurrence o CROSS JOIN LATERAL (
     SELECT sum(b.seats) AS seats, min(b.id::text) AS id FROM nxsched.booking b
-    WHERE b.tenant_id = :tenant AND b.occurrence_id = o.id {{other}}
+    WHERE b.tenant_id = :tenant AND b.occurrence_id = o.id {other}
     AND (b.status IN ('pending', 'confirmed', 'completed', 'no_show') OR (b.status = 'held' AND b.expires_at > :now))
 ) s
 WHERE o.tenant_id = :tenant AND o.event_type_no = :event_type AND o.active
@@ -92,7 +116,7 @@ WHERE o.tenant_id = :tenant AND o.event_type_no = :event_type AND o.active
 
 _LATEST: Final = """
 UNION ALL
-SELECT 'latest', p.host_no, (extract(epoch FROM l.claimed_at) * 1000000)::bigint, 0, NULL, false, NULL
+SELECT 'latest', p.host_no, ARRAY[(date_part('epoch', l.claimed_at) * 1000000)::bigint], NULL, NULL, NULL
 FROM unnest(CAST(:hosts AS bigint[])) AS p(host_no) CROSS JOIN LATERAL (
     SELECT c.claimed_at FROM nxsched.claim c
     WHERE c.tenant_id = :tenant AND c.host_no = p.host_no AND c.active
@@ -106,10 +130,10 @@ FROM unnest(CAST(:hosts AS bigint[])) AS p(host_no) CROSS JOIN LATERAL (
 def _statement(  # noqa: PLR0913 - one for each part
     *, named: bool, moved: bool, alone: bool, of_event_type: bool, of_hosts: bool, seats: bool, latest: bool
 ) -> TextClause:
-    parts = _CLAIMS + _OF_EVENT_TYPE * of_event_type + _OF_HOSTS * of_hosts + _SEATS * seats + _LATEST * latest
+    claims = _NAMED_CLAIMS if named else _CLAIMS
+    parts = claims + _BUSY + _OF_EVENT_TYPE * of_event_type + _OF_HOSTS * of_hosts + _SEATS * seats + _LATEST * latest
     return text(
         parts.format(
-            named=_BOOKED_BY if named else "NULL::text",
             not_moved="AND c.occurrence_id <> CAST(:without AS uuid)" if alone else "",
             other="AND b.id <> CAST(:moving AS uuid)" if moved else "",
         )
@@ -166,31 +190,31 @@ def fetch_facts(  # noqa: PLR0913 - what is asked
 
 def _read(settings: Settings, rows: Sequence[Any]) -> Found:
     slugs = {no: slug for slug, no in settings.numbers.items()}
-    taken: dict[int, list[Taken]] = {no: [] for no in slugs}
-    of_event_type: list[Interval] = []
-    of_host: dict[str, list[Interval]] = {}
+    taken: dict[str, list[Taken]] = {}
+    of_event_type: Sequence[Interval] = ()
+    of_host: dict[str, Sequence[Interval]] = {}
     standing: list[Occurrence] = []
     expired: dict[int, list[Interval]] = {}
     latest: dict[int, int] = {}
-    slug = settings.event_type.slug
-    for kind, no, start, end, name, flag, hosts in rows:
-        if kind == "claim":
-            if flag:
-                expired.setdefault(no, []).append((start, end))
+    for kind, no, starts, ends, names, over in rows:
+        if kind in {"claim", "busy"}:
+            times = taken.setdefault(slugs[no], [])
+            if names is None:
+                times += zip(starts, ends, repeat(None if kind == "busy" else _SOMEBODY))
             else:
-                taken[no].append((start, end, Named(name)))
-        elif kind == "busy":
-            taken[no].append((start, end, None))
+                of_claims = list(zip(starts, ends, map(Named, names), strict=True))
+                times += compress(of_claims, map(not_, over))
+                expired[no] = [(start, end) for start, end, _ in compress(of_claims, over)]
         elif kind == "event_type":
-            of_event_type.append((start, end))
+            of_event_type = list(zip(starts, ends, strict=True))
         elif kind == "host":
-            of_host.setdefault(slugs[no], []).append((start, end))
+            of_host[slugs[no]] = list(zip(starts, ends, strict=True))
         elif kind == "seats":
-            standing.append(Occurrence(slug, start, end, frozenset(hosts), no, (name,)))
+            name, *hosts = names
+            standing.append(Occurrence(settings.event_type.slug, starts[0], ends[0], frozenset(hosts), no, (name,)))
         else:
-            latest[no] = start
-    by_slug = {slugs[no]: times for no, times in taken.items()}
-    return Found(Facts(by_slug, of_event_type, of_host, standing), expired, latest)
+            latest[no] = starts[0]
+    return Found(Facts(taken, of_event_type, of_host, standing), expired, latest)
 
 
 def _around(settings: Settings, asked: Interval, now: datetime) -> Interval:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from functools import cache
+from functools import cache, lru_cache
 from typing import Final
 
 from sqlalchemy import Connection, TextClause, text
@@ -112,7 +112,7 @@ def fetch_settings(
         elif kind == "event_type":
             number, event = no, read_event_type(key, name, words, archived=flag)
         elif kind == "tenant":
-            details = TenantDetails(id=key, name=name, sender=address)
+            details = _tenant(key, name, address)
         else:
             moved = Moved(key, None if flag else words)
     if event is None or details is None:
@@ -123,6 +123,12 @@ def fetch_settings(
     return Settings(number, event, details, hosts, numbers, of_hosts, tuple(closures), moved)
 
 
+@lru_cache(maxsize=1024)
+def _tenant(id_: str, name: str, sender: str | None) -> TenantDetails:
+    return TenantDetails(id=id_, name=name, sender=sender)
+
+
+@lru_cache(maxsize=8192)
 def _open(host: Host) -> Host:
     """A host as the calculator shall see it: one that is archived works no hours."""
     return replace(host, weekly_hours=(), overrides=()) if host.archived else host
