@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from nxsched.clock import Clock, SettableClock
 from nxsched.domain.availability import BlockedPeriod, BookedTime, BusyTime, Slot
-from nxsched.domain.bookings import Actor, Attendee, AuditEntry, Booking, BookingStatus, Hold, Page
+from nxsched.domain.bookings import Actor, Attendee, AuditEntry, Booking, BookingStatus, Hold, Page, Swept
 from nxsched.domain.event_types import BookingWindow, EventType, HostGroup, Limit
 from nxsched.domain.hosts import Host, Override, Travel, WeeklyHours
 from nxsched.domain.policies import Policies
@@ -45,7 +45,7 @@ __all__ = [
     "HoldExpired", "Host", "HostGroup", "HostNotFound", "IdempotencyConflict", "InvalidInput", "InvalidTransition",
     "Limit", "LockTimeout", "MissingExtra", "NxschedError", "Override", "Page", "Policies", "PolicyViolation",
     "Question", "Refusal", "Scheduler", "SchemaOutdated", "SettableClock", "Slot", "SlotTaken", "SlotUnavailable",
-    "Slots", "StoreUnavailable", "Tenant", "TenantDetails", "TenantNotFound", "TransactionConflict", "Travel",
+    "Slots", "StoreUnavailable", "Swept", "Tenant", "TenantDetails", "TenantNotFound", "TransactionConflict", "Travel",
     "WeeklyHours", "__version__",
 ]  # fmt: skip
 

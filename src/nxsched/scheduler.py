@@ -13,13 +13,13 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait
 
 from nxsched.clock import Clock
 from nxsched.domain import checks
-from nxsched.domain.bookings import Actor
+from nxsched.domain.bookings import Actor, Swept
 from nxsched.domain.bounds import MAX_KEY_DAYS, MAX_RANGE_DAYS
 from nxsched.domain.commands import SaveTenant
 from nxsched.domain.tenants import TenantDetails
 from nxsched.errors import InvalidInput, LockTimeout, TransactionConflict
 from nxsched.service import actions
-from nxsched.service.sweeping import Swept, sweep_events
+from nxsched.service.sweeping import sweep_events
 from nxsched.service.unit import Call, Joined, Units
 from nxsched.store import connect, migrate
 from nxsched.store.conflicts import translated

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from nxsched.domain import checks
 from nxsched.domain.availability import BlockedPeriod, BusyTime
-from nxsched.domain.bookings import Actor, Attendee, AuditEntry, Booking, BookingStatus, Hold, Page
+from nxsched.domain.bookings import Actor, Attendee, AuditEntry, Booking, BookingStatus, Hold, Page, Swept
 from nxsched.domain.commands import (
     Archive,
     Block,
@@ -436,9 +436,9 @@ class Tenant:
         """The audit trail of a booking or hold, oldest first. Raises `BookingNotFound`."""
         return self._units.read(queries.history, _id("booking_id", booking_id), self._call(within))
 
-    def sweep(self) -> sweeping.Swept:
+    def sweep(self) -> Swept:
         """Tidy up what has expired, in short transactions; nothing depends on it. Gives what was tidied up."""
-        done = sweeping.Swept()
+        done = Swept()
         while (batch := self._units.read(sweeping.sweep, None, self._call(None))).total:
             done += batch
         return done

@@ -162,3 +162,27 @@ class Page(Generic[T]):
     def __len__(self) -> int:
         """How many items this page holds."""
         return len(self.items)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Swept:
+    """What was tidied up: expired holds, pending bookings past their start, idempotency keys, delivered events."""
+
+    holds: int = 0
+    pending: int = 0
+    keys: int = 0
+    events: int = 0
+
+    def __add__(self, other: Swept) -> Swept:
+        """The two together."""
+        return Swept(
+            holds=self.holds + other.holds,
+            pending=self.pending + other.pending,
+            keys=self.keys + other.keys,
+            events=self.events + other.events,
+        )
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return self.holds + self.pending + self.keys + self.events

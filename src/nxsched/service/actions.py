@@ -31,15 +31,15 @@ from nxsched.service.unit import Action
 
 
 def _place_hold(connection: Connection, command: PlaceHold, tools: Tools) -> Hold:
-    return queries.as_hold(booking.place_hold(connection, command, tools), tools.now)
+    return queries.as_hold(booking.place_hold(connection, command, tools))
 
 
 def _release(connection: Connection, command: ReleaseHold, tools: Tools) -> Hold:
-    return queries.as_hold(ending.release(connection, command, tools), tools.now)
+    return queries.as_hold(ending.release(connection, command, tools))
 
 
 def _hold(connection: Connection, id_: str, tools: Tools) -> Hold:
-    return queries.as_hold(queries.booking(connection, id_, tools), tools.now)
+    return queries.as_hold(queries.booking(connection, id_, tools))
 
 
 def _tenant(connection: Connection, id_: str, tools: Tools) -> TenantDetails:  # noqa: ARG001 - it is the tools' own

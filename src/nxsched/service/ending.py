@@ -29,8 +29,9 @@ def cancel(connection: Connection, command: Cancel, tools: Tools) -> Booking:
     before = standing.booking
     if before.status is BookingStatus.CANCELLED:
         return before
-    if before.status not in {BookingStatus.CONFIRMED, BookingStatus.PENDING}:
-        raise InvalidTransition(id=before.id, from_status=before.status, to_status="cancelled")
+    status = BookingStatus.EXPIRED if has_expired(before, tools.now) else before.status
+    if status not in {BookingStatus.CONFIRMED, BookingStatus.PENDING}:
+        raise InvalidTransition(id=before.id, from_status=status, to_status="cancelled")
     _keep_notice(standing, tools)
     after = replace(before, status=BookingStatus.CANCELLED, version=before.version + 1, sequence=before.sequence + 1)
     return _end(connection, tools, standing, after, command.reason)
@@ -58,9 +59,10 @@ def locked(connection: Connection, tenant: str, id_: str) -> Standing:
     return found
 
 
-def has_expired(hold: Booking, now: datetime) -> bool:
-    """Whether a hold's time is over: at its last instant it is."""
-    return hold.expires_at is not None and hold.expires_at <= now
+def has_expired(booking: Booking, now: datetime) -> bool:
+    """Whether a hold, or a booking that is pending, is over, tidied up or not: at its last instant it is."""
+    ends = booking.status in {BookingStatus.HELD, BookingStatus.PENDING}
+    return ends and booking.expires_at is not None and booking.expires_at <= now
 
 
 def expire(connection: Connection, tools: Tools, holds: Sequence[Standing], now: datetime) -> list[Booking]:

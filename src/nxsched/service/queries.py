@@ -61,7 +61,7 @@ class Wanted:
 
 def booking(connection: Connection, id_: str, tools: Tools) -> Booking:
     """A booking in any state, holds included. Raises `BookingNotFound`."""
-    found = fetch_booking(connection, tools.tenant, id_)
+    found = fetch_booking(connection, tools.tenant, id_, tools.now)
     if found is None:
         raise BookingNotFound(id=id_)
     return found
@@ -72,7 +72,7 @@ def hold(connection: Connection, id_: str, tools: Tools) -> Hold:
     found = booking(connection, id_, tools)
     if found.status not in _OF_HOLDS or found.expires_at is None:
         raise BookingNotFound(id=id_)
-    return as_hold(found, tools.now)
+    return as_hold(found)
 
 
 def holds(connection: Connection, host: str | None, tools: Tools) -> list[Hold]:
@@ -82,8 +82,8 @@ def holds(connection: Connection, host: str | None, tools: Tools) -> list[Hold]:
     found: list[Hold] = []
     wanted = Filter(statuses=["held"], host=host)
     while True:
-        page = list_bookings(connection, tools.tenant, wanted, MAX_PAGE)
-        found += [as_hold(one, tools.now) for one in page if one.expires_at and one.expires_at > tools.now]
+        page = list_bookings(connection, tools.tenant, wanted, MAX_PAGE, tools.now)
+        found += [as_hold(one) for one in page]
         if len(page) < MAX_PAGE:
             return found
         wanted = replace(wanted, after=(page[-1].start, page[-1].id))
@@ -91,7 +91,7 @@ def holds(connection: Connection, host: str | None, tools: Tools) -> list[Hold]:
 
 def bookings(connection: Connection, wanted: Wanted, tools: Tools) -> Page[Booking]:
     """One page of bookings, by start and id."""
-    found = list_bookings(connection, tools.tenant, wanted.filter(), wanted.limit + 1)
+    found = list_bookings(connection, tools.tenant, wanted.filter(), wanted.limit + 1, tools.now)
     items = found[: wanted.limit]
     more = len(found) > wanted.limit
     return Page(items=tuple(items), after=_cursor(items[-1]) if more else None)
@@ -105,14 +105,13 @@ def history(connection: Connection, id_: str, tools: Tools) -> list[AuditEntry]:
     return found
 
 
-def as_hold(found: Booking, now: datetime) -> Hold:
-    """A booking that is one, as a hold; one whose time is over has expired, swept or not."""
+def as_hold(found: Booking) -> Hold:
+    """A booking that is one, as a hold."""
     assert found.expires_at is not None  # noqa: S101 - the table holds it
-    over = found.status is BookingStatus.HELD and found.expires_at <= now
     return Hold(
         id=found.id,
         event_type=found.event_type,
-        status=BookingStatus.EXPIRED if over else found.status,
+        status=found.status,
         start=found.start,
         end=found.end,
         hosts=found.hosts,

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
 from sqlalchemy import Connection
 
+from nxsched.domain.bookings import Swept
 from nxsched.service.ending import expire
 from nxsched.service.tools import Tools
 from nxsched.store.bookings import lock_due
@@ -15,30 +15,6 @@ from nxsched.store.outbox import delete_done
 
 BATCH: Final = 500
 """Rows that one transaction takes, so that nobody waits long for them."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Swept:
-    """What was tidied up: expired holds, pending bookings past their start, idempotency keys, delivered events."""
-
-    holds: int = 0
-    pending: int = 0
-    keys: int = 0
-    events: int = 0
-
-    def __add__(self, other: Swept) -> Swept:
-        """The two together."""
-        return Swept(
-            holds=self.holds + other.holds,
-            pending=self.pending + other.pending,
-            keys=self.keys + other.keys,
-            events=self.events + other.events,
-        )
-
-    @property
-    def total(self) -> int:
-        """All of it."""
-        return self.holds + self.pending + self.keys + self.events
 
 
 def sweep(connection: Connection, command: None, tools: Tools) -> Swept:  # noqa: ARG001 - as every action

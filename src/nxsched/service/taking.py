@@ -181,5 +181,6 @@ def _refusal(wanted: Wanted, reasons: Sequence[Refusal]) -> SlotUnavailable:
     if wanted.force or {reason.code for reason in reasons} <= _CLASH:
         host = next((reason.host for reason in reasons if reason.code == "busy"), None)
         return SlotTaken(start=wanted.start, host=host, reasons=reasons)
-    why = " ".join(reason.sentence() for reason in reasons[:_SAID])
+    telling = [reason for reason in reasons if reason.code != "not_enough_hosts"] or reasons
+    why = " ".join(reason.sentence() for reason in telling[:_SAID])
     return SlotUnavailable(f"{wanted.start.isoformat()} cannot be booked. {why}", reasons=reasons)

@@ -14,8 +14,11 @@ from nxsched.domain.event_types import EventType
 from nxsched.domain.stored import read_event_type
 from nxsched.domain.tenants import TenantDetails
 
-_COLUMNS: Final = """b.id::text AS id, b.occurrence_id::text AS occurrence_id, e.slug AS event_type, b.status,
-    b.starts_at, b.ends_at, b.seats, b.attendee_name, b.attendee_email, b.attendee_timezone, b.attendee_reference,
+# What is over at its hour is over, whether somebody has tidied it up or not.
+_STATUS: Final = "CASE WHEN b.status IN ('held', 'pending') AND b.expires_at <= :now THEN 'expired' ELSE b.status END"
+
+_COLUMNS: Final = """b.id::text AS id, b.occurrence_id::text AS occurrence_id, e.slug AS event_type, b.starts_at,
+    b.ends_at, b.seats, b.attendee_name, b.attendee_email, b.attendee_timezone, b.attendee_reference,
     b.answers, b.metadata, b.location, b.reference, b.series_id::text AS series_id, b.organizer, b.sequence, b.version,
     b.assigned_because, b.created_at, b.expires_at"""
 
@@ -26,10 +29,12 @@ _HOSTS: Final = """ARRAY(SELECT h.slug FROM nxsched.claim c
 _FROM: Final = """FROM nxsched.booking b
     JOIN nxsched.event_type e ON e.tenant_id = b.tenant_id AND e.event_type_no = b.event_type_no"""
 
-_ONE: Final = text(f"SELECT {_COLUMNS}, {_HOSTS} {_FROM} WHERE b.tenant_id = :tenant AND b.id = CAST(:id AS uuid)")
+_ONE: Final = text(
+    f"SELECT {_COLUMNS}, {_STATUS} AS status, {_HOSTS} {_FROM} WHERE b.tenant_id = :tenant AND b.id = CAST(:id AS uuid)"
+)
 
 _LOCKED: Final = f"""
-SELECT {_COLUMNS}, e.name AS event_type_name, e.settings::text AS settings, t.name AS tenant_name, t.sender, (
+SELECT {_COLUMNS}, b.status, e.name AS event_type_name, e.settings::text AS settings, t.name AS tenant_name, t.sender, (
     SELECT jsonb_agg(jsonb_build_object('slug', h.slug, 'name', h.name, 'email', h.email,
         'timezone', h.settings->>'timezone') ORDER BY c.place)
     FROM nxsched.claim c JOIN nxsched.host h ON h.tenant_id = b.tenant_id AND h.host_no = c.host_no
@@ -73,9 +78,9 @@ class Standing:
     parties: Sequence[Mapping[str, Any]]
 
 
-def fetch_booking(connection: Connection, tenant: str, id_: str) -> Booking | None:
-    """A booking or hold, if there is one."""
-    row = connection.execute(_ONE, {"tenant": tenant, "id": id_}).one_or_none()
+def fetch_booking(connection: Connection, tenant: str, id_: str, now: datetime) -> Booking | None:
+    """A booking or hold, if there is one, in the state that it has now."""
+    row = connection.execute(_ONE, {"tenant": tenant, "id": id_, "now": now}).one_or_none()
     return _booking(row, row.hosts) if row else None
 
 
@@ -155,10 +160,10 @@ _CONDITIONS: Final[Mapping[str, str]] = {
 }
 
 
-def list_bookings(connection: Connection, tenant: str, wanted: Filter, limit: int) -> list[Booking]:
-    """Bookings by start and id, at most `limit` of them."""
-    values: dict[str, Any] = {"tenant": tenant, "statuses": list(wanted.statuses), "limit": limit}
-    conditions = ["b.tenant_id = :tenant", "b.status = ANY(:statuses)"]
+def list_bookings(connection: Connection, tenant: str, wanted: Filter, limit: int, now: datetime) -> list[Booking]:
+    """Bookings by start and id, at most `limit` of them, in the state that they have now."""
+    values: dict[str, Any] = {"tenant": tenant, "statuses": list(wanted.statuses), "limit": limit, "now": now}
+    conditions = ["b.tenant_id = :tenant", f"{_STATUS} = ANY(:statuses)"]
     for name, condition in _CONDITIONS.items():
         value = getattr(wanted, name)
         if value is not None:
@@ -172,7 +177,8 @@ def list_bookings(connection: Connection, tenant: str, wanted: Filter, limit: in
         conditions.append("(b.starts_at, b.id) > (:after_start, CAST(:after_id AS uuid))")
         values["after_start"], values["after_id"] = wanted.after
     statement = text(
-        f"SELECT {_COLUMNS}, {_HOSTS} {_FROM} WHERE {' AND '.join(conditions)} ORDER BY b.starts_at, b.id LIMIT :limit"
+        f"SELECT {_COLUMNS}, {_STATUS} AS status, {_HOSTS} {_FROM}"
+        f" WHERE {' AND '.join(conditions)} ORDER BY b.starts_at, b.id LIMIT :limit"
     )
     return [_booking(row, row.hosts) for row in connection.execute(statement, values)]
 
