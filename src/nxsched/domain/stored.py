@@ -57,7 +57,7 @@ def write_event_type(event: EventType) -> str:
     settings = {
         "duration_minutes": _minutes(event.duration),
         "durations": [_minutes(one) for one in event.durations],
-        "step_minutes": event.step and _minutes(event.step),
+        "step_minutes": _minutes_or_none(event.step),
         "buffer_before_minutes": _minutes(event.buffer_before),
         "buffer_after_minutes": _minutes(event.buffer_after),
         "minimum_notice_minutes": _minutes(event.minimum_notice),
@@ -91,9 +91,8 @@ def write_event_type(event: EventType) -> str:
         "requires_approval": event.requires_approval,
         "policies": _given(
             {
-                "cancel_notice_minutes": event.policies.cancel_notice and _minutes(event.policies.cancel_notice),
-                "reschedule_notice_minutes": event.policies.reschedule_notice
-                and _minutes(event.policies.reschedule_notice),
+                "cancel_notice_minutes": _minutes_or_none(event.policies.cancel_notice),
+                "reschedule_notice_minutes": _minutes_or_none(event.policies.reschedule_notice),
                 "most_moves": event.policies.most_moves,
                 "roles": [*event.policies.roles],
             }
@@ -136,6 +135,10 @@ def _limits(limits: Sequence[Limit]) -> list[dict[str, object]]:
 
 def _minutes(value: timedelta) -> int:
     return int(value.total_seconds()) // 60
+
+
+def _minutes_or_none(value: timedelta | None) -> int | None:
+    return None if value is None else _minutes(value)
 
 
 def _as_is(_place: str, value: object) -> object:
