@@ -79,7 +79,7 @@ class BlockedPeriod:
         last = self.end or self.start
         first, until = (datetime(one.year, one.month, one.day, tzinfo=UTC) for one in (self.start, last))
         if self.recurrence is None:
-            return first - _SPARE, until + _SPARE
+            return first - _SPARE, min(until, _FOR_EVER - _SPARE) + _SPARE
         ends = self.recurrence.until
         if ends is None:
             return first - _SPARE, _FOR_EVER
