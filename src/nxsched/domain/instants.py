@@ -24,6 +24,8 @@ _LAST: Final = 253_402_128_000
 _MICROSECOND: Final = timedelta(microseconds=1)
 PER_SECOND: Final = 1_000_000
 """Microseconds in a second."""
+_FIRST: Final = (datetime(FIRST_YEAR, 1, 1, tzinfo=UTC) - EPOCH) // _MICROSECOND
+_END: Final = (datetime(LAST_YEAR + 1, 1, 1, tzinfo=UTC) - EPOCH) // _MICROSECOND
 
 
 def microseconds(field: str, value: object) -> int:
@@ -33,10 +35,11 @@ def microseconds(field: str, value: object) -> int:
     offset = value.utcoffset()
     if offset is None:
         raise InvalidInput(field=field, reason=f"must have a time zone; {value.isoformat()} is naive")
-    if not FIRST_YEAR <= value.year <= LAST_YEAR:
+    found = wall_seconds(value) * PER_SECOND + value.microsecond - offset // _MICROSECOND
+    if not _FIRST <= found < _END:  # in UTC, in which it is kept, and will be read again
         years = f"the years {FIRST_YEAR} to {LAST_YEAR}"
         raise InvalidInput(field=field, reason=f"must lie in {years}, not {value.isoformat()}")
-    return wall_seconds(value) * PER_SECOND + value.microsecond - offset // _MICROSECOND
+    return found
 
 
 def epoch_floor(field: str, value: object) -> int:
