@@ -142,8 +142,7 @@ class Host:
         if self.email is not None:
             checks.email("email", self.email)
         checks.flag("archived", self.archived)
-        if self.attributes:
-            object.__setattr__(self, "attributes", checks.json_object("attributes", self.attributes, most=MAX_JSON))
+        object.__setattr__(self, "attributes", checks.json_object("attributes", self.attributes, most=MAX_JSON))
         object.__setattr__(self, "weekly_hours", checks.items("weekly_hours", self.weekly_hours, WeeklyHours))
         object.__setattr__(self, "overrides", checks.items("overrides", self.overrides, Override))
         object.__setattr__(self, "travel", checks.items("travel", self.travel, Travel))

@@ -176,4 +176,4 @@ def list_busy(connection: Connection, tenant: str, host: int, start: datetime, e
 
 def _host(row: Row[Any]) -> Host:
     found = read_host(row.slug, row.name, row.email, row.settings, archived=row.archived)
-    return replace(found, attributes=row.attributes) if row.attributes else found
+    return replace(found, attributes=row.attributes)  # never those of the host that is kept in memory
