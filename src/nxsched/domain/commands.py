@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from datetime import date, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -187,7 +187,7 @@ class Block:
             checks.text("host", self.host)
         checks.kind("period", self.period, BlockedPeriod)
         if self.period.id is not None:
-            _uuid("period.id", self.period.id)
+            object.__setattr__(self, "period", replace(self.period, id=_uuid("period.id", self.period.id)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -97,7 +97,8 @@ def block(connection: Connection, command: Block, tools: Tools) -> BlockedPeriod
     """Block time of a host, or of the whole tenant."""
     number = None if command.host is None else _number(connection, command.host, tools)
     period = replace(command.period, id=command.period.id or tools.id)
-    store_hosts.insert_blocked(connection, tools.tenant, number, period, tools.now)
+    if not store_hosts.insert_blocked(connection, tools.tenant, number, period, tools.now):
+        raise InvalidInput(field="period.id", reason=f"there is a blocked period {period.id} already")
     return period
 
 

@@ -42,6 +42,7 @@ _LOCK: Final = text("SELECT host_no FROM nxsched.host WHERE tenant_id = :tenant 
 _BLOCK: Final = text("""
 INSERT INTO nxsched.blocked_period (tenant_id, id, host_no, definition, reach_from, reach_until, created_at)
 VALUES (:tenant, CAST(:id AS uuid), :host, CAST(:definition AS jsonb), :reach_from, :reach_until, :now)
+ON CONFLICT (tenant_id, id) DO NOTHING RETURNING true
 """)
 
 _BLOCKED: Final = """
@@ -116,8 +117,8 @@ def lock_host(connection: Connection, tenant: str, host: int) -> None:
     connection.execute(_LOCK, {"tenant": tenant, "host": host})
 
 
-def insert_blocked(connection: Connection, tenant: str, host: int | None, period: BlockedPeriod, now: datetime) -> None:
-    """Insert a blocked period of a host, or of the whole tenant."""
+def insert_blocked(connection: Connection, tenant: str, host: int | None, period: BlockedPeriod, now: datetime) -> bool:
+    """Insert a blocked period of a host, or of the whole tenant; false where there is one with its id."""
     first, last = period.reach()
     values = {
         "tenant": tenant,
@@ -128,7 +129,7 @@ def insert_blocked(connection: Connection, tenant: str, host: int | None, period
         "reach_until": last,
         "now": now,
     }
-    connection.execute(_BLOCK, values)
+    return connection.execute(_BLOCK, values).one_or_none() is not None
 
 
 def fetch_blocked(connection: Connection, tenant: str, id_: str) -> BlockedPeriod | None:
