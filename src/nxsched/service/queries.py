@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -51,7 +50,7 @@ class Wanted:
             host=self.host,
             event_type=self.event_type,
             attendee=self.attendee,
-            series=booking_id("series", self.series) if self.series is not None else None,
+            series=_series(self.series) if self.series is not None else None,
             start=self.start and self.start.astimezone(UTC),
             end=self.end and self.end.astimezone(UTC),
             words=self.text,
@@ -137,9 +136,18 @@ def _cursor(last: Booking) -> str:
     return base64.urlsafe_b64encode(where.encode()).decode()
 
 
+def _series(given: object) -> str:
+    try:
+        return booking_id("series", given)
+    except BookingNotFound as error:
+        raise InvalidInput(field="series", reason=f"must be the id of a series, not {checks.shown(given)}") from error
+
+
 def _place(cursor: object) -> tuple[datetime, str]:
     try:
         start, id_ = json.loads(base64.urlsafe_b64decode(str(cursor).encode()))
-        return datetime.fromisoformat(start).astimezone(UTC), booking_id("after", id_)
-    except (ValueError, TypeError, binascii.Error, BookingNotFound) as error:
+        at = datetime.fromisoformat(start)
+        microseconds("after", at)
+        return at.astimezone(UTC), booking_id("after", id_)
+    except (ValueError, TypeError, RecursionError, BookingNotFound) as error:
         raise InvalidInput(field="after", reason="must be what an earlier page gave as its `after`") from error
