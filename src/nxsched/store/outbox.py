@@ -9,11 +9,11 @@ from sqlalchemy import Connection, text
 
 _DELETE_DONE: Final = text("""
 DELETE FROM nxsched.outbox_event WHERE tenant_id = :tenant AND id IN (
-    SELECT id FROM nxsched.outbox_event WHERE tenant_id = :tenant AND done_at < :before LIMIT :most)
+    SELECT id FROM nxsched.outbox_event WHERE tenant_id = :tenant AND done_at <= :before LIMIT :most)
 """)
 
 
 def delete_done(connection: Connection, tenant: str, now: datetime, keep_days: int, most: int) -> int:
-    """Delete events that were delivered more than so many days ago, at most so many; gives how many."""
+    """Delete events that were delivered so many days ago or earlier, at most so many; gives how many."""
     values = {"tenant": tenant, "before": now - timedelta(days=keep_days), "most": most}
     return connection.execute(_DELETE_DONE, values).rowcount
