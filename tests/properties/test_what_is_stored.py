@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 import strategies
 from nxsched import BlockedPeriod, BookingWindow, EventType, Host, InvalidInput, Policies, Question
 from nxsched.domain.instants import epoch_ceil, epoch_floor
+from nxsched.domain.questions import QuestionKind
 from nxsched.domain.stored import (
     read_blocked,
     read_event_type,
@@ -35,7 +36,8 @@ SOME_DATES = st.dates(date(1900, 1, 1), date(9999, 12, 31))
 
 @st.composite
 def _questions(draw: st.DrawFn, key: str) -> Question:
-    kind = draw(st.sampled_from(("text", "number", "yes_no", "choice", "choices")))
+    kinds: tuple[QuestionKind, ...] = ("text", "number", "yes_no", "choice", "choices")
+    kind = draw(st.sampled_from(kinds))
     choices = draw(st.lists(TEXTS, min_size=1, max_size=4, unique=True)) if kind.startswith("choice") else []
     return Question(key=key, label=draw(TEXTS), kind=kind, required=draw(st.booleans()), choices=choices)
 
