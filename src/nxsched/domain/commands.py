@@ -262,7 +262,8 @@ def _uuid(place: str, value: object) -> str:
 
 def fingerprint(command: object) -> str:
     """A digest of an action and its arguments: equal commands have equal ones, others have others."""
-    written = json.dumps([type(command).__name__, _plain(command)], sort_keys=True)
+    # An answer that JSON cannot hold is refused beside its question; until then it is told by what it says of itself.
+    written = json.dumps([type(command).__name__, _plain(command)], sort_keys=True, default=repr)
     return hashlib.sha256(written.encode()).hexdigest()
 
 
