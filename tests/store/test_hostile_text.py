@@ -381,6 +381,16 @@ def test_an_answer_that_is_no_json_is_refused_also_under_a_key(open_tenant: Tena
             assert caught.value.field in {"answers", "answers.why"}
 
 
+def test_words_that_look_like_a_nul_in_json_are_kept_and_a_nul_is_refused(open_tenant: Tenant) -> None:
+    for words in ("\\u0000", "\\\\u0000", "u0000", "\\"):
+        assert _book(open_tenant, metadata={words: words}).metadata == {words: words}
+    for words in ("\x00", "\\\x00", "\\u0000\x00"):
+        for metadata in ({words: 1}, {"a": [words]}):
+            with pytest.raises(InvalidInput) as caught:
+                _book(open_tenant, metadata=metadata)
+            assert caught.value.field == "metadata"
+
+
 def test_an_id_is_a_text_or_a_uuid() -> None:
     with pytest.raises(InvalidInput):
         booking_id("id", b"x")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from reprlib import Repr
@@ -16,6 +17,7 @@ T = TypeVar("T")
 
 _UNPRINTABLE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 _NO_XML = frozenset("\ufffe\uffff")
+_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 _LINES = str.maketrans("", "", "\n\r\t")
 _SHOWN = 60
 
@@ -96,7 +98,7 @@ def json_object(field: str, value: object, *, most: int) -> dict[str, Any]:
         raise InvalidInput(field=field, reason=reason) from error
     if len(written) > most:
         raise InvalidInput(field=field, reason=f"must be written in at most {most} characters, not {len(written)}")
-    if "\\u0000" in written:
+    if _NUL.search(written):
         raise InvalidInput(field=field, reason="must not hold the character U+0000, which the database cannot store")
     found: dict[str, Any] = json.loads(written)
     return found
