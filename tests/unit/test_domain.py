@@ -24,6 +24,7 @@ from nxsched import (
     MissingExtra,
     NxschedError,
     Override,
+    Policies,
     Refusal,
     Slot,
     Travel,
@@ -37,6 +38,7 @@ HOUR = timedelta(hours=1)
 HALF = timedelta(minutes=30)
 
 MADE: dict[str, Callable[[], Any]] = {
+    "Policies": lambda: Policies(cancel_notice=timedelta(hours=2), most_moves=1),
     "WeeklyHours": lambda: WeeklyHours(days="mon-fri", start="09:00", end="17:00"),
     "Override": lambda: Override(date=date(2026, 3, 2), hours=[("10:00", "12:00")]),
     "Travel": lambda: Travel(from_date=date(2026, 3, 2), until_date=date(2026, 3, 3), timezone="Asia/Tokyo"),
