@@ -62,8 +62,8 @@ def explain(connection: Connection, asked: Asked, tools: Tools) -> list[Refusal]
 
 def settings_of(connection: Connection, asked: Asked, tools: Tools) -> Settings:
     """What is set for the question, with the duration that is asked for."""
-    start, end = (at.astimezone(UTC) for at in (asked.start, asked.end))
-    found = fetch_settings(connection, tools.tenant, asked.event_type, start, end, asked.moving)
+    span = asked.start.astimezone(UTC), asked.end.astimezone(UTC)
+    found = fetch_settings(connection, tools.tenant, asked.event_type, span, tools.now, asked.moving)
     return replace(found, event_type=found.event_type.lasting(asked.duration))
 
 

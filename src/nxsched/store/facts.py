@@ -48,6 +48,9 @@ class Found:
 _TIMES: Final = """array_agg(floor(date_part('epoch', {0}))::bigint ORDER BY {0}, {1}),
     array_agg(ceil(date_part('epoch', {1}))::bigint ORDER BY {0}, {1})"""
 
+_COUNTS: Final = """(b.status IN ('pending', 'confirmed', 'completed', 'no_show')
+    OR (b.status = 'held' AND b.expires_at > :now))"""
+
 _NOBODY: Final = "NULL::text[], NULL::boolean[]"
 _LIVING: Final = "(c.held_until IS NULL OR c.held_until > :now)"
 
@@ -61,8 +64,8 @@ GROUP BY c.host_no
 
 _NAMED_CLAIMS: Final = f"""
 SELECT 'claim', c.host_no, {_TIMES.format("c.busy_from", "c.busy_until")},
-    array_agg((SELECT min(b.id::text) FROM nxsched.booking b WHERE b.tenant_id = :tenant
-        AND b.occurrence_id = c.occurrence_id AND b.status IN ('held', 'pending', 'confirmed', 'completed', 'no_show'))
+    array_agg((SELECT min(b.id::text) FROM nxsched.booking b
+        WHERE b.tenant_id = :tenant AND b.occurrence_id = c.occurrence_id {{other}} AND {_COUNTS})
         ORDER BY c.busy_from, c.busy_until),
     array_agg(NOT {_LIVING} ORDER BY c.busy_from, c.busy_until)
 FROM nxsched.claim c
@@ -97,7 +100,7 @@ WHERE c.tenant_id = :tenant AND c.host_no = ANY(:limited) AND c.active
 GROUP BY c.host_no
 """
 
-_SEATS: Final = """
+_SEATS: Final = f"""
 UNION ALL
 SELECT 'seats', s.seats, ARRAY[floor(date_part('epoch', o.starts_at))::bigint],
     ARRAY[ceil(date_part('epoch', o.ends_at))::bigint],
@@ -106,8 +109,7 @@ SELECT 'seats', s.seats, ARRAY[floor(date_part('epoch', o.starts_at))::bigint],
         WHERE c.tenant_id = :tenant AND c.occurrence_id = o.id), NULL
 FROM nxsched.occurrence o CROSS JOIN LATERAL (
     SELECT sum(b.seats) AS seats, min(b.id::text) AS id FROM nxsched.booking b
-    WHERE b.tenant_id = :tenant AND b.occurrence_id = o.id {other}
-    AND (b.status IN ('pending', 'confirmed', 'completed', 'no_show') OR (b.status = 'held' AND b.expires_at > :now))
+    WHERE b.tenant_id = :tenant AND b.occurrence_id = o.id {{other}} AND {_COUNTS}
 ) s
 WHERE o.tenant_id = :tenant AND o.event_type_no = :event_type AND o.active
     AND o.starts_at >= :start AND o.starts_at < :end AND (o.held_until IS NULL OR o.held_until > :now)
@@ -152,11 +154,12 @@ def fetch_facts(  # noqa: PLR0913 - what is asked
 ) -> Found:
     """What is taken, as far as starts in `asked`, epoch seconds, can depend on it.
 
-    `named` gives each claim the id of a booking behind it; `latest` says when each host was last booked.
+    `named` is for refusals, also of starts that are never offered: each claim has the id of a booking behind it.
+    `latest` says when each host was last booked.
     """
     event, moved = settings.event_type, settings.moved
     limited = [slug for slug, host in settings.hosts.items() if host.limits]
-    start, end = _around(settings, asked, now)
+    start, end = _around(settings, asked if named else _offered(settings, asked, now))
     values: dict[str, Any] = {
         "tenant": tenant,
         "now": now,
@@ -217,17 +220,22 @@ def _read(settings: Settings, rows: Sequence[Any]) -> Found:
     return Found(Facts(taken, of_event_type, of_host, standing), expired, latest)
 
 
-def _around(settings: Settings, asked: Interval, now: datetime) -> Interval:
-    """The range in which busy time can matter to starts in `asked`: none has passed, nor lies beyond the window."""
-    event = settings.event_type
+def _offered(settings: Settings, asked: Interval, now: datetime) -> Interval:
+    """The starts that may be offered: none that has passed, nor one beyond the window. Refusals are told of all."""
     start, end = max(asked[0], int(now.timestamp())), asked[1]
-    if event.booking_window.days is not None:
-        end = min(end, int(now.timestamp()) + (event.booking_window.days + 3) * DAY)
+    days = settings.event_type.booking_window.days
+    if days is not None:
+        end = min(end, int(now.timestamp()) + (days + 3) * DAY)
+    return min(start, end), end
+
+
+def _around(settings: Settings, starts: Interval) -> Interval:
+    """The range in which busy time can matter to these starts."""
+    event = settings.event_type
     before = int((event.duration + event.buffer_before).total_seconds())
     after = int((event.duration + event.buffer_after).total_seconds())
     wider = _FREE_GRID if event.align == "free" else 0
-    start = min(start, end)
-    return start - before - wider, end + after + wider
+    return starts[0] - before - wider, starts[1] + after + wider
 
 
 def _periods(limits: Sequence[Limit], asked: Interval) -> tuple[datetime, datetime]:

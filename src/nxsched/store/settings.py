@@ -24,7 +24,7 @@ _AROUND: Final = timedelta(minutes=MAX_MINUTES, days=4)
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """The booking that is to be moved; its occurrence, where nobody else has seats in it."""
+    """The booking that is to be moved; its occurrence, where nobody else has seats in it now."""
 
     id: str
     occurrence: str | None
@@ -72,7 +72,8 @@ UNION ALL
 SELECT 'moved', 0, b.id::text, NULL, NULL, b.occurrence_id::text, EXISTS (
     SELECT FROM nxsched.booking other
     WHERE other.tenant_id = :tenant AND other.occurrence_id = b.occurrence_id AND other.id <> b.id
-    AND other.status IN ('held', 'pending', 'confirmed', 'completed', 'no_show'))
+    AND (other.status IN ('pending', 'confirmed', 'completed', 'no_show')
+        OR (other.status = 'held' AND other.expires_at > :now)))
 FROM nxsched.booking b WHERE b.tenant_id = :tenant AND b.id = CAST(:moving AS uuid)
 """
 
@@ -83,16 +84,16 @@ def _statement(*, moving: bool) -> TextClause:
 
 
 def fetch_settings(
-    connection: Connection, tenant: str, slug: str, start: datetime, end: datetime, moving: str | None = None
+    connection: Connection, tenant: str, slug: str, span: tuple[datetime, datetime], now: datetime, moving: str | None
 ) -> Settings:
-    """The event type `slug` and all that is set for starts from `start` to `end`.
+    """The event type `slug` and all that is set for starts in `span`.
 
     `moving` is a booking that is looked up beside it. Raises `EventTypeNotFound`, also for an archived one, and
     `BookingNotFound`.
     """
-    values = {"tenant": tenant, "slug": slug, "start": start - _AROUND, "end": end + _AROUND}
+    values: dict[str, object] = {"tenant": tenant, "slug": slug, "start": span[0] - _AROUND, "end": span[1] + _AROUND}
     if moving is not None:
-        values["moving"] = moving
+        values |= {"moving": moving, "now": now}
     event: EventType | None = None
     number = 0
     details: TenantDetails | None = None

@@ -1,0 +1,59 @@
+"""What an engine really sends: every statement with its parameters, and how many rows came back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Engine, event
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Statement:
+    """One statement as the driver got it."""
+
+    sql: str
+    parameters: Any
+    rows: int
+
+    @property
+    def is_savepoint(self) -> bool:
+        """Whether it only begins or ends a savepoint."""
+        return self.sql.split(maxsplit=1)[0] in {"SAVEPOINT", "RELEASE", "ROLLBACK"}
+
+
+@contextmanager
+def recorded(engine: Engine) -> Iterator[list[Statement]]:
+    """The statements of a block, savepoints apart, as they come."""
+    found: list[Statement] = []
+
+    def listen(_connection: Any, cursor: Any, sql: str, parameters: Any, *_: Any) -> None:  # noqa: ANN401
+        statement = Statement(sql, parameters, cursor.rowcount)
+        if not statement.is_savepoint:
+            found.append(statement)
+
+    event.listen(engine, "after_cursor_execute", listen)
+    try:
+        yield found
+    finally:
+        event.remove(engine, "after_cursor_execute", listen)
+
+
+def plan(connection: Connection, statement: Statement, *options: str) -> Json:
+    """How the database would do it, with the parameters that it was given; with ANALYZE, how it did."""
+    how = ", ".join((*options, "FORMAT JSON"))
+    found = connection.exec_driver_sql(f"EXPLAIN ({how}) {statement.sql}", statement.parameters).scalar_one()
+    top: Json = (json.loads(found) if isinstance(found, str) else found)[0]["Plan"]
+    return top
+
+
+def nodes(top: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """Every step of a plan."""
+    yield top
+    for below in top.get("Plans", ()):
+        yield from nodes(below)
