@@ -71,6 +71,7 @@ class Scheduler:
         )
         self._server: EmbeddedServer | None = None
         self._known: set[str] = set()
+        self._looked = False
 
     @classmethod
     def embedded(cls, path: str | Path, *, version: int | None = None, **options: Any) -> Self:
@@ -155,6 +156,7 @@ class Scheduler:
         if id not in self._known:
             found.details(within=within)
             if within is None:
+                self._look_once()
                 self._known.add(id)
         return found
 
@@ -184,6 +186,14 @@ class Scheduler:
         """
         with translated(), self._engine.connect() as connection:
             migrate.verify(connection)
+        self._look_once()
+
+    def _look_once(self) -> None:
+        """Warn of a login that no policy binds, when it is first used."""
+        if not self._looked:
+            self._looked = True
+            with translated(), self._engine.connect() as connection:
+                connect.warn_of_might(connection)
 
     def migrate(
         self,

@@ -1,4 +1,4 @@
-"""Every test of the store runs on each PostgreSQL that the embedded package holds."""
+"""Every test of the store runs on each PostgreSQL that the embedded package holds, on the newest one first."""
 
 from __future__ import annotations
 
@@ -31,7 +31,15 @@ class Database:
         return self.server.url(role, self.name)
 
 
-@pytest.fixture(scope="session", params=VERSIONS, ids="postgres {}".format)
+NEWEST = max(VERSIONS)
+
+
+@pytest.fixture(
+    scope="session",
+    # The older ones take as long again: `make test-slow` runs them, and so does every change before it lands.
+    params=[pytest.param(one, marks=[pytest.mark.slow] * (one != NEWEST)) for one in sorted(VERSIONS, reverse=True)],
+    ids="postgres {}".format,
+)
 def server(request: pytest.FixtureRequest) -> Iterator[EmbeddedServer]:
     found = servers.started(os.environ["NXSCHED_TEST_RUN"], request.param)
     yield found

@@ -127,6 +127,13 @@ def test_force_takes_of_a_pool_who_is_able_first(acme: Tenant) -> None:
         acme.book("any", start=NINE, attendee=GRACE, force=True)
 
 
+def test_force_does_not_bring_back_who_is_archived(acme: Tenant) -> None:
+    acme.archive_host("ada")
+    with pytest.raises(SlotTaken):
+        acme.book("visit", start=NINE, attendee=GRACE, force=True)
+    assert acme.book("any", start=NINE, attendee=GRACE, force=True).hosts == ("bob",)
+
+
 def test_buffers_of_both_bookings_keep_apart(acme: Tenant) -> None:
     acme.save_event_type(
         EventType(

@@ -107,7 +107,7 @@ def test_a_hold_of_which_a_part_is_in_the_way_goes_too(acme: Tenant, db: Databas
     clock.move(MINUTE)
     acme.book("long", start=NINE, attendee=ALAN, host="ada")
     assert [acme.booking(hold.id).status for hold in holds] == ["expired"] * 3
-    assert acme.booking(late.id).status == "held"
+    assert [len(acme.history(hold.id)) for hold in (*holds, late)] == [2, 2, 2, 1]
     assert_sound(db)
 
 
@@ -255,7 +255,7 @@ def test_of_a_confirmation_and_a_release_at_the_same_time_one_wins(
         ) -> None:
             with Scheduler(db.app, clock=early) as other:
                 tenant = other.tenant("acme")
-                barrier.wait()
+                barrier.wait(timeout=60)
                 try:
                     outcomes.append(tenant.confirm_hold(hold_id, attendee=GRACE).status)
                 except HoldExpired:
@@ -263,7 +263,7 @@ def test_of_a_confirmation_and_a_release_at_the_same_time_one_wins(
 
         thread = threading.Thread(target=confirm)
         thread.start()
-        barrier.wait()
+        barrier.wait(timeout=60)
         try:
             acme.book("visit", start=start, attendee=ALAN)
             outcomes.append("booked")

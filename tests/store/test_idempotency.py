@@ -16,6 +16,7 @@ from nxsched import (
     Host,
     IdempotencyConflict,
     InvalidInput,
+    InvalidTransition,
     NxschedError,
     Scheduler,
     SettableClock,
@@ -71,6 +72,29 @@ def test_a_refusal_leaves_no_key(acme: Tenant, db: Database) -> None:
     assert acme.book("visit", start=NINE, attendee=GRACE, idempotency_key="k").status == "confirmed"
 
 
+def test_a_hold_that_was_confirmed_is_held_no_more_for_its_key(acme: Tenant) -> None:
+    hold = acme.place_hold("visit", start=NINE, idempotency_key="k")
+    assert acme.place_hold("visit", start=NINE, idempotency_key="k") == hold
+    acme.confirm_hold(hold.id, attendee=GRACE)
+    with pytest.raises(InvalidTransition) as caught:
+        acme.place_hold("visit", start=NINE, idempotency_key="k")
+    assert (caught.value.id, caught.value.from_status, caught.value.to_status) == (hold.id, "confirmed", "held")
+
+
+def test_what_is_nested_too_deeply_is_refused_by_its_name(acme: Tenant) -> None:
+    deep: dict[str, Any] = {}
+    for _ in range(50):
+        deep = {"x": deep}
+    with pytest.raises(InvalidInput, match="must not be nested more than 50 deep") as caught:
+        acme.book("visit", start=NINE, attendee=GRACE, metadata=deep, idempotency_key="k")
+    assert caught.value.field == "metadata"
+    own: dict[str, Any] = {"text": "brackets in a text {[{[ count for nothing"}
+    assert acme.book("visit", start=NINE, attendee=GRACE, metadata=own, idempotency_key="k").metadata == own
+    own["itself"] = own
+    with pytest.raises(InvalidInput, match="nested too deeply"):
+        acme.book("visit", start=NINE, attendee=GRACE, answers=own, idempotency_key="k2")
+
+
 def test_each_tenant_has_keys_of_its_own(scheduler: Scheduler, acme: Tenant) -> None:
     other = scheduler.create_tenant("other", name="Other")
     other.save_host(Host(slug="ada", timezone="UTC"))
@@ -109,7 +133,7 @@ def test_two_that_arrive_together_give_one_booking(acme: Tenant, db: Database) -
         def book(n: int = n, found: list[Any] = found, barrier: threading.Barrier = barrier) -> None:
             with Scheduler(db.app, clock=SettableClock(NOW)) as scheduler:
                 tenant = scheduler.tenant("acme")
-                barrier.wait()
+                barrier.wait(timeout=60)
                 start = NINE + n * HALF
                 found.append(tenant.book("visit", start=start, attendee=GRACE, idempotency_key=f"k{n}"))
 

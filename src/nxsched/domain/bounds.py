@@ -61,6 +61,9 @@ MAX_DURATIONS: Final = 20
 MAX_JSON: Final = 20_000
 """Characters of JSON in a booking's metadata, a host's attributes, a tenant's settings."""
 
+MAX_NESTING: Final = 50
+"""Objects and lists of such JSON inside one another."""
+
 MAX_NUMBER: Final = 10**15
 """The largest number in an answer."""
 

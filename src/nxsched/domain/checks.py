@@ -6,18 +6,22 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime, timedelta
+from itertools import accumulate
 from reprlib import Repr
 from typing import Any, TypeVar
 from unicodedata import category
 
-from nxsched.domain.bounds import FIRST_YEAR, MAX_MINUTES, MAX_NUMBER, MAX_TEXT
+from nxsched.domain.bounds import FIRST_YEAR, MAX_MINUTES, MAX_NESTING, MAX_NUMBER, MAX_TEXT
 from nxsched.errors import InvalidInput
 
 T = TypeVar("T")
 
 _UNPRINTABLE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+_JOINERS = frozenset("\u200c\u200d")
+"""They shape letters of Persian and many other scripts, and emoji."""
 _NO_XML = frozenset("\ufffe\uffff")
 _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+_TEXTS = re.compile(r'"(?:[^"\\]|\\.)*"')
 _LINES = str.maketrans("", "", "\n\r\t")
 _SHOWN = 60
 
@@ -26,7 +30,7 @@ _SHORT.maxlevel, _SHORT.maxlist, _SHORT.maxdict, _SHORT.maxother = 2, 3, 2, _SHO
 
 
 def _hidden(character: str) -> bool:
-    return category(character) in _UNPRINTABLE or character in _NO_XML
+    return (category(character) in _UNPRINTABLE and character not in _JOINERS) or character in _NO_XML
 
 
 def printable(text: str) -> str:
@@ -100,8 +104,16 @@ def json_object(field: str, value: object, *, most: int) -> dict[str, Any]:
         raise InvalidInput(field=field, reason=f"must be written in at most {most} characters, not {len(written)}")
     if _NUL.search(written):
         raise InvalidInput(field=field, reason="must not hold the character U+0000, which the database cannot store")
+    if _depth(written) > MAX_NESTING:
+        raise InvalidInput(field=field, reason=f"must not be nested more than {MAX_NESTING} deep")
     found: dict[str, Any] = json.loads(written)
     return found
+
+
+def _depth(written: str) -> int:
+    """How deep JSON is nested; its texts are left out."""
+    steps = ((one in "{[") - (one in "}]") for one in _TEXTS.sub("", written) if one in "{}[]")
+    return max(accumulate(steps), default=0)
 
 
 def email(field: str, value: object) -> str:

@@ -263,7 +263,10 @@ def _uuid(place: str, value: object) -> str:
 def fingerprint(command: object) -> str:
     """A digest of an action and its arguments: equal commands have equal ones, others have others."""
     # An answer that JSON cannot hold is refused beside its question; until then it is told by what it says of itself.
-    written = json.dumps([type(command).__name__, _plain(command)], sort_keys=True, default=repr)
+    try:
+        written = json.dumps([type(command).__name__, _plain(command)], sort_keys=True, default=repr)
+    except RecursionError as error:
+        raise InvalidInput(field="answers", reason="are nested too deeply") from error
     return hashlib.sha256(written.encode()).hexdigest()
 
 

@@ -14,7 +14,7 @@ from nxsched.domain.bookings import SHOWN, AuditEntry, Booking, BookingStatus, H
 from nxsched.domain.bounds import MAX_PAGE
 from nxsched.domain.commands import booking_id
 from nxsched.domain.instants import microseconds
-from nxsched.errors import BookingNotFound, InvalidInput
+from nxsched.errors import BookingNotFound, InvalidInput, InvalidTransition
 from nxsched.service.tools import Tools
 from nxsched.store.bookings import Filter, fetch_booking, list_bookings, list_history
 
@@ -69,7 +69,7 @@ def booking(connection: Connection, id_: str, tools: Tools) -> Booking:
 def hold(connection: Connection, id_: str, tools: Tools) -> Hold:
     """A hold, also one that is over; what became a booking is a hold no more."""
     found = booking(connection, id_, tools)
-    if found.status not in _OF_HOLDS or found.expires_at is None:
+    if found.status not in _OF_HOLDS:
         raise BookingNotFound(id=id_)
     return as_hold(found)
 
@@ -105,8 +105,9 @@ def history(connection: Connection, id_: str, tools: Tools) -> list[AuditEntry]:
 
 
 def as_hold(found: Booking) -> Hold:
-    """A booking that is one, as a hold."""
-    assert found.expires_at is not None  # noqa: S101 - the table holds it
+    """A booking that is one, as a hold. Raises `InvalidTransition` for what is a booking by now."""
+    if found.status not in _OF_HOLDS or found.expires_at is None:
+        raise InvalidTransition(id=found.id, from_status=found.status, to_status="held")
     return Hold(
         id=found.id,
         event_type=found.event_type,

@@ -86,7 +86,7 @@ def take(connection: Connection, wanted: Wanted, tools: Tools, write: Write) -> 
     if reasons and not wanted.force:
         raise _refusal(wanted, reasons)
     preferred = set(able)
-    free = set(settings.hosts) if wanted.force else preferred
+    free = {slug for slug, host in settings.hosts.items() if not host.archived} if wanted.force else preferred
     end = start + asked.duration
     latest = {slug: found.latest[no] for slug, no in settings.numbers.items() if no in found.latest}
     before, after = start - asked.before, end + asked.after

@@ -170,8 +170,8 @@ def list_bookings(connection: Connection, tenant: str, wanted: Filter, limit: in
             conditions.append(condition)
             values[name] = value
     if wanted.attendee is not None:
-        by_email = "lower(b.attendee_email) = lower(:attendee)"
-        conditions.append(by_email if "@" in wanted.attendee else "b.attendee_reference = :attendee")
+        by_email = " OR lower(b.attendee_email) = lower(:attendee)" * ("@" in wanted.attendee)
+        conditions.append(f"(b.attendee_reference = :attendee{by_email})")
         values["attendee"] = wanted.attendee
     if wanted.after is not None:
         conditions.append("(b.starts_at, b.id) > (:after_start, CAST(:after_id AS uuid))")

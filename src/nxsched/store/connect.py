@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from typing import Any, Final
+from typing import Final
 
-from sqlalchemy import URL, Engine, create_engine, event, make_url
+from sqlalchemy import URL, Connection, Engine, create_engine, make_url, text
 from sqlalchemy.exc import ArgumentError
 
 from nxsched.domain.checks import shown
@@ -15,6 +15,8 @@ DRIVER: Final = "psycopg"
 
 ISOLATION: Final = "READ COMMITTED"
 """Of our own transactions, whatever the database's default is: only there a count after a lock sees the truth."""
+
+_MIGHTY: Final = text("SELECT rolname FROM pg_roles WHERE rolname = current_user AND (rolsuper OR rolbypassrls)")
 
 _log = logging.getLogger(__name__)
 
@@ -36,7 +38,7 @@ def engine(field: str, url: str | URL) -> Engine:
         )
         raise InvalidInput(field=field, reason=reason)
     try:
-        return watched(create_engine(found, hide_parameters=True, isolation_level=ISOLATION))
+        return create_engine(found, hide_parameters=True, isolation_level=ISOLATION)
     except ImportError as error:
         raise MissingExtra(what="PostgreSQL, on a machine without libpq,", extra="all") from error
 
@@ -50,23 +52,16 @@ def made_or_checked(field: str, given: object) -> Engine:
     if given.dialect.name != "postgresql" or given.driver != DRIVER:
         kind = shown(f"{given.dialect.name}+{given.driver}")
         raise InvalidInput(field=field, reason=f"must be an engine for postgresql+{DRIVER}, not {kind}")
-    return watched(given)
+    return given
 
 
-def watched(engine: Engine) -> Engine:
-    """The engine. Its first connection logs a warning where row-level security does not bind the role that logs in.
+def warn_of_might(connection: Connection) -> None:
+    """Log a warning where row-level security does not bind the role that logs in.
 
-    For a superuser no policy counts: the queries' own conditions are then all that keeps tenants apart.
+    For such a role no policy counts: the queries' own conditions are then all that keeps tenants apart.
     """
-
-    def look(connection: Any, _record: object) -> None:  # noqa: ANN401 - psycopg's own
-        found = connection.execute(
-            "SELECT rolname FROM pg_roles WHERE rolname = current_user AND (rolsuper OR rolbypassrls)"
-        ).fetchone()
-        connection.rollback()
-        if found:
-            words = "%s bypasses row-level security, which keeps tenants apart: let nxsched log in as an ordinary role"
-            _log.warning(words, found[0])
-
-    event.listen(engine, "connect", look, once=True)
-    return engine
+    found = connection.execute(_MIGHTY).scalar()
+    if found:
+        _log.warning(
+            "%s bypasses row-level security, which keeps tenants apart: let nxsched log in as an ordinary role", found
+        )
