@@ -194,8 +194,9 @@ INDEXES = (
     "busy_time_host ON nxsched.busy_time (tenant_id, host_no, busy_until, busy_from)",
     "event_type_member_host ON nxsched.event_type_member (tenant_id, host_no)",
     "occurrence_event_type ON nxsched.occurrence (tenant_id, event_type_no, starts_at) WHERE active",
-    "claim_host ON nxsched.claim (tenant_id, host_no, active, busy_until, busy_from)",
-    "claim_latest ON nxsched.claim (tenant_id, host_no, claimed_at) WHERE active",
+    "claim_host ON nxsched.claim (tenant_id, host_no, active, busy_from, busy_until)",
+    # Its condition keeps the planner from reading a host's busy time by it: only who asks for the latest says it too.
+    "claim_latest ON nxsched.claim (tenant_id, host_no, claimed_at) WHERE active AND claimed_at > '-infinity'",
     "booking_start ON nxsched.booking (tenant_id, starts_at, id)",
     "booking_occurrence ON nxsched.booking (tenant_id, occurrence_id)",
     "booking_event_type ON nxsched.booking (tenant_id, event_type_no, starts_at, id)",

@@ -287,11 +287,11 @@ def test_ten_years_of_a_host_are_not_read(acme: Tenant, db: Database, scheduler:
         assert acme.explain("visit", start=NINE)
         acme.book("visit", start=NINE + HALF, attendee=GRACE)
     assert max(statement.rows for statement in found) < 80
-    reads = [one for one in found if "nxsched.claim c" in one.sql and one.sql.lstrip().startswith("SELECT")]
+    reads = [one for one in found if one.sql.lstrip().startswith("SELECT 'claim'")]
     assert len(reads) == 3
     for statement in reads:
         with db.app.connect() as connection:
             connection.execute(text("SELECT set_config('nxsched.tenant_id', 'acme', true)"))
             for node in nodes(plan(connection, statement, "ANALYZE")):
                 looked_at = node["Actual Rows"] + node.get("Rows Removed by Filter", 0)
-                assert looked_at * node["Actual Loops"] < 200, node
+                assert looked_at * node["Actual Loops"] < 200, (node.get("Relation Name"), node.get("Filter"))

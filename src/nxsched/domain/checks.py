@@ -58,7 +58,7 @@ def text(field: str, value: object, *, empty: bool = False) -> str:
         raise InvalidInput(field=field, reason="must not be empty")
     if len(value) > MAX_TEXT:
         raise InvalidInput(field=field, reason=f"must have at most {MAX_TEXT} characters, not {len(value)}")
-    if any(map(_hidden, value)):
+    if not (value.isascii() and value.isprintable()) and any(map(_hidden, value)):
         raise InvalidInput(field=field, reason=f"must not hold control or formatting characters: {shown(value)}")
     return value
 
@@ -94,6 +94,8 @@ def json_object(field: str, value: object, *, most: int) -> dict[str, Any]:
     """A copy of an object that JSON can hold, written in at most `most` characters."""
     if not isinstance(value, Mapping):
         raise InvalidInput(field=field, reason=f"must be a dict, not {shown(value)}")
+    if not value:
+        return {}
     try:
         written = json.dumps(dict(value), allow_nan=False, ensure_ascii=False)
         written.encode()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
@@ -48,7 +47,7 @@ def find(connection: Connection, asked: Asked, tools: Tools) -> Slots:
     """The slots that are offered."""
     span = asked_range(asked.start, asked.end)
     settings = settings_of(connection, asked, tools)
-    found = fetch_facts(connection, tools.tenant, settings, span, tools.now)
+    found = fetch_facts(connection, tools.tenant, settings, span, tools.now, "find")
     return offered(question(settings, found, span, tools.now, asked.host), asked.limit)
 
 
@@ -56,7 +55,12 @@ def explain(connection: Connection, asked: Asked, tools: Tools) -> list[Refusal]
     """Every rule that refuses the start of what is asked."""
     start = epoch_exact("start", asked.start)
     settings = settings_of(connection, asked, tools)
-    found = fetch_facts(connection, tools.tenant, settings, (start, start + 1), tools.now, named=True)
+    return explained(connection, settings, asked, start, tools)
+
+
+def explained(connection: Connection, settings: Settings, asked: Asked, start: int, tools: Tools) -> list[Refusal]:
+    """Every rule that refuses `start`, with the names of the bookings that are in the way."""
+    found = fetch_facts(connection, tools.tenant, settings, (start, start + 1), tools.now, "explain")
     return refusals(question(settings, found, (start, start + 1), tools.now, asked.host), start)
 
 
@@ -73,9 +77,7 @@ def question(settings: Settings, found: Found, span: Interval, now: datetime, ho
     return prepare(terms, found.facts, *span, epoch_ceil("now", now))
 
 
-def judge(asked: Prepared, start: int) -> tuple[tuple[str, ...], Sequence[Refusal]]:
-    """The hosts that can take `start`, or the reasons that refuse it: what is offered is what can be booked."""
+def able_at(asked: Prepared, start: int) -> tuple[str, ...]:
+    """The hosts that can take `start`, none where it is not offered: what is offered is what can be booked."""
     slots = offered(asked, 1)
-    if len(slots) and slots[0].start == instant(start):
-        return slots[0].hosts, ()
-    return (), refusals(asked, start)
+    return slots[0].hosts if len(slots) and slots[0].start == instant(start) else ()

@@ -8,7 +8,7 @@ constraint decides, and a claim that comes too late is no error but a row that i
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
@@ -19,8 +19,9 @@ from nxsched.errors import InvalidInput, SlotTaken, SlotUnavailable
 from nxsched.service.choosing import Choice, choose, is_pool
 from nxsched.service.ending import expire_in_the_way
 from nxsched.service.ids import new_id
-from nxsched.service.slots import Asked, judge, question, settings_of
+from nxsched.service.slots import Asked, able_at, explained, question, settings_of
 from nxsched.service.tools import Tools
+from nxsched.slots.explain import refusals
 from nxsched.store.changes import Place
 from nxsched.store.facts import Found, fetch_facts
 from nxsched.store.settings import Settings
@@ -78,13 +79,14 @@ def take(connection: Connection, wanted: Wanted, tools: Tools, write: Write) -> 
     _check(settings, wanted)
     locked_at = _lock(connection, settings, tools, wanted)
     now = locked_at or tools.now
-    found = fetch_facts(
-        connection, tools.tenant, settings, (start, start + 1), now, named=True, latest=is_pool(settings.event_type)
-    )
+    pool = is_pool(settings.event_type)
+    found = fetch_facts(connection, tools.tenant, settings, (start, start + 1), now, "take", latest=pool)
     asked = question(settings, found, (start, start + 1), now, wanted.host)
-    able, reasons = judge(asked, start)
-    if reasons and not wanted.force:
-        raise _refusal(wanted, reasons)
+    able = able_at(asked, start)
+    reasons: list[Refusal] = [] if able else refusals(asked, start)
+    if reasons and not wanted.force:  # asked again for the names of what is in the way, which may be gone by now
+        tools = replace(tools, now=now)
+        raise _refusal(wanted, explained(connection, settings, wanted.asked, start, tools) or reasons)
     preferred = set(able)
     free = {slug for slug, host in settings.hosts.items() if not host.archived} if wanted.force else preferred
     end = start + asked.duration

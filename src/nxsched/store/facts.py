@@ -8,7 +8,7 @@ from datetime import datetime
 from functools import cache
 from itertools import compress, repeat
 from operator import not_
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 from sqlalchemy import Connection, TextClause, text
 
@@ -23,6 +23,10 @@ from nxsched.store.settings import Settings
 
 _FREE_GRID: Final = 2 * DAY + 3600
 """How far around a range the alignment `free` looks at busy time (rule 20)."""
+
+
+Purpose = Literal["find", "take", "explain"]
+"""What the facts are for: finding needs no expired holds, taking those that stand in the way, explaining all names."""
 
 
 class Named(NamedTuple):
@@ -54,25 +58,34 @@ _COUNTS: Final = """(b.status IN ('pending', 'confirmed', 'completed', 'no_show'
 _NOBODY: Final = "NULL::text[], NULL::boolean[]"
 _LIVING: Final = "(c.held_until IS NULL OR c.held_until > :now)"
 
+# Active claims of a host are apart from one another, so at most one that begins before a range reaches into it: it is
+# one step back in the index. However long the host's past and future, nothing else is looked at.
+_OF_RANGE: Final = """
+FROM unnest(CAST(:{hosts} AS bigint[])) AS h(host_no) CROSS JOIN LATERAL (
+    SELECT * FROM (
+        SELECT * FROM nxsched.claim
+        WHERE tenant_id = :tenant AND host_no = h.host_no AND active AND busy_from <= :{start}
+        ORDER BY busy_from DESC LIMIT 1
+    ) before WHERE before.busy_until > :{start}
+    UNION ALL
+    SELECT * FROM nxsched.claim
+    WHERE tenant_id = :tenant AND host_no = h.host_no AND active AND busy_from > :{start} AND busy_from < :{end}
+) c
+"""
+_BUSY_THEN: Final = _OF_RANGE.format(hosts="hosts", start="start", end="end")
+_COUNTED: Final = _OF_RANGE.format(hosts="limited", start="of_hosts_from", end="of_hosts_until")
+
 _CLAIMS: Final = f"""
-SELECT 'claim', c.host_no, {_TIMES.format("c.busy_from", "c.busy_until")}, {_NOBODY}
-FROM nxsched.claim c
-WHERE c.tenant_id = :tenant AND c.host_no = ANY(:hosts) AND c.active AND c.busy_until > :start AND c.busy_from < :end
-    AND {_LIVING} {{not_moved}}
+SELECT 'claim', c.host_no, {_TIMES.format("c.busy_from", "c.busy_until")}, {{names}}, {{over}}
+{_BUSY_THEN} WHERE {{living}} {{not_moved}}
 GROUP BY c.host_no
 """
 
-_NAMED_CLAIMS: Final = f"""
-SELECT 'claim', c.host_no, {_TIMES.format("c.busy_from", "c.busy_until")},
-    array_agg((SELECT min(b.id::text) FROM nxsched.booking b
+_NAMES: Final = f"""array_agg((SELECT min(b.id::text) FROM nxsched.booking b
         WHERE b.tenant_id = :tenant AND b.occurrence_id = c.occurrence_id {{other}} AND {_COUNTS})
-        ORDER BY c.busy_from, c.busy_until),
-    array_agg(NOT {_LIVING} ORDER BY c.busy_from, c.busy_until)
-FROM nxsched.claim c
-WHERE c.tenant_id = :tenant AND c.host_no = ANY(:hosts) AND c.active AND c.busy_until > :start AND c.busy_from < :end
-    {{not_moved}}
-GROUP BY c.host_no
-"""
+        ORDER BY c.busy_from, c.busy_until)"""
+
+_OVER: Final = f"array_agg(NOT {_LIVING} ORDER BY c.busy_from, c.busy_until)"
 
 _BUSY: Final = f"""
 UNION ALL
@@ -94,9 +107,10 @@ HAVING count(*) > 0
 _OF_HOSTS: Final = f"""
 UNION ALL
 SELECT 'host', c.host_no, {_TIMES.format("o.starts_at", "o.ends_at")}, {_NOBODY}
-FROM nxsched.claim c JOIN nxsched.occurrence o ON o.tenant_id = :tenant AND o.id = c.occurrence_id
-WHERE c.tenant_id = :tenant AND c.host_no = ANY(:limited) AND c.active
-    AND c.busy_until > :of_hosts_from AND c.busy_from < :of_hosts_until AND {_LIVING} {{not_moved}}
+{_COUNTED} CROSS JOIN LATERAL (
+    SELECT starts_at, ends_at FROM nxsched.occurrence WHERE tenant_id = :tenant AND id = c.occurrence_id OFFSET 0
+) o
+WHERE {_LIVING} {{not_moved}}
 GROUP BY c.host_no
 """
 
@@ -121,7 +135,7 @@ UNION ALL
 SELECT 'latest', p.host_no, ARRAY[(date_part('epoch', l.claimed_at) * 1000000)::bigint], NULL, NULL, NULL
 FROM unnest(CAST(:hosts AS bigint[])) AS p(host_no) CROSS JOIN LATERAL (
     SELECT c.claimed_at FROM nxsched.claim c
-    WHERE c.tenant_id = :tenant AND c.host_no = p.host_no AND c.active
+    WHERE c.tenant_id = :tenant AND c.host_no = p.host_no AND c.active AND c.claimed_at > '-infinity'
         AND (c.held_until IS NULL OR c.held_until > :now)
     ORDER BY c.claimed_at DESC LIMIT 1
 ) l
@@ -130,14 +144,17 @@ FROM unnest(CAST(:hosts AS bigint[])) AS p(host_no) CROSS JOIN LATERAL (
 
 @cache
 def _statement(  # noqa: PLR0913 - one for each part
-    *, named: bool, moved: bool, alone: bool, of_event_type: bool, of_hosts: bool, seats: bool, latest: bool
+    purpose: Purpose, *, moved: bool, alone: bool, of_event_type: bool, of_hosts: bool, seats: bool, latest: bool
 ) -> TextClause:
-    claims = _NAMED_CLAIMS if named else _CLAIMS
-    parts = claims + _BUSY + _OF_EVENT_TYPE * of_event_type + _OF_HOSTS * of_hosts + _SEATS * seats + _LATEST * latest
+    parts = _CLAIMS + _BUSY + _OF_EVENT_TYPE * of_event_type + _OF_HOSTS * of_hosts + _SEATS * seats + _LATEST * latest
+    other = "AND b.id <> CAST(:moving AS uuid)" if moved else ""
     return text(
         parts.format(
+            names=_NAMES.format(other=other) if purpose == "explain" else "NULL::text[]",
+            over="NULL::boolean[]" if purpose == "find" else _OVER,
+            living=_LIVING if purpose == "find" else "true",
             not_moved="AND c.occurrence_id <> CAST(:without AS uuid)" if alone else "",
-            other="AND b.id <> CAST(:moving AS uuid)" if moved else "",
+            other=other,
         )
     )
 
@@ -148,18 +165,17 @@ def fetch_facts(  # noqa: PLR0913 - what is asked
     settings: Settings,
     asked: Interval,
     now: datetime,
+    purpose: Purpose,
     *,
-    named: bool = False,
     latest: bool = False,
 ) -> Found:
     """What is taken, as far as starts in `asked`, epoch seconds, can depend on it.
 
-    `named` is for refusals, also of starts that are never offered: each claim has the id of a booking behind it.
     `latest` says when each host was last booked.
     """
     event, moved = settings.event_type, settings.moved
     limited = [slug for slug, host in settings.hosts.items() if host.limits]
-    start, end = _around(settings, asked if named else _offered(settings, asked, now))
+    start, end = _around(settings, _offered(settings, asked, now) if purpose == "find" else asked)
     values: dict[str, Any] = {
         "tenant": tenant,
         "now": now,
@@ -178,7 +194,7 @@ def fetch_facts(  # noqa: PLR0913 - what is asked
     if moved:
         values["moving"], values["without"] = moved.id, moved.occurrence
     statement = _statement(
-        named=named,
+        purpose,
         moved=moved is not None,
         alone=moved is not None and moved.occurrence is not None,
         of_event_type=bool(event.limits),
@@ -202,10 +218,11 @@ def _read(settings: Settings, rows: Sequence[Any]) -> Found:
     for kind, no, starts, ends, names, over in rows:
         if kind in {"claim", "busy"}:
             times = taken.setdefault(slugs[no], [])
-            if names is None:
-                times += zip(starts, ends, repeat(None if kind == "busy" else _SOMEBODY))
+            origins = map(Named, names) if names else repeat(None if kind == "busy" else _SOMEBODY, len(starts))
+            of_claims = list(zip(starts, ends, origins, strict=True))
+            if over is None:
+                times += of_claims
             else:
-                of_claims = list(zip(starts, ends, map(Named, names), strict=True))
                 times += compress(of_claims, map(not_, over))
                 expired[no] = [(start, end) for start, end, _ in compress(of_claims, over)]
         elif kind == "event_type":

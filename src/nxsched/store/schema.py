@@ -183,8 +183,14 @@ claim: Final = _table(
         using="gist",
         where=text("active"),
     ),
-    Index("claim_host", "tenant_id", "host_no", "active", "busy_until", "busy_from"),
-    Index("claim_latest", "tenant_id", "host_no", "claimed_at", postgresql_where=text("active")),
+    Index("claim_host", "tenant_id", "host_no", "active", "busy_from", "busy_until"),
+    Index(
+        "claim_latest",
+        "tenant_id",
+        "host_no",
+        "claimed_at",
+        postgresql_where=text("active AND claimed_at > '-infinity'"),
+    ),
     key=("occurrence_id", "host_no"),
 )
 

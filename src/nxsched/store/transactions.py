@@ -9,9 +9,11 @@ from sqlalchemy import Connection, text
 
 from nxsched.store.schema import TENANT_SETTING
 
+# Our statements want the same plan whatever their parameters are, and to plan one takes longer than to run it.
 _OPEN: Final = text(
     f"SELECT set_config('{TENANT_SETTING}', :tenant, true), set_config('lock_timeout', :lock_timeout, true),"
-    " set_config('statement_timeout', :statement_timeout, true), clock_timestamp()"
+    " set_config('statement_timeout', :statement_timeout, true),"
+    " set_config('plan_cache_mode', 'force_generic_plan', true), clock_timestamp()"
 )
 _JOIN: Final = text(
     f"SELECT current_setting('{TENANT_SETTING}', true), set_config('{TENANT_SETTING}', :tenant, true),"
@@ -24,7 +26,7 @@ def enter(connection: Connection, tenant: str, *, lock_timeout: int, statement_t
     """Begin a transaction of our own: its tenant, its time-outs in milliseconds; gives the database's time."""
     found: datetime = connection.execute(
         _OPEN, {"tenant": tenant, "lock_timeout": str(lock_timeout), "statement_timeout": str(statement_timeout)}
-    ).one()[3]
+    ).one()[4]
     return found.astimezone(UTC)
 
 
