@@ -88,8 +88,9 @@ test-all: python ## Repeat the tests on every Python from 3.11 up that is instal
 		$(MAKE) --no-print-directory test PYTHON=$$p VENV=.venv-$$v || exit 1; \
 	done; [ $$found = 1 ]
 
-bench: $(VENV)/dev ## Measure the calculator against its bounds
+bench: $(VENV)/dev ## Measure the calculator and the store against their bounds
 	$(BIN)/python benchmarks/calculator.py
+	$(BIN)/python benchmarks/store.py
 
 build: $(VENV)/dev ## Build wheel and sdist into dist/
 	$(BIN)/python -m build --quiet

@@ -160,8 +160,9 @@ def test_the_bounds_are_those_of_the_code() -> None:
         "minutes of a hold": f"{bounds.MAX_HOLD_MINUTES:,}",
         "bookings on a page": f"{bounds.MAX_PAGE:,}",
         "days for which an idempotency key is remembered": f"{bounds.MAX_KEY_DAYS:,}",
+        "objects and lists inside one another in such JSON": f"{bounds.MAX_NESTING:,}",
     }
-    assert f"years {bounds.FIRST_YEAR} to {bounds.LAST_YEAR}:" in text("docs/rules.md")
+    assert f"years {bounds.FIRST_YEAR} to {bounds.LAST_YEAR}, UTC." in text("docs/rules.md")
     assert f"at most {bounds.MAX_TEXT} characters" in text("docs/rules.md")
 
 

@@ -159,16 +159,10 @@ def _written(connection: Connection, taken: Taken, write: Write) -> set[int]:
     """Write; with a savepoint where some claims may be had and others not."""
     if len(taken.place.hosts) == 1:
         return write(taken)
-    savepoint = connection.begin_nested()
-    try:
+    with connection.begin_nested() as savepoint:
         won = write(taken)
-    except BaseException:
-        savepoint.rollback()
-        raise
-    if len(won) == len(taken.place.hosts):
-        savepoint.commit()
-    else:
-        savepoint.rollback()
+        if len(won) < len(taken.place.hosts):
+            savepoint.rollback()
     return won
 
 

@@ -32,4 +32,4 @@ class Tools:
     def lock(self, connection: Connection, event_type: int | None, hosts: list[int]) -> datetime:
         """Lock these rows and read the time again, since the wait may have been long; an injected clock decides."""
         found = locks.lock(connection, self.tenant, event_type, hosts)
-        return self.now if found is None or self.clock is not None else found
+        return found if self.clock is None else self.now

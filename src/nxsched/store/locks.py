@@ -24,7 +24,6 @@ UPDATE nxsched.host h SET claim_version = claim_version + 1 FROM (
 ) locked
 WHERE h.tenant_id = :tenant AND h.host_no = locked.host_no RETURNING clock_timestamp() AS at"""
 
-_LOCK_EVENT_TYPE: Final = text(_EVENT_TYPE)
 _LOCK_HOSTS: Final = text(_HOSTS.format(after=""))
 # A scalar subquery is computed before the scan that it filters: the event type's lock comes first.
 _LOCK_BOTH: Final = text(
@@ -33,18 +32,12 @@ _LOCK_BOTH: Final = text(
 )
 
 
-def lock(connection: Connection, tenant: str, event_type: int | None, hosts: Sequence[int]) -> datetime | None:
+def lock(connection: Connection, tenant: str, event_type: int | None, hosts: Sequence[int]) -> datetime:
     """Lock an event type, if one is given, and then hosts, in the order of their numbers; gives the time after that."""
-    values = {"tenant": tenant, "event_type": event_type, "hosts": list(hosts)}
+    values: dict[str, object] = {"tenant": tenant, "hosts": list(hosts)}
     if event_type is None:
-        if not hosts:
-            return None
-        del values["event_type"]
-        statement = _LOCK_HOSTS
-    elif hosts:
-        statement = _LOCK_BOTH
+        rows = connection.execute(_LOCK_HOSTS, values)
     else:
-        del values["hosts"]
-        statement = _LOCK_EVENT_TYPE
-    times = [row[0].astimezone(UTC) for row in connection.execute(statement, values)]
-    return max(times, default=None)
+        rows = connection.execute(_LOCK_BOTH, {**values, "event_type": event_type})
+    times: list[datetime] = [row[0].astimezone(UTC) for row in rows]
+    return max(times)

@@ -1,0 +1,174 @@
+"""When the connection breaks or another transaction is in the way: what is tried again, and what a caller is told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, event, text
+
+from nxsched import LockTimeout, Scheduler, SettableClock, StoreUnavailable, Tenant, TransactionConflict
+from nxsched.embedded import APP_ROLE
+from nxsched.service import taking as taking_module
+from store.booked import ALAN, GRACE, assert_sound, count
+from store.conftest import NINE, NOW, Database
+
+
+@pytest.fixture
+def pooled(acme: Tenant, db: Database) -> Iterator[Tenant]:
+    """The tenant on an engine that keeps its connections, as an application's does."""
+    with Scheduler(db.url(APP_ROLE), clock=SettableClock(NOW)) as scheduler:
+        yield scheduler.tenant(acme.id)
+
+
+def cut(db: Database) -> None:
+    """Cut every connection of the application, as a server that restarts does."""
+    with db.superuser.begin() as connection:
+        connection.execute(
+            text(
+                "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+                " WHERE usename = :role AND datname = current_database()"
+            ),
+            {"role": APP_ROLE},
+        )
+
+
+def cut_at_commit(connection: Connection, db: Database, *, happened: bool) -> None:
+    """Cut the connection before its COMMIT, or between the COMMIT and its answer."""
+    if happened:
+        connection.connection.commit()
+        connection.connection.driver_connection.execute("SELECT 1")  # type: ignore[union-attr]  # so that there is one
+    cut(db)
+
+
+def once_before_facts(monkeypatch: pytest.MonkeyPatch, act: Any, times: int = 1) -> list[int]:  # noqa: ANN401 - a callable
+    """Do something the first so many times that an action reads what is taken; gives the list of its tries."""
+    original = taking_module.fetch_facts  # type: ignore[attr-defined]
+    tries: list[int] = []
+
+    def facts(*args: Any, **options: Any) -> Any:  # noqa: ANN401 - whatever it is called with
+        tries.append(1)
+        if len(tries) <= times:
+            act(*args)
+        return original(*args, **options)
+
+    monkeypatch.setattr("nxsched.service.taking.fetch_facts", facts)
+    return tries
+
+
+def test_a_connection_that_was_cut_while_it_lay_idle_is_replaced(pooled: Tenant, db: Database) -> None:
+    pooled.find_slots("visit", start=NINE, end=NINE)
+    cut(db)
+    assert pooled.book("visit", start=NINE, attendee=GRACE).status == "confirmed"
+    assert_sound(db)
+
+
+def test_an_action_that_is_cut_off_in_the_middle_is_done_again(
+    pooled: Tenant, db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries = once_before_facts(monkeypatch, lambda *_: cut(db))
+    assert pooled.book("visit", start=NINE, attendee=GRACE).status == "confirmed"
+    assert len(tries) == 2
+    assert count(db, "booking") == 1
+    assert_sound(db)
+
+
+def test_a_database_that_stays_away_is_reported_after_a_few_tries(
+    pooled: Tenant, db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries = once_before_facts(monkeypatch, lambda *_: cut(db), times=100)
+    with pytest.raises(StoreUnavailable) as caught:
+        pooled.book("visit", start=NINE, attendee=GRACE)
+    assert not caught.value.may_have_happened
+    assert len(tries) == 6
+    assert count(db, "booking") == 0
+
+
+@pytest.mark.parametrize("happened", [True, False])
+def test_a_cut_at_commit_may_have_happened(pooled: Tenant, db: Database, *, happened: bool) -> None:
+    def fail(connection: Connection) -> None:
+        cut_at_commit(connection, db, happened=happened)
+
+    event.listen(pooled._units.engine, "commit", fail, once=True)  # noqa: SLF001 - our own
+    with pytest.raises(StoreUnavailable, match="broke at COMMIT") as caught:
+        pooled.book("visit", start=NINE, attendee=GRACE)
+    assert caught.value.may_have_happened
+    assert count(db, "booking") == int(happened)
+
+
+@pytest.mark.parametrize("happened", [True, False])
+def test_with_a_key_a_cut_at_commit_is_tried_again_and_happens_once(
+    pooled: Tenant, db: Database, *, happened: bool
+) -> None:
+    def fail(connection: Connection) -> None:
+        cut_at_commit(connection, db, happened=happened)
+
+    event.listen(pooled._units.engine, "commit", fail, once=True)  # noqa: SLF001 - our own
+    booking = pooled.book("visit", start=NINE, attendee=GRACE, idempotency_key="k")
+    assert pooled.booking(booking.id) == booking
+    assert count(db, "booking") == count(db, "audit_entry") == count(db, "outbox_event") == 1
+    assert_sound(db)
+
+
+def test_a_deadlock_is_tried_again(pooled: Tenant, db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    def deadlock(connection: Connection, *_: object) -> None:
+        connection.execute(text("DO $$ BEGIN RAISE SQLSTATE '40P01'; END $$"))
+
+    tries = once_before_facts(monkeypatch, deadlock, times=3)
+    assert pooled.book("visit", start=NINE, attendee=GRACE).status == "confirmed"
+    assert len(tries) == 4
+    assert_sound(db)
+
+
+def test_after_the_last_try_the_conflict_reaches_the_caller(
+    pooled: Tenant, db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def conflict(connection: Connection, *_: object) -> None:
+        connection.execute(text("DO $$ BEGIN RAISE SQLSTATE '40001'; END $$"))
+
+    tries = once_before_facts(monkeypatch, conflict, times=100)
+    with pytest.raises(TransactionConflict, match="a serialization failure: run it again"):
+        pooled.book("visit", start=NINE, attendee=GRACE)
+    assert len(tries) == 6
+    assert count(db, "booking") == 0
+
+
+def test_in_the_applications_transaction_nothing_is_tried_again(
+    acme: Tenant, db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def conflict(connection: Connection, *_: object) -> None:
+        connection.execute(text("DO $$ BEGIN RAISE SQLSTATE '40001'; END $$"))
+
+    tries = once_before_facts(monkeypatch, conflict)
+    with db.app.connect() as connection, pytest.raises(TransactionConflict):
+        acme.book("visit", start=NINE, attendee=GRACE, within=connection)
+    assert len(tries) == 1
+
+
+def test_who_waits_too_long_for_a_lock_is_told_to_try_again(acme: Tenant, db: Database) -> None:
+    from datetime import timedelta  # noqa: PLC0415 - only here
+
+    with db.app.connect() as holding:
+        acme.book("any", start=NINE, attendee=ALAN, within=holding)
+        options = {"lock_timeout": timedelta(milliseconds=50), "clock": SettableClock(NOW)}
+        with Scheduler(db.app, **options) as scheduler, pytest.raises(LockTimeout):  # type: ignore[arg-type]
+            scheduler.tenant("acme").book("any", start=NINE, attendee=GRACE)
+
+
+def test_a_statement_that_takes_too_long_is_named(acme: Tenant, db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    from datetime import timedelta  # noqa: PLC0415 - only here
+
+    once_before_facts(monkeypatch, lambda connection, *_: connection.execute(text("SELECT pg_sleep(5)")))
+    options = {"statement_timeout": timedelta(milliseconds=50), "clock": SettableClock(NOW)}
+    with Scheduler(db.app, **options) as scheduler, pytest.raises(StoreUnavailable, match="statement_timeout"):  # type: ignore[arg-type]
+        scheduler.tenant(acme.id).book("visit", start=NINE, attendee=GRACE)
+
+
+def test_a_pool_with_no_connection_left_is_named(acme: Tenant, db: Database) -> None:
+    from sqlalchemy import create_engine  # noqa: PLC0415 - only here
+
+    engine = create_engine(db.url(APP_ROLE), pool_size=1, max_overflow=0, pool_timeout=0.05)
+    with engine.connect(), Scheduler(engine) as scheduler, pytest.raises(StoreUnavailable, match="every connection"):
+        scheduler.tenant(acme.id)
+    engine.dispose()
