@@ -13,6 +13,7 @@ from nxsched.store.schema import TENANT_SETTING
 _OPEN: Final = text(
     f"SELECT set_config('{TENANT_SETTING}', :tenant, true), set_config('lock_timeout', :lock_timeout, true),"
     " set_config('statement_timeout', :statement_timeout, true),"
+    " set_config('idle_in_transaction_session_timeout', :statement_timeout, true),"
     " set_config('plan_cache_mode', 'force_generic_plan', true), clock_timestamp()"
 )
 _JOIN: Final = text(
@@ -23,10 +24,13 @@ _LEAVE: Final = text(f"SELECT set_config('{TENANT_SETTING}', :before, true)")
 
 
 def enter(connection: Connection, tenant: str, *, lock_timeout: int, statement_timeout: int) -> datetime:
-    """Begin a transaction of our own: its tenant, its time-outs in milliseconds; gives the database's time."""
+    """Begin a transaction of our own: its tenant, its time-outs in milliseconds; gives the database's time.
+
+    A process that stops between two statements loses its locks as one does whose statement takes too long.
+    """
     found: datetime = connection.execute(
         _OPEN, {"tenant": tenant, "lock_timeout": str(lock_timeout), "statement_timeout": str(statement_timeout)}
-    ).one()[4]
+    ).one()[5]
     return found.astimezone(UTC)
 
 
