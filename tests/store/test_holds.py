@@ -235,6 +235,49 @@ def test_the_databases_clock_decides_where_no_other_is_given(db: Database) -> No
         assert hold.expires_at == hold.created_at + timedelta(hours=1)
 
 
+def test_a_confirmation_that_waited_past_the_end_of_the_hold_comes_too_late(db: Database) -> None:
+    """The time that counts is the one after the wait for the row, not the one before."""
+    from store.conftest import furnish  # noqa: PLC0415 - only here
+
+    with Scheduler(db.app) as scheduler, db.app.connect() as holding:
+        acme = scheduler.create_tenant("acme", name="Acme")
+        furnish(acme)
+        start = acme.find_slots("visit", start=NINE + 365 * DAY, end=NINE + 372 * DAY)[0].start
+        hold = acme.place_hold("visit", start=start, ttl=timedelta(seconds=1))
+        acme.release_hold(hold.id, within=holding)
+        giving_up = threading.Timer(1.5, holding.rollback)
+        giving_up.start()
+        with pytest.raises(HoldExpired):
+            acme.confirm_hold(hold.id, attendee=GRACE)
+        giving_up.join()
+        assert acme.hold(hold.id).status == "expired"
+    assert_sound(db)
+
+
+def test_two_who_confirm_an_expired_hold_at_once_are_told_the_same(
+    acme: Tenant, db: Database, clock: SettableClock
+) -> None:
+    for n in range(5):
+        hold = acme.place_hold("visit", start=NINE + n * HALF, ttl=MINUTE)
+        clock.move(MINUTE)
+        found: list[Any] = []
+        barrier = threading.Barrier(2)
+
+        def confirm(hold_id: str = hold.id, found: list[Any] = found, barrier: threading.Barrier = barrier) -> None:
+            with Scheduler(db.app, clock=clock) as other:
+                tenant = other.tenant("acme")
+                barrier.wait(timeout=60)
+                found.append(tenant.confirm_hold(hold_id, attendee=GRACE, if_free=True))
+
+        threads = [threading.Thread(target=confirm) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert found == [acme.booking(hold.id)] * 2
+    assert_sound(db)
+
+
 def test_of_a_confirmation_and_a_release_at_the_same_time_one_wins(
     acme: Tenant, db: Database, clock: SettableClock
 ) -> None:

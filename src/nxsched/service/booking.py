@@ -97,15 +97,16 @@ def confirm_hold(connection: Connection, command: ConfirmHold, tools: Tools) -> 
         version=before.version + 1,
         expires_at=before.start if status is BookingStatus.PENDING else None,
     )
-    if before.status is BookingStatus.EXPIRED or has_expired(before, tools.now):
-        if not command.if_free:
-            assert before.expires_at is not None  # noqa: S101 - the table holds it
-            raise HoldExpired(id=before.id, expired_at=before.expires_at)
-        return _revive(connection, tools, standing, after)
-    action, kind = _KINDS[status]
-    record = _record(tools, ("confirm" if action == "book" else action, kind))
-    confirm_booking(connection, record, change(standing, after, None))
-    return after
+    if before.status is BookingStatus.HELD and not has_expired(before, tools.now):
+        action, kind = _KINDS[status]
+        record = _record(tools, ("confirm" if action == "book" else action, kind))
+        at = tools.now if tools.clock else None
+        if confirm_booking(connection, record, change(standing, after, None), at):
+            return after
+    if not command.if_free:
+        assert before.expires_at is not None  # noqa: S101 - the table holds it
+        raise HoldExpired(id=before.id, expired_at=before.expires_at)
+    return _revive(connection, tools, standing, after)
 
 
 def _revive(connection: Connection, tools: Tools, standing: Standing, after: Booking) -> Booking:

@@ -73,6 +73,7 @@ _CONFIRM: Final = text(f"""
 WITH {_WANTED}, changed AS (
     UPDATE nxsched.booking b SET {_DETAILS} FROM wanted w
     WHERE b.tenant_id = :tenant AND b.id = w.id AND b.version = w.version - 1 AND b.status = 'held'
+        AND b.expires_at > coalesce(CAST(:clock AS timestamptz), clock_timestamp())
     RETURNING b.id, b.occurrence_id
 ), occurred AS (
     UPDATE nxsched.occurrence o SET held_until = NULL FROM changed
@@ -217,9 +218,13 @@ def revive_booking(connection: Connection, record: Record, change: Change, place
     return {row[0] for row in connection.execute(_REVIVE, values)}
 
 
-def confirm_booking(connection: Connection, record: Record, change: Change) -> None:
-    """Make a booking of a hold that is locked."""
-    connection.execute(_CONFIRM, {**record.values([change]), **_details(change.after)})
+def confirm_booking(connection: Connection, record: Record, change: Change, clock: datetime | None) -> bool:
+    """Make a booking of a hold that is locked; false where it has expired, for to lock it may have taken long.
+
+    `clock` tells the time where the database's does not.
+    """
+    values = {**record.values([change]), **_details(change.after), "clock": clock}
+    return connection.execute(_CONFIRM, values).one_or_none() is not None
 
 
 def end_bookings(connection: Connection, record: Record, changes: Sequence[Change]) -> None:
