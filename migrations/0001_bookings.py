@@ -62,11 +62,14 @@ TABLES = {
         CONSTRAINT busy_time_order_check CHECK (
             busy_from < busy_until AND isfinite(busy_from) AND isfinite(busy_until))
     """,
+    # `reach`: so many minutes before and after a start, busy time matters to it.
     "event_type": """
         event_type_no bigint NOT NULL GENERATED ALWAYS AS IDENTITY,
         slug text NOT NULL,
         name text NOT NULL,
         settings jsonb NOT NULL,
+        reach_before integer NOT NULL,
+        reach_after integer NOT NULL,
         claim_version bigint NOT NULL DEFAULT 0,
         created_at timestamptz NOT NULL,
         archived_at timestamptz,
@@ -96,8 +99,8 @@ TABLES = {
             starts_at < ends_at AND isfinite(starts_at) AND isfinite(ends_at))
     """,
     # One for each host of an occurrence, and the proof that no host is taken twice. NULL, infinite or empty times would
-    # slip past the exclusion, so they cannot be stored. `held_until` is set while nothing but holds stand on it;
-    # `place` counts the hosts.
+    # slip past the exclusion, so they cannot be stored. `held_until` is set while nothing stands on it but what
+    # ends by itself; `place` counts the hosts.
     "claim": """
         occurrence_id uuid NOT NULL,
         host_no bigint NOT NULL,
@@ -145,7 +148,7 @@ TABLES = {
         CONSTRAINT booking_event_type_fkey FOREIGN KEY (tenant_id, event_type_no) REFERENCES nxsched.event_type,
         CONSTRAINT booking_status_check CHECK (status IN ('held', 'pending', 'confirmed', 'cancelled', 'declined',
             'expired', 'released', 'completed', 'no_show')),
-        CONSTRAINT booking_held_check CHECK (status <> 'held' OR expires_at IS NOT NULL),
+        CONSTRAINT booking_expiry_check CHECK (status NOT IN ('held', 'pending') OR expires_at IS NOT NULL),
         CONSTRAINT booking_order_check CHECK (
             starts_at < ends_at AND isfinite(starts_at) AND isfinite(ends_at)),
         CONSTRAINT booking_seats_check CHECK (seats > 0),

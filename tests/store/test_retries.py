@@ -42,18 +42,18 @@ def cut_at_commit(connection: Connection, db: Database, *, happened: bool) -> No
     cut(db)
 
 
-def once_before_facts(monkeypatch: pytest.MonkeyPatch, act: Any, times: int = 1) -> list[int]:  # noqa: ANN401 - a callable
+def once_before_reading(monkeypatch: pytest.MonkeyPatch, act: Any, times: int = 1) -> list[int]:  # noqa: ANN401 - a callable
     """Do something the first so many times that an action reads what is taken; gives the list of its tries."""
-    original = taking_module.fetch_facts  # type: ignore[attr-defined]
+    original = taking_module.fetch_ground  # type: ignore[attr-defined]
     tries: list[int] = []
 
-    def facts(*args: Any, **options: Any) -> Any:  # noqa: ANN401 - whatever it is called with
+    def ground(*args: Any, **options: Any) -> Any:  # noqa: ANN401 - whatever it is called with
         tries.append(1)
         if len(tries) <= times:
             act(*args)
         return original(*args, **options)
 
-    monkeypatch.setattr("nxsched.service.taking.fetch_facts", facts)
+    monkeypatch.setattr("nxsched.service.taking.fetch_ground", ground)
     return tries
 
 
@@ -67,7 +67,7 @@ def test_a_connection_that_was_cut_while_it_lay_idle_is_replaced(pooled: Tenant,
 def test_an_action_that_is_cut_off_in_the_middle_is_done_again(
     pooled: Tenant, db: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tries = once_before_facts(monkeypatch, lambda *_: cut(db))
+    tries = once_before_reading(monkeypatch, lambda *_: cut(db))
     assert pooled.book("visit", start=NINE, attendee=GRACE).status == "confirmed"
     assert len(tries) == 2
     assert count(db, "booking") == 1
@@ -77,7 +77,7 @@ def test_an_action_that_is_cut_off_in_the_middle_is_done_again(
 def test_a_database_that_stays_away_is_reported_after_a_few_tries(
     pooled: Tenant, db: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tries = once_before_facts(monkeypatch, lambda *_: cut(db), times=100)
+    tries = once_before_reading(monkeypatch, lambda *_: cut(db), times=100)
     with pytest.raises(StoreUnavailable) as caught:
         pooled.book("visit", start=NINE, attendee=GRACE)
     assert not caught.value.may_have_happened
@@ -115,7 +115,7 @@ def test_a_deadlock_is_tried_again(pooled: Tenant, db: Database, monkeypatch: py
     def deadlock(connection: Connection, *_: object) -> None:
         connection.execute(text("DO $$ BEGIN RAISE SQLSTATE '40P01'; END $$"))
 
-    tries = once_before_facts(monkeypatch, deadlock, times=3)
+    tries = once_before_reading(monkeypatch, deadlock, times=3)
     assert pooled.book("visit", start=NINE, attendee=GRACE).status == "confirmed"
     assert len(tries) == 4
     assert_sound(db)
@@ -127,7 +127,7 @@ def test_after_the_last_try_the_conflict_reaches_the_caller(
     def conflict(connection: Connection, *_: object) -> None:
         connection.execute(text("DO $$ BEGIN RAISE SQLSTATE '40001'; END $$"))
 
-    tries = once_before_facts(monkeypatch, conflict, times=100)
+    tries = once_before_reading(monkeypatch, conflict, times=100)
     with pytest.raises(TransactionConflict, match="a serialization failure: run it again"):
         pooled.book("visit", start=NINE, attendee=GRACE)
     assert len(tries) == 6
@@ -140,7 +140,7 @@ def test_in_the_applications_transaction_nothing_is_tried_again(
     def conflict(connection: Connection, *_: object) -> None:
         connection.execute(text("DO $$ BEGIN RAISE SQLSTATE '40001'; END $$"))
 
-    tries = once_before_facts(monkeypatch, conflict)
+    tries = once_before_reading(monkeypatch, conflict)
     with db.app.connect() as connection, pytest.raises(TransactionConflict):
         acme.book("visit", start=NINE, attendee=GRACE, within=connection)
     assert len(tries) == 1
@@ -159,7 +159,7 @@ def test_who_waits_too_long_for_a_lock_is_told_to_try_again(acme: Tenant, db: Da
 def test_a_statement_that_takes_too_long_is_named(acme: Tenant, db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     from datetime import timedelta  # noqa: PLC0415 - only here
 
-    once_before_facts(monkeypatch, lambda connection, *_: connection.execute(text("SELECT pg_sleep(5)")))
+    once_before_reading(monkeypatch, lambda connection, *_: connection.execute(text("SELECT pg_sleep(5)")))
     options = {"statement_timeout": timedelta(milliseconds=50), "clock": SettableClock(NOW)}
     with Scheduler(db.app, **options) as scheduler, pytest.raises(StoreUnavailable, match="statement_timeout"):  # type: ignore[arg-type]
         scheduler.tenant(acme.id).book("visit", start=NINE, attendee=GRACE)

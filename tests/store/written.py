@@ -24,10 +24,10 @@ NOBODYS = "nobodys"
 
 LIVE = ("confirmed", "pending", "held", "completed", "no_show")
 OVER = ("cancelled", "declined", "expired", "released")
-EXPIRED = "expired hold"
-"""A hold that is over and that nobody has swept: its claim stands in the table, and counts for nothing."""
+UNSWEPT = {"hold that is over": "held", "request that is over": "pending"}
+"""What is over and nobody has swept, with its status: its claim stands in the table, and counts for nothing."""
 
-STATUSES = ("confirmed", "confirmed", *LIVE, EXPIRED)
+STATUSES = ("confirmed", "confirmed", *LIVE, *UNSWEPT)
 
 
 @dataclass(frozen=True)
@@ -181,12 +181,13 @@ def _book(connection: Connection, tenant_id: str, written: Written) -> None:
             values = {**common, "host": slug, "place": place, "busy_from": busy_from, "busy_until": busy_until}
             connection.execute(_CLAIM, values)
         for row, expires_at in zip(one.rows, ends, strict=True):
-            status = "held" if row.status == EXPIRED else row.status
+            status = UNSWEPT.get(row.status, row.status)
             values = {"id": row.booking.id, "status": status, "seats": row.booking.seats, "expires_at": expires_at}
             connection.execute(_BOOKING, {**common, **values})
 
 
 def _expiry(status: str, now: datetime) -> datetime | None:
-    """A hold that is over ended at this very moment; one that lives lives a moment longer."""
-    moment = timedelta(microseconds=1)
-    return {"held": now + moment, EXPIRED: now}.get(status)
+    """What is over ended at this very moment; what lives lives a moment longer."""
+    if status in UNSWEPT:
+        return now
+    return now + timedelta(microseconds=1) if status in UNSWEPT.values() else None

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime, timedelta
+from decimal import Decimal
 from itertools import accumulate
 from reprlib import Repr
 from typing import Any, TypeVar
@@ -110,6 +111,12 @@ def json_object(field: str, value: object, *, most: int) -> dict[str, Any]:
         raise InvalidInput(field=field, reason=f"must not be nested more than {MAX_NESTING} deep")
     found: dict[str, Any] = json.loads(written)
     return found
+
+
+def same_json(one: object, other: object) -> bool:
+    """Whether two values are the same in JSON, whose numbers have no type: `1e23` comes back as a whole one."""
+    first, second = (json.loads(json.dumps(value), parse_float=Decimal, parse_int=Decimal) for value in (one, other))
+    return bool(first == second)
 
 
 def _depth(written: str) -> int:

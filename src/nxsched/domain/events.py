@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -81,5 +80,10 @@ def _plain(value: object) -> Any:  # noqa: ANN401 - JSON
     if isinstance(value, datetime):
         return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
     if isinstance(value, Attendee):
-        return asdict(value)
+        return {
+            "name": value.name,
+            "email": value.email,
+            "timezone": value.timezone,
+            "reference": value.reference,
+        }
     return value

@@ -6,18 +6,18 @@ from dataclasses import replace
 
 from sqlalchemy import Connection
 
+from nxsched.domain import checks
 from nxsched.domain.bookings import Attendee, Booking, BookingStatus
 from nxsched.domain.commands import Book, ConfirmHold, PlaceHold
 from nxsched.domain.events import changes, payload
 from nxsched.domain.questions import answers
-from nxsched.errors import HoldExpired, InvalidTransition
-from nxsched.service.ending import change, expire, has_expired, locked
+from nxsched.errors import HoldExpired, InvalidInput, InvalidTransition, SlotUnavailable
+from nxsched.service.ending import change, expire, found, has_expired
 from nxsched.service.ids import new_id, new_nonce
 from nxsched.service.taking import Taken, Wanted, take
 from nxsched.service.tools import Tools
-from nxsched.store.bookings import Standing
+from nxsched.store.bookings import Standing, lock_counted
 from nxsched.store.changes import Change, Record, confirm_booking, insert_booking, revive_booking
-from nxsched.store.settings import Settings
 
 _KINDS = {
     BookingStatus.HELD: ("hold", "booking.held"),
@@ -40,9 +40,9 @@ def book(connection: Connection, command: Book, tools: Tools) -> Booking:
     made: list[Booking] = []
 
     def write(taken: Taken) -> set[int]:
-        status = _status(taken.settings)
+        status = _status(taken)
         booking = replace(
-            _booking(taken, tools, said.attendee, command.seats),
+            _booking(taken, said.attendee, command.seats),
             status=status,
             answers=answers(taken.settings.event_type.questions, said.answers),
             metadata=said.metadata,
@@ -50,7 +50,7 @@ def book(connection: Connection, command: Book, tools: Tools) -> Booking:
             expires_at=taken.start if status is BookingStatus.PENDING else None,
         )
         made[:] = [booking]
-        return _insert(connection, taken, tools, booking)
+        return _insert(connection, taken, booking)
 
     take(connection, wanted, tools, write)
     return made[0]
@@ -68,9 +68,12 @@ def place_hold(connection: Connection, command: PlaceHold, tools: Tools) -> Book
     made: list[Booking] = []
 
     def write(taken: Taken) -> set[int]:
-        booking = _booking(taken, tools, command.attendee, command.seats)
-        made[:] = [replace(booking, expires_at=taken.now + command.ttl)]
-        return _insert(connection, taken, tools, made[0])
+        booking = _booking(taken, command.attendee, command.seats)
+        ends = taken.tools.now + command.ttl
+        if taken.settings.event_type.requires_approval:  # after its start there is nothing to approve
+            ends = min(ends, taken.start)
+        made[:] = [replace(booking, expires_at=ends)]
+        return _insert(connection, taken, made[0])
 
     take(connection, wanted, tools, write)
     return made[0]
@@ -78,11 +81,12 @@ def place_hold(connection: Connection, command: PlaceHold, tools: Tools) -> Book
 
 def confirm_hold(connection: Connection, command: ConfirmHold, tools: Tools) -> Booking:
     """Make a booking of a hold: only its expiry and the answers are judged, for the hold is the promise (rule 27)."""
-    standing = locked(connection, tools.tenant, command.id)
+    standing = found(lock_counted(connection, tools.tenant, command.id, anew=command.if_free), command.id)
+    tools = tools.at(standing.told)
     before = standing.booking
     said = command.details
-    found = answers(standing.event_type.questions, said.answers)
-    if _is_confirmed_so(before, command, found):
+    answered = answers(standing.event_type.questions, said.answers)
+    if _is_confirmed_so(before, command, answered):
         return before
     if before.status not in {BookingStatus.HELD, BookingStatus.EXPIRED}:
         raise InvalidTransition(id=before.id, from_status=before.status, to_status="confirmed")
@@ -91,21 +95,19 @@ def confirm_hold(connection: Connection, command: ConfirmHold, tools: Tools) -> 
         before,
         status=status,
         attendee=said.attendee,
-        answers=found,
+        answers=answered,
         metadata=said.metadata,
         reference=said.reference,
         version=before.version + 1,
         expires_at=before.start if status is BookingStatus.PENDING else None,
     )
-    if before.status is BookingStatus.HELD and not has_expired(before, tools.now):
+    if before.status is BookingStatus.HELD and not (has_expired(before, tools.now) or has_expired(after, tools.now)):
         action, kind = _KINDS[status]
-        record = _record(tools, ("confirm" if action == "book" else action, kind))
-        at = tools.now if tools.clock else None
-        if confirm_booking(connection, record, change(standing, after, None), at):
-            return after
+        record = _record(tools, "confirm" if action == "book" else action)
+        confirm_booking(connection, record, change(standing, after, kind, None))
+        return after
     if not command.if_free:
-        assert before.expires_at is not None  # noqa: S101 - the table holds it
-        raise HoldExpired(id=before.id, expired_at=before.expires_at)
+        raise HoldExpired(id=before.id, expired_at=min(at for at in (before.expires_at, after.expires_at) if at))
     return _revive(connection, tools, standing, after)
 
 
@@ -113,7 +115,7 @@ def _revive(connection: Connection, tools: Tools, standing: Standing, after: Boo
     """Book the time of a hold that has expired, if the rules allow it now as they would any booking."""
     before = standing.booking
     if before.status is BookingStatus.HELD:
-        before = expire(connection, tools, [standing], tools.now)[0]
+        before = expire(connection, tools, [standing])[0]
     wanted = Wanted(
         event_type=before.event_type,
         start=before.start,
@@ -122,42 +124,44 @@ def _revive(connection: Connection, tools: Tools, standing: Standing, after: Boo
         seats=before.seats,
     )
     made: list[Booking] = []
+    action, kind = _KINDS[after.status]
 
     def write(taken: Taken) -> set[int]:
         booking = replace(
             after, version=before.version + 1, hosts=taken.choice.hosts, assigned_because=taken.choice.because
         )
         made[:] = [booking]
-        one = Change(
-            after=booking,
-            event_id=new_id(),
-            changes=changes(before, booking),
-            payload=_payload(taken.settings, booking),
+        return revive_booking(
+            connection, _record(taken.tools, action), _change(taken, before, booking, kind), taken.place
         )
-        return revive_booking(connection, _record(tools, _KINDS[after.status]), one, taken.place)
 
-    take(connection, wanted, tools, write)
+    try:
+        take(connection, wanted, tools, write)
+    except InvalidInput as error:  # what was asked for then is no longer offered
+        raise SlotUnavailable(f"the hold cannot be had again: {error.reason}") from error
     return made[0]
 
 
-def _is_confirmed_so(before: Booking, command: ConfirmHold, found: dict[str, object]) -> bool:
+def _is_confirmed_so(before: Booking, command: ConfirmHold, answered: dict[str, object]) -> bool:
     """Whether this very confirmation was made before."""
     said = command.details
     return (
         before.status in {BookingStatus.CONFIRMED, BookingStatus.PENDING}
-        and before.attendee == said.attendee
-        and (before.answers, before.metadata, before.reference) == (found, said.metadata, said.reference)
+        and (before.attendee, before.reference) == (said.attendee, said.reference)
+        and checks.same_json((before.answers, before.metadata), (answered, said.metadata))
     )
 
 
-def _status(settings: Settings) -> BookingStatus:
-    return BookingStatus.PENDING if settings.event_type.requires_approval else BookingStatus.CONFIRMED
+def _status(taken: Taken) -> BookingStatus:
+    """What a new booking is: nobody can approve what has begun, so who books it by force has approved it."""
+    waits = taken.settings.event_type.requires_approval and taken.start > taken.tools.now
+    return BookingStatus.PENDING if waits else BookingStatus.CONFIRMED
 
 
-def _booking(taken: Taken, tools: Tools, attendee: Attendee | None, seats: int) -> Booking:
+def _booking(taken: Taken, attendee: Attendee | None, seats: int) -> Booking:
     """What stands on the slot that was taken: a hold, until somebody says more."""
     return Booking(
-        id=tools.id,
+        id=taken.tools.id,
         event_type=taken.settings.event_type.slug,
         status=BookingStatus.HELD,
         start=taken.start,
@@ -174,28 +178,23 @@ def _booking(taken: Taken, tools: Tools, attendee: Attendee | None, seats: int) 
         sequence=0,
         version=1,
         assigned_because=taken.choice.because,
-        created_at=taken.now,
+        created_at=taken.tools.now,
         expires_at=None,
     )
 
 
-def _insert(connection: Connection, taken: Taken, tools: Tools, booking: Booking) -> set[int]:
-    one = Change(
-        after=booking,
-        event_id=new_id(),
-        changes=changes(None, booking),
-        payload=_payload(taken.settings, booking),
-    )
-    record = replace(_record(tools, _KINDS[booking.status]), now=taken.now)
-    return insert_booking(connection, record, one, taken.place, new_nonce())
+def _insert(connection: Connection, taken: Taken, booking: Booking) -> set[int]:
+    action, kind = _KINDS[booking.status]
+    one = _change(taken, None, booking, kind)
+    return insert_booking(connection, _record(taken.tools, action), one, taken.place, new_nonce())
 
 
-def _payload(settings: Settings, booking: Booking) -> dict[str, object]:
-    hosts = [settings.hosts[slug] for slug in booking.hosts]
+def _change(taken: Taken, before: Booking | None, booking: Booking, kind: str) -> Change:
+    hosts = [taken.settings.hosts[slug] for slug in booking.hosts]
     parties = [{"slug": one.slug, "name": one.name, "email": one.email, "timezone": one.timezone} for one in hosts]
-    return payload(booking, settings.event_type, settings.tenant, parties, None)
+    told = payload(booking, taken.settings.event_type, taken.settings.tenant, parties, None)
+    return Change(after=booking, kind=kind, event_id=new_id(), changes=changes(before, booking), payload=told)
 
 
-def _record(tools: Tools, named: tuple[str, str]) -> Record:
-    action, kind = named
-    return Record(tenant=tools.tenant, now=tools.now, action=action, kind=kind, actor=tools.actor_json, reason=None)
+def _record(tools: Tools, action: str) -> Record:
+    return Record(tenant=tools.tenant, now=tools.now, action=action, actor=tools.actor_json, reason=None)

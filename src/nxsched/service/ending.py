@@ -25,7 +25,8 @@ _ENDS = {
 
 def cancel(connection: Connection, command: Cancel, tools: Tools) -> Booking:
     """Cancel a booking that is confirmed or pending; once more with the same result."""
-    standing = locked(connection, tools.tenant, command.id)
+    standing = found(lock_booking(connection, tools.tenant, command.id), command.id)
+    tools = tools.at(standing.told)
     before = standing.booking
     if before.status is BookingStatus.CANCELLED:
         return before
@@ -39,24 +40,24 @@ def cancel(connection: Connection, command: Cancel, tools: Tools) -> Booking:
 
 def release(connection: Connection, command: ReleaseHold, tools: Tools) -> Booking:
     """Give a hold back before its time is over; once more with the same result."""
-    standing = locked(connection, tools.tenant, command.id)
+    standing = found(lock_booking(connection, tools.tenant, command.id), command.id)
+    tools = tools.at(standing.told)
     before = standing.booking
     if before.status in {BookingStatus.RELEASED, BookingStatus.EXPIRED}:
         return before
     if before.status is not BookingStatus.HELD:
         raise InvalidTransition(id=before.id, from_status=before.status, to_status="released")
     if has_expired(before, tools.now):
-        return expire(connection, tools, [standing], tools.now)[0]
+        return expire(connection, tools, [standing])[0]
     after = replace(before, status=BookingStatus.RELEASED, version=before.version + 1)
     return _end(connection, tools, standing, after, None)
 
 
-def locked(connection: Connection, tenant: str, id_: str) -> Standing:
+def found(standing: Standing | None, id_: str) -> Standing:
     """The booking that is to be changed, locked. Raises `BookingNotFound`."""
-    found = lock_booking(connection, tenant, id_)
-    if found is None:
+    if standing is None:
         raise BookingNotFound(id=id_)
-    return found
+    return standing
 
 
 def has_expired(booking: Booking, now: datetime) -> bool:
@@ -65,33 +66,34 @@ def has_expired(booking: Booking, now: datetime) -> bool:
     return ends and booking.expires_at is not None and booking.expires_at <= now
 
 
-def expire(connection: Connection, tools: Tools, holds: Sequence[Standing], now: datetime) -> list[Booking]:
-    """End holds, or pending bookings, whose time is over; all are locked, and all of one kind. Nobody's act."""
-    if not holds:
+def expire(connection: Connection, tools: Tools, over: Sequence[Standing]) -> list[Booking]:
+    """End holds and pending bookings whose time is over, all of them locked. Nobody's act."""
+    if not over:
         return []
-    kind = "booking.hold_expired" if holds[0].booking.status is BookingStatus.HELD else "booking.expired"
-    record = Record(tenant=tools.tenant, now=now, action="expire", kind=kind, actor=None, reason=None)
+    record = Record(tenant=tools.tenant, now=tools.now, action="expire", actor=None, reason=None)
     done = [
-        change(one, replace(one.booking, status=BookingStatus.EXPIRED, version=one.booking.version + 1), None)
-        for one in holds
+        change(one, replace(one.booking, status=BookingStatus.EXPIRED, version=one.booking.version + 1), kind, None)
+        for one in over
+        for kind in ["booking.hold_expired" if one.booking.status is BookingStatus.HELD else "booking.expired"]
     ]
     end_bookings(connection, record, done)
     return [one.after for one in done]
 
 
-def expire_in_the_way(connection: Connection, tools: Tools, hosts: Sequence[int], place: Place, now: datetime) -> None:
-    """End the holds of these hosts that have expired and reach into the time of `place`; the hosts are locked.
+def expire_in_the_way(connection: Connection, tools: Tools, hosts: Sequence[int], place: Place) -> None:
+    """End what has expired and reaches into the time of `place` on these hosts, which are locked.
 
     Somebody may confirm one of them at this moment: whoever locks its row first has it.
     """
     span = place.busy_from, place.busy_until
-    expire(connection, tools, lock_expired(connection, tools.tenant, hosts, span, now), now)
+    expire(connection, tools, lock_expired(connection, tools.tenant, hosts, span, tools.now))
 
 
-def change(standing: Standing, after: Booking, reason: str | None) -> Change:
+def change(standing: Standing, after: Booking, kind: str, reason: str | None) -> Change:
     """A change with its records."""
     return Change(
         after=after,
+        kind=kind,
         event_id=new_id(),
         changes=changes(standing.booking, after),
         payload=payload(after, standing.event_type, standing.tenant, standing.parties, reason),
@@ -100,8 +102,8 @@ def change(standing: Standing, after: Booking, reason: str | None) -> Change:
 
 def _end(connection: Connection, tools: Tools, standing: Standing, after: Booking, reason: str | None) -> Booking:
     action, kind = _ENDS[after.status]
-    record = Record(tenant=tools.tenant, now=tools.now, action=action, kind=kind, actor=tools.actor_json, reason=reason)
-    end_bookings(connection, record, [change(standing, after, reason)])
+    record = Record(tenant=tools.tenant, now=tools.now, action=action, actor=tools.actor_json, reason=reason)
+    end_bookings(connection, record, [change(standing, after, kind, reason)])
     return after
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Connection
@@ -67,8 +67,9 @@ def explained(connection: Connection, settings: Settings, asked: Asked, start: i
 def settings_of(connection: Connection, asked: Asked, tools: Tools) -> Settings:
     """What is set for the question, with the duration that is asked for."""
     span = asked.start.astimezone(UTC), asked.end.astimezone(UTC)
-    found = fetch_settings(connection, tools.tenant, asked.event_type, span, tools.now, asked.moving)
-    return replace(found, event_type=found.event_type.lasting(asked.duration))
+    return fetch_settings(connection, tools.tenant, asked.event_type, span, tools.now, asked.moving).lasting(
+        asked.duration
+    )
 
 
 def question(settings: Settings, found: Found, span: Interval, now: datetime, host: str | None) -> Prepared:

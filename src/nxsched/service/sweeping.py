@@ -19,8 +19,8 @@ BATCH: Final = 500
 
 def sweep(connection: Connection, command: None, tools: Tools) -> Swept:  # noqa: ARG001 - as every action
     """One batch of everything that the application's role may tidy up in a tenant."""
-    holds = expire(connection, tools, lock_due(connection, tools.tenant, "held", tools.now, BATCH), tools.now)
-    pending = expire(connection, tools, lock_due(connection, tools.tenant, "pending", tools.now, BATCH), tools.now)
+    holds = expire(connection, tools, lock_due(connection, tools.tenant, "held", tools.now, BATCH))
+    pending = expire(connection, tools, lock_due(connection, tools.tenant, "pending", tools.now, BATCH))
     keys = forget_keys(connection, tools.tenant, tools.now, BATCH)
     return Swept(holds=len(holds), pending=len(pending), keys=keys)
 

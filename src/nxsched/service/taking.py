@@ -7,27 +7,33 @@ constraint decides, and a claim that comes too late is no error but a row that i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Final
 
 from sqlalchemy import Connection
 
 from nxsched.domain.instants import epoch_exact, instant
 from nxsched.domain.refusals import Refusal
-from nxsched.errors import InvalidInput, SlotTaken, SlotUnavailable
+from nxsched.errors import InvalidInput, SlotTaken, SlotUnavailable, TransactionConflict
 from nxsched.service.choosing import Choice, choose, is_pool
 from nxsched.service.ending import expire_in_the_way
 from nxsched.service.ids import new_id
-from nxsched.service.slots import Asked, able_at, explained, question, settings_of
+from nxsched.service.slots import Asked, able_at, explained, question
 from nxsched.service.tools import Tools
 from nxsched.slots.explain import refusals
 from nxsched.store.changes import Place
-from nxsched.store.facts import Found, fetch_facts
+from nxsched.store.facts import Counts, Found, counts_of
+from nxsched.store.ground import Ground, fetch_ground
+from nxsched.store.locks import Locks, lock
 from nxsched.store.settings import Settings
 
 _CLASH = frozenset({"busy", "not_enough_hosts", "full"})
 """What is said of a slot that is only refused because somebody has it."""
+
+_ROUNDS: Final = 5
+"""How often the ground is read: twice at most, unless somebody changes the settings meanwhile."""
 
 _SAID = 3
 """Reasons that the words of an error repeat; all of them are among its facts."""
@@ -58,14 +64,14 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """What a claim needs to be written: the settings, the hosts, where it stands, and the time it was decided at."""
+    """What a claim needs to be written: settings, hosts, where it stands; the tools have the time it was decided at."""
 
     settings: Settings
     choice: Choice
     place: Place
     start: datetime
     end: datetime
-    now: datetime
+    tools: Tools
 
 
 Write = Callable[[Taken], set[int]]
@@ -75,17 +81,12 @@ Write = Callable[[Taken], set[int]]
 def take(connection: Connection, wanted: Wanted, tools: Tools, write: Write) -> Taken:
     """Claim the slot and write what stands on it, or raise `SlotTaken` or `SlotUnavailable`."""
     start = epoch_exact("start", wanted.start)
-    settings = settings_of(connection, wanted.asked, tools)
-    _check(settings, wanted)
-    locked_at = _lock(connection, settings, tools, wanted)
-    now = locked_at or tools.now
-    pool = is_pool(settings.event_type)
-    found = fetch_facts(connection, tools.tenant, settings, (start, start + 1), now, "take", latest=pool)
-    asked = question(settings, found, (start, start + 1), now, wanted.host)
+    ground, tools = _stand(connection, wanted, tools)
+    settings, found = ground.settings, ground.found
+    asked = question(settings, found, (start, start + 1), tools.now, wanted.host)
     able = able_at(asked, start)
     reasons: list[Refusal] = [] if able else refusals(asked, start)
     if reasons and not wanted.force:  # asked again for the names of what is in the way, which may be gone by now
-        tools = replace(tools, now=now)
         raise _refusal(wanted, explained(connection, settings, wanted.asked, start, tools) or reasons)
     preferred = set(able)
     free = {slug for slug, host in settings.hosts.items() if not host.archived} if wanted.force else preferred
@@ -106,14 +107,46 @@ def take(connection: Connection, wanted: Wanted, tools: Tools, write: Write) -> 
             busy_from=instant(before),
             busy_until=instant(after),
         )
-        taken = Taken(settings, choice, place, instant(start), instant(end), now)
-        _make_way(connection, tools, taken, found, locked=locked_at is not None)
+        taken = Taken(settings, choice, place, instant(start), instant(end), tools)
+        if over := _in_the_way(found, numbers, before, after):
+            expire_in_the_way(connection, tools, over, place)
         won = _written(connection, taken, write)
         if len(won) == len(numbers):
             return taken
         lost = {slug for slug in choice.hosts if settings.numbers[slug] not in won}
         free -= lost
         reasons = [Refusal(code="busy", host=slug, start=instant(before), end=instant(after)) for slug in sorted(lost)]
+
+
+def _stand(connection: Connection, wanted: Wanted, tools: Tools) -> tuple[Ground, Tools]:
+    """What the slot is judged by, as it is after all locks that this takes, and the time after them.
+
+    Which locks these are, and what is counted under them, the settings say; and while we wait for a lock, the settings
+    may change. So the ground is read, what it asks for is locked and counted, and it is read again, until it asks for
+    nothing more.
+    """
+    start = epoch_exact("start", wanted.start)
+    counts, held = Counts(), Locks()
+    for _ in range(_ROUNDS):
+        ground = fetch_ground(
+            connection,
+            tools.tenant,
+            wanted.event_type,
+            wanted.start,
+            tools.now,
+            counts,
+            duration=wanted.duration,
+        )
+        settings = ground.settings
+        _check(settings, wanted)
+        needed = _locks(ground, wanted, start)
+        counted, counts = counts, counts_of(settings, (start, start + 1), latest=is_pool(settings.event_type))
+        if needed <= held and counts == counted:
+            return ground, tools
+        if not needed <= held:
+            held |= needed
+            tools = tools.at(lock(connection, tools.tenant, held))
+    raise TransactionConflict("the settings of the event type kept changing: run the transaction again")
 
 
 def _check(settings: Settings, wanted: Wanted) -> None:
@@ -128,31 +161,30 @@ def _check(settings: Settings, wanted: Wanted) -> None:
         raise InvalidInput(field="host", reason=f"{wanted.host} is in no host group of the event type")
 
 
-def _lock(connection: Connection, settings: Settings, tools: Tools, wanted: Wanted) -> datetime | None:
-    """Lock what is counted, and give the time after that; `None` where nothing is counted.
+def _locks(ground: Ground, wanted: Wanted, start: int) -> Locks:
+    """What has to be locked: what is counted, and hosts whose time something has that has expired.
 
     That is the event type, for its limits or its pool, and then every host that may be chosen. A plain booking needs no
     lock: the constraint sees overlaps, and there is nothing else to see.
     """
-    event_type = settings.event_type
-    first = settings.number if event_type.limits or is_pool(event_type) else None
-    if first is None and not any(host.limits for host in settings.hosts.values()):
-        return None
+    settings, event_type = ground.settings, ground.settings.event_type
     hosts = set(settings.hosts)
     for group in event_type.groups:
         if group.needed == 1 and wanted.host in group.members:
             hosts -= {*group.members} - {wanted.host}
-    return tools.lock(connection, first, sorted(settings.numbers[slug] for slug in hosts))
+    numbers = {settings.numbers[slug] for slug in hosts}
+    if event_type.limits or is_pool(event_type):
+        return Locks(settings.number, frozenset(numbers))
+    if any(host.limits for host in settings.hosts.values()):
+        return Locks(None, frozenset(numbers))
+    before, after = (int(one.total_seconds()) for one in (event_type.buffer_before, event_type.buffer_after))
+    end = start + int(event_type.duration.total_seconds())
+    return Locks(None, frozenset(_in_the_way(ground.found, numbers, start - before, end + after)))
 
 
-def _make_way(connection: Connection, tools: Tools, taken: Taken, found: Found, *, locked: bool) -> None:
-    """Release the expired holds that still stand in the way of the chosen hosts: the constraint reads no clock."""
-    first, last = (int(at.timestamp()) for at in (taken.place.busy_from, taken.place.busy_until))
-    hosts = [no for no in taken.place.hosts if any(a < last and first < b for a, b in found.expired.get(no, ()))]
-    if hosts:
-        if not locked:
-            tools.lock(connection, None, sorted(hosts))
-        expire_in_the_way(connection, tools, hosts, taken.place, taken.now)
+def _in_the_way(found: Found, hosts: Iterable[int], start: int, end: int) -> list[int]:
+    """The hosts whose time something has that has expired: it must be ended first, for the constraint has no clock."""
+    return [no for no in hosts if any(a < end and start < b for a, b in found.expired.get(no, ()))]
 
 
 def _written(connection: Connection, taken: Taken, write: Write) -> set[int]:
@@ -173,8 +205,8 @@ def _claimed(found: Found, slug: str, start: int, end: int) -> bool:
 
 def _refusal(wanted: Wanted, reasons: Sequence[Refusal]) -> SlotUnavailable:
     if wanted.force:  # no rule refuses it
-        reasons = [reason for reason in reasons if reason.code == "busy"]
-    if wanted.force or {reason.code for reason in reasons} <= _CLASH:
+        reasons = [reason for reason in reasons if reason.code == "busy"] or reasons
+    if {reason.code for reason in reasons} <= _CLASH:
         host = next((reason.host for reason in reasons if reason.code == "busy"), None)
         return SlotTaken(start=wanted.start, host=host, reasons=reasons)
     telling = [reason for reason in reasons if reason.code != "not_enough_hosts"] or reasons

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
-
-from sqlalchemy import Connection
 
 from nxsched.clock import Clock
 from nxsched.domain.bookings import Actor
 from nxsched.service.ids import new_id
-from nxsched.store import locks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +26,6 @@ class Tools:
         """The actor as the audit trail holds it."""
         return json.dumps(asdict(self.actor)) if self.actor else None
 
-    def lock(self, connection: Connection, event_type: int | None, hosts: list[int]) -> datetime:
-        """Lock these rows and read the time again, since the wait may have been long; an injected clock decides."""
-        found = locks.lock(connection, self.tenant, event_type, hosts)
-        return found if self.clock is None else self.now
+    def at(self, told: datetime) -> Tools:
+        """The same after a wait: the database has told the time again. An injected clock decides all the same."""
+        return replace(self, now=told) if self.clock is None else self

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from functools import lru_cache
 from typing import Final
 
 from nxsched.domain.availability import BlockedPeriod
@@ -43,6 +44,7 @@ def read_hours(host: Host) -> Hours:
     return Hours(host.timezone, tuple(tuple(sorted(windows)) for windows in week), overrides, tuple(host.travel))
 
 
+@lru_cache(maxsize=4096)
 def _window(start: str, end: str) -> Interval:
     a, b = window_minutes(start, end)
     return a * 60, b * 60

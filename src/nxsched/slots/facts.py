@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from operator import itemgetter
+from typing import Final
 
 from nxsched.domain import checks
 from nxsched.domain.availability import BlockedPeriod
@@ -43,6 +45,17 @@ class Facts:
     of_event_type: Sequence[Interval]
     of_host: Mapping[str, Sequence[Interval]]
     standing: Sequence[Occurrence]
+
+
+_FREE_GRID: Final = timedelta(days=2, hours=1)
+"""How far around a start the alignment `free` looks at busy time (rule 20)."""
+
+
+def reach(event_type: EventType) -> tuple[timedelta, timedelta]:
+    """How far before and after a start busy time can matter to it, whichever duration is chosen."""
+    longest = max(event_type.duration, *event_type.durations, timedelta())
+    wider = _FREE_GRID if event_type.align == "free" else timedelta()
+    return longest + event_type.buffer_before + wider, longest + event_type.buffer_after + wider
 
 
 def prepare(terms: Terms, facts: Facts, start: int, end: int, now: int) -> Prepared:

@@ -34,7 +34,9 @@ _ONE: Final = text(
     f"SELECT {_COLUMNS}, {_STATUS} AS status, {_HOSTS} {_FROM} WHERE b.tenant_id = :tenant AND b.id = CAST(:id AS uuid)"
 )
 
+# The time is told outside, after the wait for the rows.
 _LOCKED: Final = f"""
+SELECT *, clock_timestamp() AS told FROM (
 SELECT {_COLUMNS}, b.status, e.name AS event_type_name, e.settings::text AS settings, t.name AS tenant_name, t.sender, (
     SELECT jsonb_agg(jsonb_build_object('slug', h.slug, 'name', h.name, 'email', h.email,
         'timezone', h.settings->>'timezone') ORDER BY c.place)
@@ -42,13 +44,36 @@ SELECT {_COLUMNS}, b.status, e.name AS event_type_name, e.settings::text AS sett
     WHERE c.tenant_id = b.tenant_id AND c.occurrence_id = b.occurrence_id) AS parties
 {_FROM} JOIN nxsched.tenant t ON t.tenant_id = b.tenant_id
 WHERE b.tenant_id = :tenant AND {{which}} ORDER BY b.id {{most}} FOR NO KEY UPDATE OF b {{wait}}
+) AS locked
 """
 
 _LOCK_ONE: Final = text(_LOCKED.format(which="b.id = CAST(:id AS uuid)", most="", wait=""))
 
+# What is counted is locked first, in the order that everybody keeps: the event type, its hosts, the booking. A scalar
+# subquery is computed before the scan that it filters.
+_LOCK_COUNTED: Final = text(
+    """
+WITH its AS (
+    SELECT event_type_no, occurrence_id FROM nxsched.booking WHERE tenant_id = :tenant AND id = CAST(:id AS uuid)
+), first AS (
+    UPDATE nxsched.event_type e SET claim_version = claim_version + 1 FROM its
+    WHERE e.tenant_id = :tenant AND e.event_type_no = its.event_type_no AND (:anew OR e.settings->'limits' <> '[]')
+    RETURNING 1
+), second AS (
+    UPDATE nxsched.host h SET claim_version = claim_version + 1 FROM (
+        SELECT l.host_no FROM its JOIN nxsched.claim c ON c.tenant_id = :tenant AND c.occurrence_id = its.occurrence_id
+        JOIN nxsched.host l ON l.tenant_id = :tenant AND l.host_no = c.host_no
+        WHERE (SELECT count(*) FROM first) >= 0 AND (:anew OR l.settings->'limits' <> '[]')
+        ORDER BY l.host_no FOR NO KEY UPDATE OF l
+    ) locked WHERE h.tenant_id = :tenant AND h.host_no = locked.host_no
+    RETURNING 1
+)"""
+    + _LOCKED.format(which="b.id = CAST(:id AS uuid) AND (SELECT count(*) FROM second) >= 0", most="", wait="")
+)
+
 _LOCK_IN_THE_WAY: Final = text(
     _LOCKED.format(
-        which="""b.status = 'held' AND b.expires_at <= :now AND b.occurrence_id IN (
+        which="""b.status IN ('held', 'pending') AND b.expires_at <= :now AND b.occurrence_id IN (
     SELECT c.occurrence_id FROM nxsched.claim c
     WHERE c.tenant_id = :tenant AND c.host_no = ANY(CAST(:hosts AS bigint[])) AND c.active AND c.held_until <= :now
         AND c.busy_until > :busy_from AND c.busy_from < :busy_until)""",
@@ -70,13 +95,17 @@ _HISTORY: Final = text(
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """A booking as it is stored, locked, with what its messages need beside it; `parties` are its hosts, as JSON."""
+    """A booking as it is stored, locked, with what its messages need beside it.
+
+    `parties` are its hosts, as JSON; `told` is the time after the wait for the lock.
+    """
 
     booking: Booking
     occurrence: str
     event_type: EventType
     tenant: TenantDetails
     parties: Sequence[Mapping[str, Any]]
+    told: datetime
 
 
 def fetch_booking(connection: Connection, tenant: str, id_: str, now: datetime) -> Booking | None:
@@ -90,10 +119,18 @@ def lock_booking(connection: Connection, tenant: str, id_: str) -> Standing | No
     return next(iter(_standing(connection, _LOCK_ONE, {"tenant": tenant, "id": id_})), None)
 
 
+def lock_counted(connection: Connection, tenant: str, id_: str, *, anew: bool) -> Standing | None:
+    """The same, after what its confirmation is counted by: an event type with limits, and hosts with limits.
+
+    `anew` locks them without limits too, for a booking that may have to be judged anew.
+    """
+    return next(iter(_standing(connection, _LOCK_COUNTED, {"tenant": tenant, "id": id_, "anew": anew})), None)
+
+
 def lock_expired(
     connection: Connection, tenant: str, hosts: Sequence[int], span: tuple[datetime, datetime], now: datetime
 ) -> list[Standing]:
-    """The holds that have expired and whose claims on these hosts reach into the span, locked in one order."""
+    """What has expired with claims on these hosts that reach into the span, locked in one order."""
     values = {"tenant": tenant, "hosts": list(hosts), "busy_from": span[0], "busy_until": span[1], "now": now}
     return _standing(connection, _LOCK_IN_THE_WAY, values)
 
@@ -114,6 +151,7 @@ def _standing(connection: Connection, statement: TextClause, values: dict[str, A
             read_event_type(row.event_type, row.event_type_name, row.settings, archived=False),
             TenantDetails(id=values["tenant"], name=row.tenant_name, sender=row.sender),
             row.parties,
+            row.told.astimezone(UTC),
         )
         for row in rows
     ]

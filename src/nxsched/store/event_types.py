@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from sqlalchemy import Connection, Row, text
 
 from nxsched.domain.event_types import EventType
 from nxsched.domain.stored import read_event_type, write_event_type
+from nxsched.slots.facts import reach
 
 _SAVE: Final = text("""
-INSERT INTO nxsched.event_type AS e (tenant_id, slug, name, settings, created_at, archived_at)
-VALUES (:tenant, :slug, :name, CAST(:settings AS jsonb), :now, CASE WHEN :archived THEN :now END)
+INSERT INTO nxsched.event_type AS e
+    (tenant_id, slug, name, settings, reach_before, reach_after, created_at, archived_at)
+VALUES (:tenant, :slug, :name, CAST(:settings AS jsonb), :reach_before, :reach_after, :now,
+    CASE WHEN :archived THEN :now END)
 ON CONFLICT (tenant_id, slug) DO UPDATE SET name = excluded.name, settings = excluded.settings,
+    reach_before = excluded.reach_before, reach_after = excluded.reach_after,
     archived_at = CASE WHEN :archived THEN coalesce(e.archived_at, excluded.archived_at) END
 RETURNING event_type_no
 """)
@@ -30,6 +34,8 @@ ON CONFLICT DO NOTHING
 """)
 
 _KNOWN: Final = text("SELECT slug FROM nxsched.host WHERE tenant_id = :tenant AND slug = ANY(:slugs)")
+
+_MINUTE: Final = timedelta(minutes=1)
 
 _COLUMNS: Final = "slug, name, settings::text, archived_at IS NOT NULL AS archived"
 _FIND: Final = text(f"SELECT {_COLUMNS} FROM nxsched.event_type WHERE tenant_id = :tenant AND slug = :slug")
@@ -51,11 +57,14 @@ def list_known_hosts(connection: Connection, tenant: str, event_type: EventType)
 
 def save_event_type(connection: Connection, tenant: str, event_type: EventType, now: datetime) -> None:
     """Insert an event type with its members, or put it in the place of the one with its slug."""
+    before, after = reach(event_type)
     values = {
         "tenant": tenant,
         "slug": event_type.slug,
         "name": event_type.name,
         "settings": write_event_type(event_type),
+        "reach_before": before // _MINUTE,
+        "reach_after": after // _MINUTE,
         "archived": event_type.archived,
         "now": now,
     }

@@ -10,20 +10,17 @@ from itertools import compress, repeat
 from operator import not_
 from typing import Any, Final, Literal, NamedTuple
 
-from sqlalchemy import Connection, TextClause, text
+from sqlalchemy import Connection, TextualSelect
 
 from nxsched.domain.event_types import Limit
 from nxsched.domain.instants import DAY, instant
-from nxsched.slots.facts import Facts
+from nxsched.slots.facts import Facts, reach
 from nxsched.slots.intervals import Interval
 from nxsched.slots.limits import period_of
 from nxsched.slots.prepared import Taken
 from nxsched.slots.seats import Occurrence
-from nxsched.store.settings import Settings
-
-_FREE_GRID: Final = 2 * DAY + 3600
-"""How far around a range the alignment `free` looks at busy time (rule 20)."""
-
+from nxsched.store.settings import Settings, counts
+from nxsched.store.statements import GROUND, statement
 
 Purpose = Literal["find", "take", "explain"]
 """What the facts are for: finding needs no expired holds, taking those that stand in the way, explaining all names."""
@@ -52,52 +49,62 @@ class Found:
 _TIMES: Final = """array_agg(floor(date_part('epoch', {0}))::bigint ORDER BY {0}, {1}),
     array_agg(ceil(date_part('epoch', {1}))::bigint ORDER BY {0}, {1})"""
 
-_COUNTS: Final = """(b.status IN ('pending', 'confirmed', 'completed', 'no_show')
-    OR (b.status = 'held' AND b.expires_at > :now))"""
+_NO_WORDS: Final = "NULL::text, NULL::text, NULL::text, NULL::text, NULL::boolean"
+"""In the place of what only the rows of settings say."""
 
 _NOBODY: Final = "NULL::text[], NULL::boolean[]"
 _LIVING: Final = "(c.held_until IS NULL OR c.held_until > :now)"
 
+GIVEN: Final = {"hosts": "unnest(CAST(:hosts AS bigint[])) AS h(host_no)", "start": ":start", "end": ":end"}
+"""Whose time is looked at, and when: as parameters say."""
+
+NEAR: Final = {"hosts": "near AS h", "start": "h.busy_from", "end": "h.busy_until"}
+"""The same as the settings of the event type say, which are read in the same statement."""
+
+_LIMITED: Final = {
+    "hosts": "unnest(CAST(:limited AS bigint[])) AS h(host_no)",
+    "start": ":of_hosts_from",
+    "end": ":of_hosts_until",
+}
+
 # Active claims of a host are apart from one another, so at most one that begins before a range reaches into it: it is
 # one step back in the index. However long the host's past and future, nothing else is looked at.
 _OF_RANGE: Final = """
-FROM unnest(CAST(:{hosts} AS bigint[])) AS h(host_no) CROSS JOIN LATERAL (
+FROM {hosts} CROSS JOIN LATERAL (
     SELECT * FROM (
         SELECT * FROM nxsched.claim
-        WHERE tenant_id = :tenant AND host_no = h.host_no AND active AND busy_from <= :{start}
+        WHERE tenant_id = :tenant AND host_no = h.host_no AND active AND busy_from <= {start}
         ORDER BY busy_from DESC LIMIT 1
-    ) before WHERE before.busy_until > :{start}
+    ) before WHERE before.busy_until > {start}
     UNION ALL
     SELECT * FROM nxsched.claim
-    WHERE tenant_id = :tenant AND host_no = h.host_no AND active AND busy_from > :{start} AND busy_from < :{end}
+    WHERE tenant_id = :tenant AND host_no = h.host_no AND active AND busy_from > {start} AND busy_from < {end}
 ) c
 """
-_BUSY_THEN: Final = _OF_RANGE.format(hosts="hosts", start="start", end="end")
-_COUNTED: Final = _OF_RANGE.format(hosts="limited", start="of_hosts_from", end="of_hosts_until")
 
 _CLAIMS: Final = f"""
-SELECT 'claim', c.host_no, {_TIMES.format("c.busy_from", "c.busy_until")}, {{names}}, {{over}}
-{_BUSY_THEN} WHERE {{living}} {{not_moved}}
+SELECT 'claim', c.host_no, {_NO_WORDS}, {_TIMES.format("c.busy_from", "c.busy_until")}, {{names}}, {{over}}
+{{of_range}} WHERE {{living}} {{not_moved}}
 GROUP BY c.host_no
 """
 
 _NAMES: Final = f"""array_agg((SELECT min(b.id::text) FROM nxsched.booking b
-        WHERE b.tenant_id = :tenant AND b.occurrence_id = c.occurrence_id {{other}} AND {_COUNTS})
+        WHERE b.tenant_id = :tenant AND b.occurrence_id = c.occurrence_id {{other}} AND {counts("b")})
         ORDER BY c.busy_from, c.busy_until)"""
 
 _OVER: Final = f"array_agg(NOT {_LIVING} ORDER BY c.busy_from, c.busy_until)"
 
 _BUSY: Final = f"""
 UNION ALL
-SELECT 'busy', t.host_no, {_TIMES.format("t.busy_from", "t.busy_until")}, {_NOBODY}
-FROM nxsched.busy_time t
-WHERE t.tenant_id = :tenant AND t.host_no = ANY(:hosts) AND t.busy_until > :start AND t.busy_from < :end
+SELECT 'busy', t.host_no, {_NO_WORDS}, {_TIMES.format("t.busy_from", "t.busy_until")}, {_NOBODY}
+FROM {{hosts}} JOIN nxsched.busy_time t
+    ON t.tenant_id = :tenant AND t.host_no = h.host_no AND t.busy_until > {{start}} AND t.busy_from < {{end}}
 GROUP BY t.host_no
 """
 
 _OF_EVENT_TYPE: Final = f"""
 UNION ALL
-SELECT 'event_type', 0, {_TIMES.format("c.starts_at", "c.ends_at")}, {_NOBODY}
+SELECT 'of_event_type', 0, {_NO_WORDS}, {_TIMES.format("c.starts_at", "c.ends_at")}, {_NOBODY}
 FROM (SELECT id AS occurrence_id, * FROM nxsched.occurrence) c
 WHERE c.tenant_id = :tenant AND c.event_type_no = :event_type AND c.active
     AND c.starts_at >= :of_event_from AND c.starts_at < :of_event_until AND {_LIVING} {{not_moved}}
@@ -106,8 +113,8 @@ HAVING count(*) > 0
 
 _OF_HOSTS: Final = f"""
 UNION ALL
-SELECT 'host', c.host_no, {_TIMES.format("o.starts_at", "o.ends_at")}, {_NOBODY}
-{_COUNTED} CROSS JOIN LATERAL (
+SELECT 'of_host', c.host_no, {_NO_WORDS}, {_TIMES.format("o.starts_at", "o.ends_at")}, {_NOBODY}
+{_OF_RANGE.format(**_LIMITED)} CROSS JOIN LATERAL (
     SELECT starts_at, ends_at FROM nxsched.occurrence WHERE tenant_id = :tenant AND id = c.occurrence_id OFFSET 0
 ) o
 WHERE {_LIVING} {{not_moved}}
@@ -116,98 +123,131 @@ GROUP BY c.host_no
 
 _SEATS: Final = f"""
 UNION ALL
-SELECT 'seats', s.seats, ARRAY[floor(date_part('epoch', o.starts_at))::bigint],
+SELECT 'seats', s.seats, {_NO_WORDS}, ARRAY[floor(date_part('epoch', o.starts_at))::bigint],
     ARRAY[ceil(date_part('epoch', o.ends_at))::bigint],
     s.id || ARRAY(SELECT h.slug FROM nxsched.claim c
         JOIN nxsched.host h ON h.tenant_id = :tenant AND h.host_no = c.host_no
         WHERE c.tenant_id = :tenant AND c.occurrence_id = o.id), NULL
 FROM nxsched.occurrence o CROSS JOIN LATERAL (
     SELECT sum(b.seats) AS seats, min(b.id::text) AS id FROM nxsched.booking b
-    WHERE b.tenant_id = :tenant AND b.occurrence_id = o.id {{other}} AND {_COUNTS}
+    WHERE b.tenant_id = :tenant AND b.occurrence_id = o.id {{other}} AND {counts("b")}
 ) s
 WHERE o.tenant_id = :tenant AND o.event_type_no = :event_type AND o.active
-    AND o.starts_at >= :start AND o.starts_at < :end AND (o.held_until IS NULL OR o.held_until > :now)
+    AND o.starts_at >= {{start}} AND o.starts_at < {{end}} AND (o.held_until IS NULL OR o.held_until > :now)
     AND s.seats > 0
 """
 
-_LATEST: Final = """
+_LATEST: Final = f"""
 UNION ALL
-SELECT 'latest', p.host_no, ARRAY[(date_part('epoch', l.claimed_at) * 1000000)::bigint], NULL, NULL, NULL
-FROM unnest(CAST(:hosts AS bigint[])) AS p(host_no) CROSS JOIN LATERAL (
+SELECT 'latest', h.host_no, {_NO_WORDS}, ARRAY[(date_part('epoch', l.claimed_at) * 1000000)::bigint], NULL, NULL, NULL
+FROM {{hosts}} CROSS JOIN LATERAL (
     SELECT c.claimed_at FROM nxsched.claim c
-    WHERE c.tenant_id = :tenant AND c.host_no = p.host_no AND c.active AND c.claimed_at > '-infinity'
+    WHERE c.tenant_id = :tenant AND c.host_no = h.host_no AND c.active AND c.claimed_at > '-infinity'
         AND (c.held_until IS NULL OR c.held_until > :now)
     ORDER BY c.claimed_at DESC LIMIT 1
 ) l
 """
 
 
-@cache
-def _statement(  # noqa: PLR0913 - one for each part
-    purpose: Purpose, *, moved: bool, alone: bool, of_event_type: bool, of_hosts: bool, seats: bool, latest: bool
-) -> TextClause:
-    parts = _CLAIMS + _BUSY + _OF_EVENT_TYPE * of_event_type + _OF_HOSTS * of_hosts + _SEATS * seats + _LATEST * latest
-    other = "AND b.id <> CAST(:moving AS uuid)" if moved else ""
-    return text(
-        parts.format(
-            names=_NAMES.format(other=other) if purpose == "explain" else "NULL::text[]",
-            over="NULL::boolean[]" if purpose == "find" else _OVER,
-            living=_LIVING if purpose == "find" else "true",
-            not_moved="AND c.occurrence_id <> CAST(:without AS uuid)" if alone else "",
-            other=other,
-        )
+_ALSO: Final = {"of_event_type": _OF_EVENT_TYPE, "of_hosts": _OF_HOSTS, "seats": _SEATS, "latest": _LATEST}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counts:
+    """What is counted beside the time that is taken: occurrences in a span of time, for limits; whose turn it is."""
+
+    event_type: int | None = None
+    of_event_type: tuple[datetime, datetime] | None = None
+    limited: tuple[int, ...] = ()
+    of_hosts: tuple[datetime, datetime] | None = None
+    latest: bool = False
+
+    def values(self) -> dict[str, Any]:
+        """The parameters of the statement."""
+        found: dict[str, Any] = {}
+        if self.event_type is not None:
+            found["event_type"] = self.event_type
+        if self.of_event_type is not None:
+            found["of_event_from"], found["of_event_until"] = self.of_event_type
+        if self.of_hosts is not None:
+            found["limited"] = [*self.limited]
+            found["of_hosts_from"], found["of_hosts_until"] = self.of_hosts
+        return found
+
+    def parts(self) -> frozenset[str]:
+        """The parts of the statement."""
+        wanted = {"of_event_type": self.of_event_type, "of_hosts": self.of_hosts, "latest": self.latest}
+        return frozenset(part for part, value in wanted.items() if value)
+
+
+def counts_of(settings: Settings, asked: Interval, *, latest: bool = False) -> Counts:
+    """What is to be counted for starts in `asked`, epoch seconds; `latest` for when each host was last booked."""
+    event = settings.event_type
+    limited = {settings.numbers[slug]: host.limits for slug, host in settings.hosts.items() if host.limits}
+    of_hosts = [limit for limits in limited.values() for limit in limits]
+    return Counts(
+        event_type=settings.number if event.limits else None,
+        of_event_type=_periods(event.limits, asked) if event.limits else None,
+        limited=tuple(sorted(limited)),
+        of_hosts=_periods(of_hosts, asked) if of_hosts else None,
+        latest=latest,
     )
 
 
-def fetch_facts(  # noqa: PLR0913 - what is asked
-    connection: Connection,
-    tenant: str,
-    settings: Settings,
-    asked: Interval,
-    now: datetime,
-    purpose: Purpose,
-    *,
-    latest: bool = False,
-) -> Found:
-    """What is taken, as far as starts in `asked`, epoch seconds, can depend on it.
+def times(where: Mapping[str, str], purpose: Purpose, parts: frozenset[str]) -> str:
+    """The SELECTs that say what is taken, for the hosts and the time that `where` names.
 
-    `latest` says when each host was last booked.
+    Beside what is counted, `parts` may hold `seats`; `moved`, which leaves out a booking, and `alone`, its occurrence.
     """
-    event, moved = settings.event_type, settings.moved
-    limited = [slug for slug, host in settings.hosts.items() if host.limits]
-    start, end = _around(settings, _offered(settings, asked, now) if purpose == "find" else asked)
+    other = "AND b.id <> CAST(:moving AS uuid)" if "moved" in parts else ""
+    chosen = _CLAIMS + _BUSY + "".join(text for part, text in _ALSO.items() if part in parts)
+    return chosen.format(
+        of_range=_OF_RANGE.format(**where),
+        names=_NAMES.format(other=other) if purpose == "explain" else "NULL::text[]",
+        over="NULL::boolean[]" if purpose == "find" else _OVER,
+        living=_LIVING if purpose == "find" else "true",
+        not_moved="AND c.occurrence_id <> CAST(:without AS uuid)" if "alone" in parts else "",
+        other=other,
+        **where,
+    )
+
+
+@cache
+def _statement(purpose: Purpose, parts: frozenset[str]) -> TextualSelect:
+    return statement(times(GIVEN, purpose, parts), GROUND)
+
+
+def fetch_facts(
+    connection: Connection, tenant: str, settings: Settings, asked: Interval, now: datetime, purpose: Purpose
+) -> Found:
+    """What is taken, as far as starts in `asked`, epoch seconds, can depend on it."""
+    counts = counts_of(settings, asked)
+    parts = counts.parts()
+    start, end = _offered(settings, asked, now) if purpose == "find" else asked
+    before, after = reach(settings.event_type)
     values: dict[str, Any] = {
         "tenant": tenant,
         "now": now,
         "hosts": [*settings.numbers.values()],
-        "start": instant(start),
-        "end": instant(end),
+        "start": instant(start) - before,
+        "end": instant(end) + after,
+        **counts.values(),
     }
-    if event.limits or event.capacity > 1:
+    if settings.event_type.capacity > 1:
+        parts |= {"seats"}
         values["event_type"] = settings.number
-    if event.limits:
-        values["of_event_from"], values["of_event_until"] = _periods(event.limits, asked)
-    if limited:
-        values["limited"] = [settings.numbers[slug] for slug in limited]
-        limits = [limit for slug in limited for limit in settings.hosts[slug].limits]
-        values["of_hosts_from"], values["of_hosts_until"] = _periods(limits, asked)
-    if moved:
-        values["moving"], values["without"] = moved.id, moved.occurrence
-    statement = _statement(
-        purpose,
-        moved=moved is not None,
-        alone=moved is not None and moved.occurrence is not None,
-        of_event_type=bool(event.limits),
-        of_hosts=bool(limited),
-        seats=event.capacity > 1,
-        latest=latest,
-    )
-    wanted = set(statement._bindparams)  # noqa: SLF001 - the names in the text; others would be refused
-    rows = connection.execute(statement, {key: value for key, value in values.items() if key in wanted})
-    return _read(settings, rows.all())
+    if settings.moved:
+        parts |= {"moved"}
+        if parts & {"seats"} or purpose == "explain":
+            values["moving"] = settings.moved.id
+        if settings.moved.occurrence:
+            parts |= {"alone"}
+            values["without"] = settings.moved.occurrence
+    return read_facts(settings, connection.execute(_statement(purpose, parts), values).all())
 
 
-def _read(settings: Settings, rows: Sequence[Any]) -> Found:
+def read_facts(settings: Settings, rows: Sequence[Any]) -> Found:
+    """What the rows say; those of settings are passed over."""
     slugs = {no: slug for slug, no in settings.numbers.items()}
     taken: dict[str, list[Taken]] = {}
     of_event_type: Sequence[Interval] = ()
@@ -215,7 +255,7 @@ def _read(settings: Settings, rows: Sequence[Any]) -> Found:
     standing: list[Occurrence] = []
     expired: dict[int, list[Interval]] = {}
     latest: dict[int, int] = {}
-    for kind, no, starts, ends, names, over in rows:
+    for kind, no, *_, starts, ends, names, over in rows:
         if kind in {"claim", "busy"}:
             times = taken.setdefault(slugs[no], [])
             origins = map(Named, names) if names else repeat(None if kind == "busy" else _SOMEBODY, len(starts))
@@ -225,14 +265,14 @@ def _read(settings: Settings, rows: Sequence[Any]) -> Found:
             else:
                 times += compress(of_claims, map(not_, over))
                 expired[no] = [(start, end) for start, end, _ in compress(of_claims, over)]
-        elif kind == "event_type":
+        elif kind == "of_event_type":
             of_event_type = list(zip(starts, ends, strict=True))
-        elif kind == "host":
+        elif kind == "of_host":
             of_host[slugs[no]] = list(zip(starts, ends, strict=True))
         elif kind == "seats":
             name, *hosts = names
             standing.append(Occurrence(settings.event_type.slug, starts[0], ends[0], frozenset(hosts), no, (name,)))
-        else:
+        elif kind == "latest":
             latest[no] = starts[0]
     return Found(Facts(taken, of_event_type, of_host, standing), expired, latest)
 
@@ -244,15 +284,6 @@ def _offered(settings: Settings, asked: Interval, now: datetime) -> Interval:
     if days is not None:
         end = min(end, int(now.timestamp()) + (days + 3) * DAY)
     return min(start, end), end
-
-
-def _around(settings: Settings, starts: Interval) -> Interval:
-    """The range in which busy time can matter to these starts."""
-    event = settings.event_type
-    before = int((event.duration + event.buffer_before).total_seconds())
-    after = int((event.duration + event.buffer_after).total_seconds())
-    wider = _FREE_GRID if event.align == "free" else 0
-    return starts[0] - before - wider, starts[1] + after + wider
 
 
 def _periods(limits: Sequence[Limit], asked: Interval) -> tuple[datetime, datetime]:

@@ -6,7 +6,7 @@ application's own) count what it cannot see; where the row changed, that transac
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
@@ -32,12 +32,28 @@ _LOCK_BOTH: Final = text(
 )
 
 
-def lock(connection: Connection, tenant: str, event_type: int | None, hosts: Sequence[int]) -> datetime:
+@dataclass(frozen=True, slots=True)
+class Locks:
+    """What is locked: an event type, if any, and hosts, by their numbers."""
+
+    event_type: int | None = None
+    hosts: frozenset[int] = frozenset()
+
+    def __le__(self, other: Locks) -> bool:
+        """Whether the other holds all of these."""
+        return self.event_type in {None, other.event_type} and self.hosts <= other.hosts
+
+    def __or__(self, other: Locks) -> Locks:
+        """Both together."""
+        return Locks(other.event_type or self.event_type, self.hosts | other.hosts)
+
+
+def lock(connection: Connection, tenant: str, wanted: Locks) -> datetime:
     """Lock an event type, if one is given, and then hosts, in the order of their numbers; gives the time after that."""
-    values: dict[str, object] = {"tenant": tenant, "hosts": list(hosts)}
-    if event_type is None:
+    values: dict[str, object] = {"tenant": tenant, "hosts": list(wanted.hosts)}
+    if wanted.event_type is None:
         rows = connection.execute(_LOCK_HOSTS, values)
     else:
-        rows = connection.execute(_LOCK_BOTH, {**values, "event_type": event_type})
+        rows = connection.execute(_LOCK_BOTH, {**values, "event_type": wanted.event_type})
     times: list[datetime] = [row[0].astimezone(UTC) for row in rows]
     return max(times)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import cache, lru_cache
-from typing import Final
+from typing import Any, Final
 
-from sqlalchemy import Connection, TextClause, text
+from sqlalchemy import Connection, TextualSelect
 
 from nxsched.domain.availability import BlockedPeriod
 from nxsched.domain.bounds import MAX_MINUTES
@@ -17,6 +17,14 @@ from nxsched.domain.hosts import Host
 from nxsched.domain.stored import read_blocked, read_event_type, read_host
 from nxsched.domain.tenants import TenantDetails
 from nxsched.errors import BookingNotFound, EventTypeNotFound
+from nxsched.store.statements import GROUND, statement
+
+
+def counts(booking: str) -> str:
+    """The condition that a booking takes time: whose time is over does not, swept or not."""
+    return f"""({booking}.status IN ('confirmed', 'completed', 'no_show')
+        OR ({booking}.status IN ('held', 'pending') AND {booking}.expires_at > :now))"""
+
 
 _AROUND: Final = timedelta(minutes=MAX_MINUTES, days=4)
 """How far beyond a range blocked time may matter: to the end of the longest slot, and what stretches look at."""
@@ -43,44 +51,58 @@ class Settings:
     closures: tuple[BlockedPeriod, ...]
     moved: Moved | None
 
+    def lasting(self, duration: timedelta | None) -> Settings:
+        """The same with the duration that is asked for. Raises `InvalidInput` where it is not offered."""
+        event_type = self.event_type.lasting(duration)
+        return self if event_type is self.event_type else replace(self, event_type=event_type)
 
-_SETTINGS: Final = """
+
+NO_TIMES: Final = "NULL::bigint[], NULL::bigint[], NULL::text[], NULL::boolean[]"
+"""In the place of what only the rows of taken time say: settings and taken time may be asked for in one statement."""
+
+WANTED: Final = """
 WITH wanted AS (
-    SELECT event_type_no, slug, name, settings::text AS settings FROM nxsched.event_type
+    SELECT event_type_no, slug, name, settings::text AS settings, reach_before, reach_after FROM nxsched.event_type
     WHERE tenant_id = :tenant AND slug = :slug AND archived_at IS NULL
 ), member AS (
     SELECT m.host_no FROM nxsched.event_type_member m JOIN wanted USING (event_type_no) WHERE m.tenant_id = :tenant
-)
-SELECT 'event_type', event_type_no, slug, name, NULL, settings, false FROM wanted
+)"""
+
+SETTINGS: Final = f"""
+SELECT 'event_type', event_type_no, slug, name, NULL::text, settings, false, {NO_TIMES} FROM wanted
 UNION ALL
-SELECT 'tenant', 0, tenant_id, name, sender, NULL, false FROM nxsched.tenant WHERE tenant_id = :tenant
+SELECT 'tenant', 0, tenant_id, name, sender, NULL, false, {NO_TIMES} FROM nxsched.tenant WHERE tenant_id = :tenant
 UNION ALL
-SELECT 'host', h.host_no, h.slug, h.name, h.email, h.settings::text, h.archived_at IS NOT NULL
+SELECT 'host', h.host_no, h.slug, h.name, h.email, h.settings::text, h.archived_at IS NOT NULL, {NO_TIMES}
 FROM member JOIN nxsched.host h ON h.tenant_id = :tenant AND h.host_no = member.host_no
 UNION ALL
-SELECT 'blocked', b.host_no, b.id::text, NULL, NULL, b.definition::text, false
+SELECT 'blocked', b.host_no, b.id::text, NULL, NULL, b.definition::text, false, {NO_TIMES}
 FROM member JOIN nxsched.blocked_period b ON b.tenant_id = :tenant AND b.host_no = member.host_no
-WHERE b.reach_until > :start AND b.reach_from < :end
+WHERE b.reach_until > :set_from AND b.reach_from < :set_until
 UNION ALL
-SELECT 'closure', 0, b.id::text, NULL, NULL, b.definition::text, false
+SELECT 'closure', 0, b.id::text, NULL, NULL, b.definition::text, false, {NO_TIMES}
 FROM nxsched.blocked_period b
-WHERE b.tenant_id = :tenant AND b.host_no IS NULL AND b.reach_until > :start AND b.reach_from < :end
+WHERE b.tenant_id = :tenant AND b.host_no IS NULL AND b.reach_until > :set_from AND b.reach_from < :set_until
 """
 
-_MOVED: Final = """
+_MOVED: Final = f"""
 UNION ALL
 SELECT 'moved', 0, b.id::text, NULL, NULL, b.occurrence_id::text, EXISTS (
     SELECT FROM nxsched.booking other
     WHERE other.tenant_id = :tenant AND other.occurrence_id = b.occurrence_id AND other.id <> b.id
-    AND (other.status IN ('pending', 'confirmed', 'completed', 'no_show')
-        OR (other.status = 'held' AND other.expires_at > :now)))
+    AND {counts("other")}), {NO_TIMES}
 FROM nxsched.booking b WHERE b.tenant_id = :tenant AND b.id = CAST(:moving AS uuid)
 """
 
 
 @cache
-def _statement(*, moving: bool) -> TextClause:
-    return text(_SETTINGS + _MOVED * moving)
+def _statement(*, moving: bool) -> TextualSelect:
+    return statement(WANTED + SETTINGS + _MOVED * moving, GROUND)
+
+
+def set_for(start: datetime, end: datetime) -> dict[str, object]:
+    """The parameters that say which blocked time may matter to starts from `start` to `end`."""
+    return {"set_from": start - _AROUND, "set_until": end + _AROUND}
 
 
 def fetch_settings(
@@ -91,9 +113,17 @@ def fetch_settings(
     `moving` is a booking that is looked up beside it. Raises `EventTypeNotFound`, also for an archived one, and
     `BookingNotFound`.
     """
-    values: dict[str, object] = {"tenant": tenant, "slug": slug, "start": span[0] - _AROUND, "end": span[1] + _AROUND}
+    values = {"tenant": tenant, "slug": slug, **set_for(*span)}
     if moving is not None:
         values |= {"moving": moving, "now": now}
+    found = read_settings(connection.execute(_statement(moving=moving is not None), values).all(), slug)
+    if moving is not None and found.moved is None:
+        raise BookingNotFound(id=moving)
+    return found
+
+
+def read_settings(rows: Sequence[Any], slug: str) -> Settings:
+    """What the rows say of the event type `slug`; those of taken time are passed over. Raises `EventTypeNotFound`."""
     event: EventType | None = None
     number = 0
     details: TenantDetails | None = None
@@ -102,9 +132,9 @@ def fetch_settings(
     blocked: dict[int, list[BlockedPeriod]] = {}
     closures: list[BlockedPeriod] = []
     moved: Moved | None = None
-    for kind, no, key, name, address, words, flag in connection.execute(_statement(moving=moving is not None), values):
+    for kind, no, key, name, address, words, flag, *_ in rows:
         if kind == "host":
-            hosts[key] = _open(read_host(key, name, address, words, archived=flag))
+            hosts[key] = _open_host(key, name, address, words, archived=flag)
             numbers[key] = no
         elif kind == "blocked":
             blocked.setdefault(no, []).append(read_blocked(key, words))
@@ -114,12 +144,10 @@ def fetch_settings(
             number, event = no, read_event_type(key, name, words, archived=flag)
         elif kind == "tenant":
             details = _tenant(key, name, address)
-        else:
+        elif kind == "moved":
             moved = Moved(key, None if flag else words)
     if event is None or details is None:
         raise EventTypeNotFound(slug=slug)
-    if moving is not None and moved is None:
-        raise BookingNotFound(id=moving)
     of_hosts = {slug: blocked[no] for slug, no in numbers.items() if no in blocked}
     return Settings(number, event, details, hosts, numbers, of_hosts, tuple(closures), moved)
 
@@ -130,6 +158,7 @@ def _tenant(id_: str, name: str, sender: str | None) -> TenantDetails:
 
 
 @lru_cache(maxsize=8192)
-def _open(host: Host) -> Host:
+def _open_host(slug: str, name: str, email: str | None, settings: str, *, archived: bool) -> Host:
     """A host as the calculator shall see it: one that is archived works no hours."""
+    host = read_host(slug, name, email, settings, archived=archived)
     return replace(host, weekly_hours=(), overrides=()) if host.archived else host

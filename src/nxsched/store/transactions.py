@@ -8,13 +8,15 @@ from typing import Final
 from sqlalchemy import Connection, text
 
 from nxsched.store.schema import TENANT_SETTING
+from nxsched.store.statements import statement
 
 # Our statements want the same plan whatever their parameters are, and to plan one takes longer than to run it.
-_OPEN: Final = text(
-    f"SELECT set_config('{TENANT_SETTING}', :tenant, true), set_config('lock_timeout', :lock_timeout, true),"
-    " set_config('statement_timeout', :statement_timeout, true),"
-    " set_config('idle_in_transaction_session_timeout', :statement_timeout, true),"
-    " set_config('plan_cache_mode', 'force_generic_plan', true), clock_timestamp()"
+_OPEN: Final = statement(
+    f"SELECT set_config('{TENANT_SETTING}', :tenant, true) || set_config('lock_timeout', :lock_timeout, true)"
+    " || set_config('statement_timeout', :statement_timeout, true)"
+    " || set_config('idle_in_transaction_session_timeout', :statement_timeout, true)"
+    " || set_config('plan_cache_mode', 'force_generic_plan', true) AS set, clock_timestamp() AS now",
+    "set now",
 )
 _JOIN: Final = text(
     f"SELECT current_setting('{TENANT_SETTING}', true), set_config('{TENANT_SETTING}', :tenant, true),"
@@ -30,7 +32,7 @@ def enter(connection: Connection, tenant: str, *, lock_timeout: int, statement_t
     """
     found: datetime = connection.execute(
         _OPEN, {"tenant": tenant, "lock_timeout": str(lock_timeout), "statement_timeout": str(statement_timeout)}
-    ).one()[5]
+    ).one()[1]
     return found.astimezone(UTC)
 
 
