@@ -7,7 +7,6 @@ slots is the same SELECTs run by psycopg, and then the calculator on a question 
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import multiprocessing as mp
 import secrets
@@ -21,6 +20,7 @@ from typing import Any
 import psycopg
 from ground import BEGIN, HALF, always_open, case, fill, server
 from inputs import FIRST_DAY, scenario
+from psycopg.types.json import Jsonb
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -63,7 +63,7 @@ class Floor:
     def __init__(self, uri: str, tenant: str, who: int, like: tuple[Any, Any]) -> None:
         self.connection = psycopg.connect(uri)
         self.tenant = tenant
-        self.changes, self.payload = (json.dumps(one) for one in like)
+        self.changes, self.payload = (Jsonb(one) for one in like)
         with self.connection.transaction():
             self.enter()
             found = self.connection.execute(

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import json
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
+from psycopg.sql import Literal
 from sqlalchemy import Connection, Engine, event
 
 Json = dict[str, Any]
+
+_PARAMETER: Final = re.compile(r"%\((\w+)\)s")
 
 
 @dataclass(frozen=True)
@@ -45,10 +48,17 @@ def recorded(engine: Engine) -> Iterator[list[Statement]]:
 
 
 def plan(connection: Connection, statement: Statement, *options: str) -> Json:
-    """How the database would do it, with the parameters that it was given; with ANALYZE, how it did."""
+    """How the database does it in our transactions: with one plan for all parameters. With ANALYZE, how it did."""
     how = ", ".join((*options, "FORMAT JSON"))
-    found = connection.exec_driver_sql(f"EXPLAIN ({how}) {statement.sql}", statement.parameters).scalar_one()
-    top: Json = (json.loads(found) if isinstance(found, str) else found)[0]["Plan"]
+    driver: Any = connection.connection.driver_connection
+    names = [*dict.fromkeys(_PARAMETER.findall(statement.sql))]
+    prepared = _PARAMETER.sub(lambda found: f"${names.index(found[1]) + 1}", statement.sql)
+    values = ", ".join(Literal(statement.parameters[name]).as_string(driver) for name in names)
+    driver.execute("SET LOCAL plan_cache_mode = force_generic_plan")
+    driver.execute(f"PREPARE planned AS {prepared}")
+    found = driver.execute(f"EXPLAIN ({how}) EXECUTE planned" + f" ({values})" * bool(names)).fetchone()[0]
+    driver.execute("DEALLOCATE planned")
+    top: Json = found[0]["Plan"]
     return top
 
 

@@ -52,8 +52,8 @@ FILL = (
     FROM generate_series(2, :tenants) AS t, nxsched.host h WHERE h.tenant_id = 'tenant-1'
     """,
     """
-    INSERT INTO nxsched.event_type (tenant_id, slug, name, settings, created_at)
-    SELECT 'tenant-' || t, e.slug, e.name, e.settings, e.created_at
+    INSERT INTO nxsched.event_type (tenant_id, slug, name, settings, reach_before, reach_after, created_at)
+    SELECT 'tenant-' || t, e.slug, e.name, e.settings, e.reach_before, e.reach_after, e.created_at
     FROM generate_series(2, :tenants) AS t, nxsched.event_type e WHERE e.tenant_id = 'tenant-1'
     """,
     """
@@ -68,13 +68,13 @@ FILL = (
     """
     INSERT INTO nxsched.occurrence (tenant_id, id, event_type_no, starts_at, ends_at, active, held_until)
     SELECT tenant_id, id, event_type_no, at, at + interval '30 minutes', status <> 'cancelled',
-        CASE WHEN status = 'held' THEN at END FROM public.made
+        CASE WHEN status IN ('held', 'pending') THEN at END FROM public.made
     """,
     """
     INSERT INTO nxsched.claim
         (tenant_id, occurrence_id, host_no, place, busy_from, busy_until, active, held_until, claimed_at)
     SELECT tenant_id, id, host_no, 1, at, at + interval '30 minutes', status <> 'cancelled',
-        CASE WHEN status = 'held' THEN at END, at - interval '1 day' FROM public.made
+        CASE WHEN status IN ('held', 'pending') THEN at END, at - interval '1 day' FROM public.made
     """,
     """
     INSERT INTO nxsched.booking (tenant_id, id, occurrence_id, event_type_no, status, starts_at, ends_at, seats,

@@ -287,8 +287,8 @@ def test_ten_years_of_a_host_are_not_read(acme: Tenant, db: Database, scheduler:
         assert acme.explain("visit", start=NINE)
         acme.book("visit", start=NINE + HALF, attendee=GRACE)
     assert max(statement.rows for statement in found) < 80
-    reads = [one for one in found if one.sql.lstrip().startswith("SELECT 'claim'")]
-    assert len(reads) == 3
+    reads = [one for one in found if "SELECT 'claim'" in one.sql]
+    assert len(reads) == 4  # the booking reads again after its lock
     for statement in reads:
         with db.app.connect() as connection:
             connection.execute(text("SELECT set_config('nxsched.tenant_id', 'acme', true)"))

@@ -117,7 +117,18 @@ class Units:
     def _run(self, work: Callable[[Connection, C, Tools], R], asked: C, call: Call) -> R:
         if call.within is not None:
             return self._joined(work, asked, call, call.within)
-        found: R = self._retrying[call.key is not None](self._alone, work, asked, call)
+        failed: list[BaseException] = []
+        try:
+            return self._alone(work, asked, call)
+        except (TransactionConflict, StoreUnavailable) as error:
+            failed.append(error)
+
+        def attempt() -> R:  # what retries costs as much as a statement, and is told of the first try if it failed
+            if failed:
+                raise failed.pop()
+            return self._alone(work, asked, call)
+
+        found: R = self._retrying[call.key is not None](attempt)
         return found
 
     def _alone(self, work: Callable[[Connection, C, Tools], R], asked: C, call: Call) -> R:

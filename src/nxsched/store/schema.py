@@ -276,6 +276,7 @@ outbox_event: Final = _table(
     UniqueConstraint("tenant_id", "booking_id", "version", name="outbox_event_version_key"),
     Index("outbox_event_undone", "due_at", postgresql_where=_UNDONE),
     Index("outbox_event_oldest", "tenant_id", "booking_id", "version", postgresql_where=_UNDONE),
+    Index("outbox_event_done", "tenant_id", "done_at", postgresql_where=text("done_at IS NOT NULL")),
     key=("id",),
 )
 
