@@ -177,7 +177,7 @@ def finding(running: EmbeddedServer, rounds: int, console: Console) -> bool:
         ("C: any of 100 hosts, 200 busy each", 100, 2.0),
     ):
         with Scheduler(running.url(APP_ROLE), clock=SettableClock(FIRST_DAY)) as scheduler:
-            tenant = case(scheduler, f"case-{hosts}", hosts=hosts)
+            tenant = case(running, scheduler, f"case-{hosts}", hosts=hosts)
             query = load(scenario(hosts=hosts))
 
             def ours(tenant: Tenant = tenant) -> object:

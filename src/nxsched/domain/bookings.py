@@ -83,7 +83,8 @@ class Actor:
 class Hold:
     """A claim on a slot that ends by itself at `expires_at`; times are UTC, `hosts` are slugs.
 
-    `status` is `held`, or `expired` or `released` once it is over. `confirm_hold` makes it a booking of the same id.
+    `status` is `held`, or `expired` or `released` once it is over. `confirm_hold` makes it a booking of the same id,
+    whose status is then shown where a call that placed or released the hold is repeated with its key.
     """
 
     id: str

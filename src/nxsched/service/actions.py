@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import datetime
 from typing import Final
 
 from sqlalchemy import Connection
@@ -39,7 +41,12 @@ def _release(connection: Connection, command: ReleaseHold, tools: Tools) -> Hold
 
 
 def _hold(connection: Connection, id_: str, tools: Tools) -> Hold:
-    return queries.as_hold(queries.booking(connection, id_, tools))
+    """Also what has become a booking by now, with the end that it had as a hold."""
+    found = queries.booking(connection, id_, tools)
+    if found.status not in queries.OF_HOLDS:
+        ended = queries.history(connection, id_, tools)[0].changes["expires_at"][1]
+        found = replace(found, expires_at=datetime.fromisoformat(ended))
+    return queries.as_hold(found)
 
 
 def _tenant(connection: Connection, id_: str, tools: Tools) -> TenantDetails:  # noqa: ARG001 - it is the tools' own
