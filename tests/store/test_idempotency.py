@@ -11,12 +11,12 @@ import pytest
 
 from nxsched import (
     BlockedPeriod,
+    BlockedPeriodNotFound,
     Booking,
     EventType,
     Host,
     IdempotencyConflict,
     InvalidInput,
-    InvalidTransition,
     NxschedError,
     Scheduler,
     SettableClock,
@@ -72,13 +72,21 @@ def test_a_refusal_leaves_no_key(acme: Tenant, db: Database) -> None:
     assert acme.book("visit", start=NINE, attendee=GRACE, idempotency_key="k").status == "confirmed"
 
 
-def test_a_hold_that_was_confirmed_is_held_no_more_for_its_key(acme: Tenant) -> None:
+def test_a_hold_that_was_confirmed_comes_back_to_its_key_as_confirmed(acme: Tenant, clock: SettableClock) -> None:
     hold = acme.place_hold("visit", start=NINE, idempotency_key="k")
-    assert acme.place_hold("visit", start=NINE, idempotency_key="k") == hold
     acme.confirm_hold(hold.id, attendee=GRACE)
-    with pytest.raises(InvalidTransition) as caught:
-        acme.place_hold("visit", start=NINE, idempotency_key="k")
-    assert (caught.value.id, caught.value.from_status, caught.value.to_status) == (hold.id, "confirmed", "held")
+    clock.move(timedelta(hours=1))
+    again = acme.place_hold("visit", start=NINE, idempotency_key="k")
+    assert (again.id, again.status, again.expires_at) == (hold.id, "confirmed", hold.expires_at)
+
+
+def test_what_was_taken_away_since_is_not_found_by_its_key(acme: Tenant) -> None:
+    period = BlockedPeriod(start=NINE, end=NINE + HALF)
+    made = acme.block("ada", period, idempotency_key="k")
+    assert acme.block("ada", period, idempotency_key="k") == made
+    acme.unblock(str(made.id))
+    with pytest.raises(BlockedPeriodNotFound):
+        acme.block("ada", period, idempotency_key="k")
 
 
 def test_what_is_nested_too_deeply_is_refused_by_its_name(acme: Tenant) -> None:
