@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import datetime
+from typing import Any
 
 from sqlalchemy import Connection
 
 from nxsched.domain import checks
-from nxsched.domain.bookings import Attendee, Booking, BookingStatus
+from nxsched.domain.bookings import Booking, BookingStatus
 from nxsched.domain.commands import Book, ConfirmHold, PlaceHold
 from nxsched.domain.events import changes, payload
 from nxsched.domain.questions import answers
+from nxsched.domain.refusals import Refusal
 from nxsched.errors import HoldExpired, InvalidInput, InvalidTransition, SlotUnavailable
 from nxsched.service.ending import change, expire, found, has_expired
 from nxsched.service.ids import new_id, new_nonce
@@ -40,14 +43,18 @@ def book(connection: Connection, command: Book, tools: Tools) -> Booking:
     made: list[Booking] = []
 
     def write(taken: Taken) -> set[int]:
-        status = _status(taken)
-        booking = replace(
-            _booking(taken, said.attendee, command.seats),
-            status=status,
+        ends = None
+        if taken.settings.event_type.requires_approval and not (command.force and taken.start <= taken.tools.now):
+            ends = _approval_ends(taken)
+        booking = _booking(
+            taken,
+            status=BookingStatus.PENDING if ends else BookingStatus.CONFIRMED,
+            attendee=said.attendee,
+            seats=command.seats,
             answers=answers(taken.settings.event_type.questions, said.answers),
             metadata=said.metadata,
             reference=said.reference,
-            expires_at=taken.start if status is BookingStatus.PENDING else None,
+            expires_at=ends,
         )
         made[:] = [booking]
         return _insert(connection, taken, booking)
@@ -68,12 +75,21 @@ def place_hold(connection: Connection, command: PlaceHold, tools: Tools) -> Book
     made: list[Booking] = []
 
     def write(taken: Taken) -> set[int]:
-        booking = _booking(taken, command.attendee, command.seats)
         ends = taken.tools.now + command.ttl
-        if taken.settings.event_type.requires_approval:  # after its start there is nothing to approve
-            ends = min(ends, taken.start)
-        made[:] = [replace(booking, expires_at=ends)]
-        return _insert(connection, taken, made[0])
+        if taken.settings.event_type.requires_approval:
+            ends = min(ends, _approval_ends(taken))
+        booking = _booking(
+            taken,
+            status=BookingStatus.HELD,
+            attendee=command.attendee,
+            seats=command.seats,
+            answers={},
+            metadata={},
+            reference=None,
+            expires_at=ends,
+        )
+        made[:] = [booking]
+        return _insert(connection, taken, booking)
 
     take(connection, wanted, tools, write)
     return made[0]
@@ -152,34 +168,30 @@ def _is_confirmed_so(before: Booking, command: ConfirmHold, answered: dict[str, 
     )
 
 
-def _status(taken: Taken) -> BookingStatus:
-    """What a new booking is: nobody can approve what has begun, so who books it by force has approved it."""
-    waits = taken.settings.event_type.requires_approval and taken.start > taken.tools.now
-    return BookingStatus.PENDING if waits else BookingStatus.CONFIRMED
+def _approval_ends(taken: Taken) -> datetime:
+    """The start: until then somebody may approve. Raises `SlotUnavailable` where it has come."""
+    if taken.start > taken.tools.now:
+        return taken.start
+    words = f"{taken.start.isoformat()} cannot be booked: it needs approval, and it begins now"
+    raise SlotUnavailable(words, reasons=[Refusal(code="past", start=taken.tools.now)])
 
 
-def _booking(taken: Taken, attendee: Attendee | None, seats: int) -> Booking:
-    """What stands on the slot that was taken: a hold, until somebody says more."""
+def _booking(taken: Taken, **said: Any) -> Booking:
+    """What stands on the slot that was taken, and what was said with it."""
     return Booking(
+        **said,
         id=taken.tools.id,
         event_type=taken.settings.event_type.slug,
-        status=BookingStatus.HELD,
         start=taken.start,
         end=taken.end,
         hosts=taken.choice.hosts,
-        attendee=attendee,
-        seats=seats,
-        answers={},
         location=taken.settings.event_type.location,
-        metadata={},
-        reference=None,
         series_id=None,
         organizer=taken.settings.tenant.sender,
         sequence=0,
         version=1,
         assigned_because=taken.choice.because,
         created_at=taken.tools.now,
-        expires_at=None,
     )
 
 

@@ -133,20 +133,17 @@ class Units:
 
     def _alone(self, work: Callable[[Connection, C, Tools], R], asked: C, call: Call) -> R:
         """In a transaction of its own."""
-        with translated(call.tenant):
-            connection = self.engine.connect()
-        with connection:
-            with translated(call.tenant):
-                now = enter(
-                    connection,
-                    call.tenant,
-                    lock_timeout=self.lock_timeout,
-                    statement_timeout=self.statement_timeout,
-                )
-                result = work(connection, asked, self._tools(call, now))
-            with translated(call.tenant, at_commit=True):
-                connection.commit()
-            return result
+        with translated(call.tenant) as edge, self.engine.connect() as connection:
+            now = enter(
+                connection,
+                call.tenant,
+                lock_timeout=self.lock_timeout,
+                statement_timeout=self.statement_timeout,
+            )
+            result = work(connection, asked, self._tools(call, now))
+            edge.at_commit = True
+            connection.commit()
+        return result
 
     def _joined(self, work: Callable[[Connection, C, Tools], R], asked: C, call: Call, within: Joined) -> R:
         """In the application's transaction: a savepoint that an error rolls back, and nothing is committed."""

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Final
+from types import TracebackType
+from typing import Final, Self
 
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -25,19 +24,30 @@ _NO_TABLES: Final = {"42P01", "3F000", "42703"}
 _CONFLICTS: Final = {"40001": "a serialization failure", "40P01": "a deadlock"}
 
 
-@contextmanager
-def translated(tenant: str | None = None, *, at_commit: bool = False) -> Iterator[None]:
-    """Raise what the driver raises as an error of nxsched, with the driver's own as its cause."""
-    try:
-        yield
-    except (DBAPIError, PoolTimeout) as error:
-        found = translation(error, tenant, at_commit=at_commit)
-        if found is None:
-            raise
-        raise found from error
+class translated:  # noqa: N801 - used as a function
+    """Raise what the driver raises in a block as an error of nxsched, with the driver's own as its cause.
+
+    `at_commit` says that the block has come to its COMMIT: what fails from then on may have happened.
+    """
+
+    def __init__(self, tenant: str | None = None) -> None:
+        self.tenant = tenant
+        self.at_commit = False
+
+    def __enter__(self) -> Self:
+        """Begin the block."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Raise the translation, if there is one."""
+        found = None if error is None else translation(error, self.tenant, at_commit=self.at_commit)
+        if found is not None:
+            raise found from error
 
 
-def translation(error: Exception, tenant: str | None = None, *, at_commit: bool = False) -> NxschedError | None:
+def translation(error: BaseException, tenant: str | None = None, *, at_commit: bool = False) -> NxschedError | None:
     """The error of nxsched that says what an error of the driver means; `None` for a mistake of our own."""
     if isinstance(error, PoolTimeout):
         return StoreUnavailable("every connection of the pool is in use, and none came free in time")
