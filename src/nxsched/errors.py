@@ -176,7 +176,10 @@ class InvalidTransition(NxschedError):
 
 
 class PolicyViolation(NxschedError):
-    """A policy of the event type forbids it. `policy` is its name in `Policies`, `until` when it was still allowed."""
+    """A policy of the event type forbids it. `policy` is its name in `Policies`, `until` when it was still allowed.
+
+    With the policy `open_holds` it is the tenant's: too many holds stand already.
+    """
 
     code: ClassVar[str] = "policy_violation"
 

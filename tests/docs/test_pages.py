@@ -158,6 +158,7 @@ def test_the_bounds_are_those_of_the_code() -> None:
         "characters of JSON in metadata, attributes or settings": f"{bounds.MAX_JSON:,}",
         "busy periods in one report": f"{bounds.MAX_PERIODS:,}",
         "minutes of a hold": f"{bounds.MAX_HOLD_MINUTES:,}",
+        "holds of a tenant that stand at a time": f"{bounds.MAX_OPEN_HOLDS:,}",
         "bookings on a page": f"{bounds.MAX_PAGE:,}",
         "days for which an idempotency key is remembered": f"{bounds.MAX_KEY_DAYS:,}",
         "objects and lists inside one another in such JSON": f"{bounds.MAX_NESTING:,}",

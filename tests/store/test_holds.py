@@ -17,6 +17,7 @@ from nxsched import (
     InvalidInput,
     InvalidTransition,
     Limit,
+    PolicyViolation,
     Question,
     Scheduler,
     SettableClock,
@@ -316,3 +317,17 @@ def test_of_a_confirmation_and_a_release_at_the_same_time_one_wins(
         assert set(outcomes) in ({"confirmed", "taken"}, {"expired", "booked"})
         assert count(db, "claim", "active") == n + 1
     assert_sound(db)
+
+
+def test_a_tenant_has_no_more_holds_at_a_time_than_the_bound(
+    acme: Tenant, clock: SettableClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nxsched.service.taking.MAX_OPEN_HOLDS", 2)
+    acme.place_hold("visit", start=NINE, ttl=timedelta(minutes=1))
+    acme.place_hold("any", start=NINE, ttl=timedelta(minutes=2))
+    with pytest.raises(PolicyViolation, match="2 holds stand already") as caught:
+        acme.place_hold("any", start=NINE)
+    assert caught.value.policy == "open_holds"
+    assert acme.book("any", start=NINE, attendee=GRACE).status == "confirmed"
+    clock.move(timedelta(minutes=1))
+    assert acme.place_hold("visit", start=NINE + HOUR).status == "held"

@@ -73,6 +73,9 @@ MAX_PERIODS: Final = 10_000
 MAX_HOLD_MINUTES: Final = 7 * 24 * 60
 """Minutes for which a hold can last: a week."""
 
+MAX_OPEN_HOLDS: Final = 10_000
+"""Holds of one tenant that stand at a time."""
+
 MAX_PAGE: Final = 1_000
 """Bookings on one page."""
 

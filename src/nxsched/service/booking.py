@@ -71,6 +71,7 @@ def place_hold(connection: Connection, command: PlaceHold, tools: Tools) -> Book
         duration=command.duration,
         host=command.host,
         seats=command.seats,
+        hold=True,
     )
     made: list[Booking] = []
 

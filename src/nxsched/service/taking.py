@@ -14,9 +14,10 @@ from typing import Final
 
 from sqlalchemy import Connection
 
+from nxsched.domain.bounds import MAX_OPEN_HOLDS
 from nxsched.domain.instants import epoch_exact, instant
 from nxsched.domain.refusals import Refusal
-from nxsched.errors import InvalidInput, SlotTaken, SlotUnavailable, TransactionConflict
+from nxsched.errors import InvalidInput, PolicyViolation, SlotTaken, SlotUnavailable, TransactionConflict
 from nxsched.service.choosing import Choice, choose, is_pool
 from nxsched.service.ending import expire_in_the_way
 from nxsched.service.ids import new_id
@@ -41,7 +42,7 @@ _SAID = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """The slot that is wanted; `force` skips the rules."""
+    """The slot that is wanted; `force` skips the rules, and of holds there may not be too many."""
 
     event_type: str
     start: datetime
@@ -49,6 +50,7 @@ class Wanted:
     host: str | None
     seats: int
     force: bool = False
+    hold: bool = False
 
     @property
     def asked(self) -> Asked:
@@ -83,6 +85,9 @@ def take(connection: Connection, wanted: Wanted, tools: Tools, write: Write) -> 
     start = epoch_exact("start", wanted.start)
     ground, tools = _stand(connection, wanted, tools)
     settings, found = ground.settings, ground.found
+    if found.holds >= MAX_OPEN_HOLDS:
+        words = f"{MAX_OPEN_HOLDS} holds stand already, as many as a tenant may have: release some, or let them expire"
+        raise PolicyViolation(words, policy="open_holds")
     asked = question(settings, found, (start, start + 1), tools.now, wanted.host)
     able = able_at(asked, start)
     reasons: list[Refusal] = [] if able else refusals(asked, start)
@@ -126,7 +131,7 @@ def _stand(connection: Connection, wanted: Wanted, tools: Tools) -> tuple[Ground
     nothing more.
     """
     start = epoch_exact("start", wanted.start)
-    counts, held = Counts(), Locks()
+    counts, held = Counts(holds=wanted.hold), Locks()
     for _ in range(_ROUNDS):
         ground = fetch_ground(
             connection,
@@ -140,7 +145,9 @@ def _stand(connection: Connection, wanted: Wanted, tools: Tools) -> tuple[Ground
         settings = ground.settings
         _check(settings, wanted)
         needed = _locks(ground, wanted, start)
-        counted, counts = counts, counts_of(settings, (start, start + 1), latest=is_pool(settings.event_type))
+        counted = counts
+        pool = is_pool(settings.event_type)
+        counts = counts_of(settings, (start, start + 1), latest=pool, holds=wanted.hold)
         if needed <= held and counts == counted:
             return ground, tools
         if not needed <= held:

@@ -12,6 +12,7 @@ from typing import Any, Final, Literal, NamedTuple
 
 from sqlalchemy import Connection, TextualSelect
 
+from nxsched.domain.bounds import MAX_OPEN_HOLDS
 from nxsched.domain.event_types import Limit
 from nxsched.domain.instants import DAY, instant
 from nxsched.slots.facts import Facts, reach
@@ -37,11 +38,12 @@ _SOMEBODY: Final = Named(None)
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The facts; by number of the host, the time of expired holds, and when the latest booking was made."""
+    """The facts; by number of the host, the time of what has expired, and when the latest booking was made; holds."""
 
     facts: Facts
     expired: dict[int, list[Interval]]
     latest: Mapping[int, int]
+    holds: int
 
 
 # Each host's times come as arrays, in order: a row for each of them would cost several times as much to read.
@@ -149,18 +151,33 @@ FROM {{hosts}} CROSS JOIN LATERAL (
 """
 
 
-_ALSO: Final = {"of_event_type": _OF_EVENT_TYPE, "of_hosts": _OF_HOSTS, "seats": _SEATS, "latest": _LATEST}
+_HOLDS: Final = f"""
+UNION ALL
+SELECT 'holds', count(*), {_NO_WORDS}, NULL, NULL, NULL, NULL FROM (
+    SELECT FROM nxsched.booking b WHERE b.tenant_id = :tenant AND b.status = 'held' AND b.expires_at > :now
+    LIMIT {MAX_OPEN_HOLDS}
+) open
+"""
+
+_ALSO: Final = {
+    "of_event_type": _OF_EVENT_TYPE,
+    "of_hosts": _OF_HOSTS,
+    "seats": _SEATS,
+    "latest": _LATEST,
+    "holds": _HOLDS,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counts:
-    """What is counted beside the time that is taken: occurrences in a span of time, for limits; whose turn it is."""
+    """What is counted beside the time that is taken: occurrences for limits, whose turn it is, holds."""
 
     event_type: int | None = None
     of_event_type: tuple[datetime, datetime] | None = None
     limited: tuple[int, ...] = ()
     of_hosts: tuple[datetime, datetime] | None = None
     latest: bool = False
+    holds: bool = False
 
     def values(self) -> dict[str, Any]:
         """The parameters of the statement."""
@@ -176,12 +193,20 @@ class Counts:
 
     def parts(self) -> frozenset[str]:
         """The parts of the statement."""
-        wanted = {"of_event_type": self.of_event_type, "of_hosts": self.of_hosts, "latest": self.latest}
+        wanted: dict[str, object] = {
+            "of_event_type": self.of_event_type,
+            "of_hosts": self.of_hosts,
+            "latest": self.latest,
+            "holds": self.holds,
+        }
         return frozenset(part for part, value in wanted.items() if value)
 
 
-def counts_of(settings: Settings, asked: Interval, *, latest: bool = False) -> Counts:
-    """What is to be counted for starts in `asked`, epoch seconds; `latest` for when each host was last booked."""
+def counts_of(settings: Settings, asked: Interval, *, latest: bool = False, holds: bool = False) -> Counts:
+    """What is to be counted for starts in `asked`, epoch seconds.
+
+    `latest` for when each host was last booked, `holds` for those of the tenant that stand.
+    """
     event = settings.event_type
     limited = {settings.numbers[slug]: host.limits for slug, host in settings.hosts.items() if host.limits}
     of_hosts = [limit for limits in limited.values() for limit in limits]
@@ -191,6 +216,7 @@ def counts_of(settings: Settings, asked: Interval, *, latest: bool = False) -> C
         limited=tuple(sorted(limited)),
         of_hosts=_periods(of_hosts, asked) if of_hosts else None,
         latest=latest,
+        holds=holds,
     )
 
 
@@ -255,6 +281,7 @@ def read_facts(settings: Settings, rows: Sequence[Any]) -> Found:
     standing: list[Occurrence] = []
     expired: dict[int, list[Interval]] = {}
     latest: dict[int, int] = {}
+    holds = 0
     for kind, no, *_, starts, ends, names, over in rows:
         if kind in {"claim", "busy"}:
             times = taken.setdefault(slugs[no], [])
@@ -274,7 +301,9 @@ def read_facts(settings: Settings, rows: Sequence[Any]) -> Found:
             standing.append(Occurrence(settings.event_type.slug, starts[0], ends[0], frozenset(hosts), no, (name,)))
         elif kind == "latest":
             latest[no] = starts[0]
-    return Found(Facts(taken, of_event_type, of_host, standing), expired, latest)
+        elif kind == "holds":
+            holds = no
+    return Found(Facts(taken, of_event_type, of_host, standing), expired, latest, holds)
 
 
 def _offered(settings: Settings, asked: Interval, now: datetime) -> Interval:
