@@ -169,7 +169,10 @@ class InvalidTransition(NxschedError):
     code: ClassVar[str] = "invalid_transition"
 
     def __init__(self, *, id: str, from_status: str, to_status: str) -> None:  # noqa: A002 - its name everywhere
-        super().__init__(f"the booking {id} is {from_status} and cannot become {to_status}")
+        words = f"is {from_status} and cannot become {to_status}"
+        if from_status == to_status:
+            words = f"is {from_status} already, with other details"
+        super().__init__(f"the booking {id} {words}")
         self.id = id
         self.from_status = from_status
         self.to_status = to_status

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
+from weakref import WeakSet
 
 from sqlalchemy import URL, Engine
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random
@@ -36,7 +38,8 @@ class Scheduler:
     `database` is a URL (`postgresql://app@host/database`) or a SQLAlchemy `Engine` of the application's own. The role
     that logs in should be neither a superuser nor the owner of the tables: `nxsched doctor` looks. `worker_url` logs in
     as the worker's role, for what crosses tenants: `tenants()` and `sweep()`. Nothing is connected to before it is
-    used. Safe to share between threads; as a context manager it closes itself.
+    used. Safe to share between threads, and a forked child has connections of its own; as a context manager it closes
+    itself.
 
     A transaction of our own waits at most `lock_timeout` for others, and `statement_timeout` for a statement.
     Idempotency keys are remembered for `keys_last`, at most 366 days. The database tells the time unless there is a
@@ -55,6 +58,8 @@ class Scheduler:
         statement_timeout: timedelta = timedelta(seconds=30),
         keys_last: timedelta = timedelta(days=1),
     ) -> None:
+        if clock is not None and not callable(getattr(clock, "now", None)):
+            raise InvalidInput(field="clock", reason=f"must have a method now(), not {checks.shown(clock)}")
         self._own = isinstance(database, str | URL)
         self._engine: Engine = connect.made_or_checked("database", database)
         worker = None if worker_url is None else connect.made_or_checked("worker_url", worker_url)
@@ -72,6 +77,7 @@ class Scheduler:
         self._server: EmbeddedServer | None = None
         self._known: set[str] = set()
         self._looked = False
+        _SCHEDULERS.add(self)
 
     @classmethod
     def embedded(cls, path: str | Path, *, version: int | None = None, **options: Any) -> Self:
@@ -123,6 +129,13 @@ class Scheduler:
     ) -> None:
         """Close it."""
         self.close()
+
+    def _leave_to_parent(self) -> None:
+        """In a child after a fork: the connections are the parent's, and two cannot talk on one."""
+        if self._own:
+            self._engine.dispose(close=False)
+        if self._worker_own:
+            self._worker.engine.dispose(close=False)
 
     def __repr__(self) -> str:
         """Name the database, without a password."""
@@ -222,6 +235,18 @@ class Scheduler:
         finally:
             if url is not None:
                 engine.dispose()
+
+
+_SCHEDULERS: WeakSet[Scheduler] = WeakSet()
+
+
+def _after_fork() -> None:
+    for one in [*_SCHEDULERS]:
+        one._leave_to_parent()  # noqa: SLF001 - its own module
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def _key_time(value: object) -> timedelta:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy import create_engine, text
 from sqlalchemy.engine import make_url
 
-from nxsched import InvalidInput, Scheduler, SchemaOutdated, StoreUnavailable
+from nxsched import Host, InvalidInput, Scheduler, SchemaOutdated, StoreUnavailable, Tenant, WeeklyHours
 from nxsched.embedded import APP_ROLE, OWNER, WORKER_ROLE
 from store.conftest import Database
 
@@ -117,3 +118,36 @@ def test_without_a_libpq_the_error_names_the_extra(implementation: str) -> None:
     )
     assert done.stdout.startswith("all | PostgreSQL, on a machine without libpq, needs the extra 'all'")
     assert "pip install 'nxsched[all]'" in done.stdout
+
+
+FORK = """
+import os, sys
+from datetime import datetime, timedelta
+from nxsched import Attendee, Scheduler
+tenant = Scheduler(sys.argv[1]).tenant("acme")
+start = datetime.fromisoformat(sys.argv[2])
+tenant.find_slots("visit", start=start, end=start)
+children = []
+for n in range(3):
+    if (child := os.fork()) == 0:
+        for i in range(4):
+            tenant.book("visit", start=start + (4 * n + i) * timedelta(minutes=30), attendee=Attendee(name="Grace"))
+        os._exit(0)
+    children.append(child)
+codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+print(codes, len(tenant.bookings()))
+"""
+
+
+def test_children_that_a_process_forks_after_its_first_call_book_side_by_side(acme: Tenant, db: Database) -> None:
+    start = datetime.now(UTC).replace(hour=9, minute=0, second=0, microsecond=0) + timedelta(days=7)
+    hours = [WeeklyHours(days="mon-sun", start="00:00", end="24:00")]
+    acme.save_host(Host(slug="ada", timezone="Europe/London", weekly_hours=hours))
+    command = [sys.executable, "-c", FORK, db.url(APP_ROLE), start.isoformat()]
+    done = subprocess.run(command, text=True, capture_output=True, check=True, timeout=60)
+    assert done.stdout == "[0, 0, 0] 12\n", done.stderr
+
+
+def test_what_tells_no_time_is_no_clock(db: Database) -> None:
+    with pytest.raises(InvalidInput, match=r"clock: must have a method now\(\)"):
+        Scheduler(db.url(APP_ROLE), clock=12)  # type: ignore[arg-type]

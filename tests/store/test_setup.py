@@ -90,7 +90,10 @@ def test_a_tenant_is_made_once(scheduler: Scheduler) -> None:
     scheduler.create_tenant("acme", name="Acme Ltd")
     with pytest.raises(InvalidInput) as caught:
         scheduler.create_tenant("acme", name="Another")
-    assert (caught.value.field, caught.value.reason) == ("id", 'there is a tenant "acme" already')
+    assert (caught.value.field, caught.value.reason) == (
+        "id",
+        'there is a tenant "acme" already, which scheduler.tenant gives',
+    )
     assert scheduler.tenant("acme").details().name == "Acme Ltd"
 
 

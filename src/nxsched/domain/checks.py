@@ -186,7 +186,8 @@ def items(field: str, value: object, kind: type[T]) -> tuple[T, ...]:
 def kind(field: str, value: object, wanted: type) -> None:
     """Refuse what is no `wanted`."""
     if not isinstance(value, wanted):
-        raise InvalidInput(field=field, reason=f"must be a {wanted.__name__}, not {shown(value)}")
+        article = "an" if wanted.__name__[0] in "AEIOU" else "a"
+        raise InvalidInput(field=field, reason=f"must be {article} {wanted.__name__}, not {shown(value)}")
 
 
 def pair(field: str, value: object) -> tuple[Any, Any]:

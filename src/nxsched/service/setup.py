@@ -24,7 +24,7 @@ def save_tenant(connection: Connection, command: SaveTenant, tools: Tools) -> Te
     """Make a tenant, or change the one that is there."""
     if command.new:
         if not tenants.insert_tenant(connection, command.tenant, tools.now):
-            reason = f"there is a tenant {shown(command.tenant.id)} already"
+            reason = f"there is a tenant {shown(command.tenant.id)} already, which scheduler.tenant gives"
             raise InvalidInput(field="id", reason=reason)
     elif not tenants.update_tenant(connection, command.tenant):
         raise TenantNotFound(id=command.tenant.id)

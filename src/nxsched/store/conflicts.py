@@ -77,7 +77,9 @@ def _by_state(state: str | None, words: str) -> NxschedError | None:
 
 _REASONS: Final = {
     # insufficient privilege, or a row of another tenant
-    "42501": "the database refuses this login: {words}; `nxsched doctor` says what it lacks",
+    "42501": "the database refuses this login: {words}; as the owner of the tables, `nxsched migrate --app-role` grants"
+    " a role what it needs",
+    "42704": "something is gone that nxsched needs: {words}; `nxsched doctor` says what to do",
     "57014": "a statement took longer than statement_timeout allows, or was cancelled",
     "25P02": "the application's transaction has failed before: roll it back, and begin anew",
 }
