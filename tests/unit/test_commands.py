@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta, timezone
 
-from nxsched import Attendee, BlockedPeriod, Host, Override
+import pytest
+
+from nxsched import Attendee, BlockedPeriod, Host, InvalidInput, Override
 from nxsched.domain.commands import Block, Book, SaveHost, details, fingerprint
 
 NINE = datetime(2026, 3, 2, 9, tzinfo=UTC)
@@ -42,3 +44,10 @@ def test_every_argument_counts() -> None:
         SaveHost(host=Host(slug="ada", timezone="UTC", overrides=[Override(date=date(2026, 3, 3))])),
     ]
     assert len({fingerprint(one) for one in (BOOK, *others)}) == len(others) + 1
+
+
+@pytest.mark.parametrize("answers", [{"q": 10**5000}, {10**5000: "x"}, {"q": {10**5000}}, {"q": [{"a": -(10**5000)}]}])
+def test_an_answer_that_cannot_be_written_is_refused_with_a_key_too(answers: dict[str, object]) -> None:
+    with pytest.raises(InvalidInput, match="answers: cannot be written: ") as caught:
+        fingerprint(replace(BOOK, details=details(Attendee(name="Grace"), answers, None, None)))
+    assert caught.value.field == "answers"

@@ -118,3 +118,10 @@ def test_what_contains_itself_has_no_fingerprint() -> None:
     own["itself"] = own
     with pytest.raises(InvalidInput, match="nested too deeply"):
         fingerprint(own)
+
+
+def test_a_key_that_is_no_text_is_named_as_far_as_it_can_be() -> None:
+    for key, field in ((3, "answers.3"), (10**5000, "answers.a int too large to show")):
+        with pytest.raises(InvalidInput, match="asks no such question") as caught:
+            answers([], {key: "x"})  # type: ignore[dict-item]
+        assert caught.value.field == field

@@ -263,10 +263,14 @@ def _uuid(place: str, value: object) -> str:
 def fingerprint(command: object) -> str:
     """A digest of an action and its arguments: equal commands have equal ones, others have others."""
     # An answer that JSON cannot hold is refused beside its question; until then it is told by what it says of itself.
+    # Only answers are not checked yet, so nothing else can be at fault.
     try:
         written = json.dumps([type(command).__name__, _plain(command)], sort_keys=True, default=repr)
     except RecursionError as error:
         raise InvalidInput(field="answers", reason="are nested too deeply") from error
+    except ValueError as error:  # a number of more digits than Python writes
+        reason = f"cannot be written: {checks.printable(str(error)[:80])}"
+        raise InvalidInput(field="answers", reason=reason) from error
     return hashlib.sha256(written.encode()).hexdigest()
 
 

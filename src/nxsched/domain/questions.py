@@ -69,7 +69,8 @@ def answers(questions: Sequence[Question], given: Mapping[str, object]) -> dict[
         if key not in known:
             asked = f"; it asks {', '.join(map(checks.shown, known))}" if known else ""
             reason = f"the event type asks no such question{asked}"
-            raise InvalidInput(field=f"answers.{checks.printable(str(key)[:60])}", reason=reason)
+            name = checks.printable(key[:60]) if isinstance(key, str) else checks.shown(key)
+            raise InvalidInput(field=f"answers.{name}", reason=reason)
     found: dict[str, Any] = {}
     for key, question in known.items():
         value = given.get(key)
