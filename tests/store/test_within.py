@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import psycopg
 import pytest
 from sqlalchemy import Connection, create_engine, text
-from sqlalchemy.orm import Session
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from sqlalchemy.pool import NullPool
 
 from nxsched import (
+    BlockedPeriod,
     EventType,
+    Host,
     InvalidInput,
     Limit,
     LockTimeout,
@@ -26,6 +29,16 @@ from nxsched import (
 from nxsched.embedded import APP_ROLE
 from store.booked import ALAN, GRACE, assert_sound, count, rows
 from store.conftest import DAY, HALF, HOUR, NINE, NOW, Database
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+class Order(Base):
+    __tablename__ = "orders"
+    id: Mapped[int] = mapped_column(primary_key=True)
+
 
 LEVELS = ["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"]
 
@@ -189,6 +202,98 @@ def test_a_transaction_that_failed_before_is_named(acme: Tenant, db: Database) -
             connection.execute(text("SELECT * FROM no_such_table"))
         with pytest.raises(StoreUnavailable, match="has failed before: roll it back"):
             acme.book("visit", start=NINE, attendee=GRACE, within=connection)
+
+
+def test_a_connection_that_broke_in_its_transaction_has_to_be_rolled_back(acme: Tenant, db: Database) -> None:
+    with db.app.connect() as connection:
+        connection.execute(text("INSERT INTO orders VALUES (1)"))
+        connection.invalidate()
+        with pytest.raises(StoreUnavailable, match="has failed before: roll it back"):
+            acme.book("visit", start=NINE, attendee=GRACE, within=connection)
+        connection.rollback()
+        acme.book("visit", start=NINE, attendee=GRACE, within=connection)
+        connection.commit()
+    assert rows(db, "SELECT id FROM orders") == []
+    assert count(db, "booking") == 1
+
+
+def test_a_session_whose_flush_failed_has_to_be_rolled_back(acme: Tenant, db: Database) -> None:
+    with Session(db.app) as session:
+        session.execute(text("INSERT INTO orders VALUES (1)"))
+        session.commit()
+        session.add(Order(id=1))
+        with pytest.raises(IntegrityError):
+            session.flush()
+        with pytest.raises(StoreUnavailable, match="has failed before: roll it back"):
+            acme.book("visit", start=NINE, attendee=GRACE, within=session)
+        session.rollback()
+        acme.book("visit", start=NINE, attendee=GRACE, within=session)
+        session.commit()
+    assert count(db, "booking") == 1
+
+
+def test_what_is_closed_or_over_is_refused(acme: Tenant, db: Database) -> None:
+    with db.app.connect() as closed:
+        pass
+    permanently = Session(db.app, close_resets_only=False)
+    permanently.close()
+    for within, words in (
+        (closed, "This Connection is closed"),
+        (Session(closed), "This Connection is closed"),
+        (permanently, "permanently closed"),
+        (Session(), "not bound"),
+    ):
+        with pytest.raises(InvalidInput, match=words) as caught:
+            acme.book("visit", start=NINE, attendee=GRACE, within=within)
+        assert caught.value.field == "within"
+        with pytest.raises(InvalidInput, match=words):
+            acme.bookings(within=within)
+    with db.app.connect() as connection, connection.begin() as transaction:
+        transaction.rollback()
+        with pytest.raises(InvalidInput, match="closed transaction"):
+            acme.book("visit", start=NINE, attendee=GRACE, within=connection)
+    assert count(db, "booking") == 0
+
+
+def test_a_session_that_reaches_no_database_is_named(acme: Tenant) -> None:
+    engine = create_engine("postgresql+psycopg://app@127.0.0.1:1/x", poolclass=NullPool)
+    with Session(engine) as session, pytest.raises(StoreUnavailable, match="cannot be reached"):
+        acme.book("visit", start=NINE, attendee=GRACE, within=session)
+
+
+def test_in_a_read_only_transaction_only_reads_succeed(acme: Tenant, db: Database) -> None:
+    booking = acme.book("visit", start=NINE, attendee=GRACE)
+    block = acme.block("cyd", BlockedPeriod(start=NOW, end=NINE))
+    writes: list[Callable[[Connection | None], object]] = [
+        lambda within: acme.book("visit", start=NINE + HOUR, attendee=ALAN, within=within),
+        lambda within: acme.book("visit", start=NINE + HOUR, attendee=ALAN, within=within, idempotency_key="k"),
+        lambda within: acme.place_hold("any", start=NINE + HOUR, within=within),
+        lambda within: acme.cancel(booking.id, within=within),
+        lambda within: acme.save_host(Host(slug="dan", timezone="UTC"), within=within),
+        lambda within: acme.save_event_type(EventType(slug="new", duration=HALF, hosts=["ada"]), within=within),
+        lambda within: acme.unblock(block.id or "", within=within),
+        lambda within: acme.replace_busy("ada", source="x", start=NINE, end=NINE + DAY, periods=(), within=within),
+    ]
+    read_only = db.app.execution_options(postgresql_readonly=True)
+    for write in writes:
+        with read_only.connect() as connection:
+            with pytest.raises(StoreUnavailable, match="no changes here, in a read-only transaction or on a standby"):
+                write(connection)
+            assert acme.bookings(within=connection).items == (booking,)
+            assert acme.find_slots("visit", start=NINE, end=NINE + DAY, within=connection)
+    assert acme.bookings().items == (booking,)
+
+
+def test_a_server_that_takes_no_changes_is_named(acme: Tenant, db: Database) -> None:
+    engine = create_engine(
+        db.url(APP_ROLE), connect_args={"options": "-c default_transaction_read_only=on"}, poolclass=NullPool
+    )
+    with Scheduler(engine, clock=SettableClock(NOW)) as scheduler:
+        tenant = scheduler.tenant(acme.id)
+        with pytest.raises(StoreUnavailable, match=r"takes no changes here.*: cannot execute") as caught:
+            tenant.book("visit", start=NINE, attendee=GRACE, idempotency_key="k")
+        assert not caught.value.may_have_happened
+        assert tenant.bookings().items == ()
 
 
 def test_what_has_no_transaction_is_refused(acme: Tenant, db: Database) -> None:

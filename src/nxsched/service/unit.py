@@ -8,8 +8,8 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Generic, TypeVar
 
-from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import Connection, Engine, NestedTransaction
+from sqlalchemy.exc import DBAPIError, InvalidRequestError, PendingRollbackError
 from sqlalchemy.orm import Session
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
@@ -20,7 +20,7 @@ from nxsched.domain.commands import fingerprint
 from nxsched.errors import IdempotencyConflict, InvalidInput, StoreUnavailable, TransactionConflict
 from nxsched.service.ids import new_id
 from nxsched.service.tools import Tools
-from nxsched.store.conflicts import translated
+from nxsched.store.conflicts import FAILED_BEFORE, translated
 from nxsched.store.connect import DRIVER
 from nxsched.store.keys import take_key
 from nxsched.store.transactions import enter, join, leave
@@ -147,31 +147,46 @@ class Units:
 
     def _joined(self, work: Callable[[Connection, C, Tools], R], asked: C, call: Call, within: Joined) -> R:
         """In the application's transaction: a savepoint that an error rolls back, and nothing is committed."""
-        connection = _checked(within)
-        with translated(call.tenant), connection.begin_nested():
-            before, now = join(connection, call.tenant)
-            result = work(connection, asked, self._tools(call, now))
-            leave(connection, before)
-            return result
+        with translated(call.tenant):
+            connection, savepoint = _begun(within)
+            with savepoint:
+                before, now = join(connection, call.tenant)
+                result = work(connection, asked, self._tools(call, now))
+                leave(connection, before)
+                return result
 
     def _tools(self, call: Call, now: datetime) -> Tools:
         at = self.clock.now() if self.clock else now
         return Tools(tenant=call.tenant, now=at, actor=call.actor, clock=self.clock, id=new_id())
 
 
-def _checked(within: object) -> Connection:
-    """The connection of the application's transaction. Raises `InvalidInput` for what cannot be joined."""
+def _begun(within: object) -> tuple[Connection, NestedTransaction]:
+    """The connection of the application's transaction, and a savepoint in it.
+
+    Raises `InvalidInput` for what cannot be joined, and `StoreUnavailable` for what has to be rolled back before.
+    """
     if not isinstance(within, Connection | Session):
         reason = f"must be a SQLAlchemy Connection or Session, not {checks.shown(within)}"
         raise InvalidInput(field="within", reason=reason)
-    connection = within.connection() if isinstance(within, Session) else within
+    try:
+        connection = within.connection() if isinstance(within, Session) else within
+        _check(connection)
+        return connection, connection.begin_nested()
+    except PendingRollbackError as error:
+        raise StoreUnavailable(FAILED_BEFORE) from error
+    except InvalidRequestError as error:  # closed, over, or bound to nothing
+        reason = f"has no transaction to join: {checks.printable(str(error))}"
+        raise InvalidInput(field="within", reason=reason) from error
+
+
+def _check(connection: Connection) -> None:
+    """Refuse a connection that is none of PostgreSQL and psycopg, and one that commits each statement."""
     if connection.dialect.name != "postgresql" or connection.dialect.driver != DRIVER:
         kind = f"{connection.dialect.name}+{connection.dialect.driver}"
         raise InvalidInput(field="within", reason=f"must be a connection of postgresql+{DRIVER}, not {kind}")
     if getattr(connection.connection.driver_connection, "autocommit", False):
         reason = "is an AUTOCOMMIT connection, which has no transaction to join"
         raise InvalidInput(field="within", reason=reason)
-    return connection
 
 
 def _may_be_retried(error: BaseException, *, keyed: bool) -> bool:

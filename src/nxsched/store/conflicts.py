@@ -21,6 +21,8 @@ from nxsched.store import migrate
 _NO_TABLES: Final = {"42P01", "3F000", "42703"}
 """Undefined table, invalid schema name, undefined column."""
 
+FAILED_BEFORE: Final = "the application's transaction has failed before: roll it back, and begin anew"
+
 _CONFLICTS: Final = {"40001": "a serialization failure", "40P01": "a deadlock"}
 
 
@@ -81,7 +83,8 @@ _REASONS: Final = {
     " a role what it needs",
     "42704": "something is gone that nxsched needs: {words}; `nxsched doctor` says what to do",
     "57014": "a statement took longer than statement_timeout allows, or was cancelled",
-    "25P02": "the application's transaction has failed before: roll it back, and begin anew",
+    "25P02": FAILED_BEFORE,
+    "25006": "the database takes no changes here, in a read-only transaction or on a standby server: {words}",
 }
 
 
