@@ -80,8 +80,9 @@ def test_the_metadata_name_the_version_what_is_needed_and_what_is_optional(built
     needed = about.get_all("Requires-Dist", [])
     always = {one.split(">")[0] for one in needed if "extra ==" not in one}
     assert always == set(DEPENDENCIES)
-    assert {"cli", "embedded", "all", "dev"} <= set(about.get_all("Provides-Extra", []))
+    assert {"binary", "cli", "embedded", "all", "dev"} <= set(about.get_all("Provides-Extra", []))
     assert {one.split(">")[0] for one in needed if "extra == 'cli'" in one} == {"click", "rich"}
+    assert {one.split(">")[0] for one in needed if "extra == 'binary'" in one} == {"psycopg[binary]"}
 
 
 def test_the_source_distribution_holds_what_is_needed_to_test_it(built: tuple[Path, Path]) -> None:

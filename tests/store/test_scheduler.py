@@ -116,8 +116,8 @@ def test_without_a_libpq_the_error_names_the_extra(implementation: str) -> None:
         capture_output=True,
         check=True,
     )
-    assert done.stdout.startswith("all | PostgreSQL, on a machine without libpq, needs the extra 'all'")
-    assert "pip install 'nxsched[all]'" in done.stdout
+    assert done.stdout.startswith("binary | PostgreSQL, on a machine without libpq, needs the extra 'binary'")
+    assert "pip install 'nxsched[binary]'" in done.stdout
 
 
 FORK = """

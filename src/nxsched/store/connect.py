@@ -40,7 +40,7 @@ def engine(field: str, url: str | URL) -> Engine:
     try:
         return create_engine(found, hide_parameters=True, isolation_level=ISOLATION)
     except ImportError as error:
-        raise MissingExtra(what="PostgreSQL, on a machine without libpq,", extra="all") from error
+        raise MissingExtra(what="PostgreSQL, on a machine without libpq,", extra="binary") from error
 
 
 def made_or_checked(field: str, given: object) -> Engine:
