@@ -14,6 +14,9 @@ from nxsched.embedded import APP_ROLE, OWNER, WORKER_ROLE
 from nxsched.store.doctor import Finding, examine
 from store.conftest import Database
 
+MINE = "(tenant_id = ( SELECT NULLIF(current_setting('nxsched.tenant_id'::text, true), ''::text) AS \"nullif\"))"
+ANEW = "DROP POLICY {0} ON nxsched.{1}; CREATE POLICY {0} ON nxsched.{1} {2}"
+
 
 def run(*arguments: str, **environment: str) -> Result:
     return CliRunner().invoke(main, arguments, env={"COLUMNS": "100", "NXSCHED_URL": "", **environment})
@@ -33,7 +36,7 @@ def test_a_migrated_database_is_well_in_the_eyes_of_the_applications_role(db: Da
     assert unwell(db) == []
     result = run("doctor", "--url", db.url(APP_ROLE))
     assert result.exit_code == 0
-    assert [line.split()[0] for line in result.stdout.splitlines()[1:]] == ["ok"] * 8
+    assert [line.split()[0] for line in result.stdout.splitlines()[1:]] == ["ok"] * 9
     assert run("doctor", NXSCHED_URL=db.url(APP_ROLE)).exit_code == 0
 
 
@@ -51,6 +54,48 @@ def test_the_doctor_names_roles_that_are_too_mighty(db: Database) -> None:
         ("ALTER TABLE nxsched.claim DROP CONSTRAINT claim_no_overlap", "constraint", "claim_no_overlap is missing"),
         ("ALTER TABLE nxsched.host NO FORCE ROW LEVEL SECURITY", "row-level security", "missing on host"),
         ("ALTER TABLE nxsched.booking DISABLE ROW LEVEL SECURITY", "row-level security", "missing on booking"),
+        ("DROP POLICY booking_of_tenant ON nxsched.booking", "policies", "booking_of_tenant on booking is missing"),
+        (
+            f"CREATE POLICY report ON nxsched.booking FOR SELECT TO {APP_ROLE} USING (true)",
+            "policies",
+            "report on booking is none of nxsched's",
+        ),
+        ("CREATE POLICY report ON nxsched.host USING (true)", "policies", "report on host is none of nxsched's"),
+        (
+            "ALTER POLICY host_of_tenant ON nxsched.host USING (true)",
+            "policies",
+            f"host_of_tenant on host has another condition: true, {MINE}",
+        ),
+        (
+            "ALTER POLICY claim_of_tenant ON nxsched.claim WITH CHECK (tenant_id > '')",
+            "policies",
+            f"claim_of_tenant on claim has another condition: {MINE}, (tenant_id > ''::text)",
+        ),
+        (
+            f"ALTER POLICY tenant_of_tenant ON nxsched.tenant TO {OWNER}",
+            "policies",
+            "tenant_of_tenant on tenant is for other commands or roles than it should be",
+        ),
+        (
+            f"ALTER POLICY outbox_event_select_by_worker ON nxsched.outbox_event TO {WORKER_ROLE}, {APP_ROLE}",
+            "policies",
+            "outbox_event_select_by_worker on outbox_event is for the worker, and holds for this login",
+        ),
+        (
+            "ALTER POLICY outbox_event_delete_by_worker ON nxsched.outbox_event TO PUBLIC",
+            "policies",
+            "outbox_event_delete_by_worker on outbox_event is for the worker, and holds for this login",
+        ),
+        (
+            ANEW.format("tenant_select_by_worker", "tenant", f"FOR ALL TO {WORKER_ROLE} USING (true)"),
+            "policies",
+            "tenant_select_by_worker on tenant is for other commands or roles than it should be",
+        ),
+        (
+            ANEW.format("host_of_tenant", "host", f"AS RESTRICTIVE USING {MINE} WITH CHECK {MINE}"),
+            "policies",
+            "host_of_tenant on host is for other commands or roles than it should be",
+        ),
         (f"REVOKE INSERT ON nxsched.claim FROM {APP_ROLE}", "rights", "lacks INSERT on claim"),
         ("UPDATE nxsched.schema_version SET version_num = '0000'", "schema", "revision 0000"),
     ],
@@ -60,6 +105,48 @@ def test_the_doctor_finds_what_was_spoilt(db: Database, statement: str, name: st
         connection.execute(text(statement))
     assert unwell(db) == [name]
     assert findings(db)[name].found == found
+
+
+EXCLUDE = "EXCLUDE USING gist ({host}tstzrange(busy_from, busy_until) WITH &&){rest}"
+NUMBER = "int8range(host_no, host_no, '[]'::text) WITH &&, "
+
+
+@pytest.mark.parametrize(
+    "definition",
+    [
+        EXCLUDE.format(host="", rest=" WHERE (active)"),
+        EXCLUDE.format(host=NUMBER, rest=""),
+        EXCLUDE.format(host=NUMBER, rest=" WHERE ((active AND (place > 0)))"),
+        EXCLUDE.format(host=NUMBER, rest=" WHERE ((NOT active))"),
+        EXCLUDE.format(host=NUMBER.replace("[]", "()"), rest=" WHERE (active)"),
+        EXCLUDE.format(host=NUMBER, rest=" WHERE (active) DEFERRABLE INITIALLY DEFERRED"),
+        "UNIQUE (tenant_id, host_no, busy_from)",
+    ],
+)
+def test_another_constraint_of_the_name_is_noticed(db: Database, definition: str) -> None:
+    with db.superuser.begin() as connection:
+        connection.execute(text("ALTER TABLE nxsched.claim DROP CONSTRAINT claim_no_overlap"))
+        connection.execute(text(f"ALTER TABLE nxsched.claim ADD CONSTRAINT claim_no_overlap {definition}"))
+    assert unwell(db) == ["constraint"]
+    assert findings(db)["constraint"].found == f"claim_no_overlap is another one: {definition}"
+
+
+@pytest.mark.parametrize("definition", ["CHECK ((busy_from < busy_until))", "CHECK (true) NOT VALID"])
+def test_a_constraint_that_lets_endless_times_in_is_noticed(db: Database, definition: str) -> None:
+    with db.superuser.begin() as connection:
+        connection.execute(text("ALTER TABLE nxsched.claim DROP CONSTRAINT claim_order_check"))
+        connection.execute(text(f"ALTER TABLE nxsched.claim ADD CONSTRAINT claim_order_check {definition}"))
+    assert findings(db)["constraint"].found.startswith(f"claim_order_check is another one: {definition}")
+
+
+def test_the_statements_of_a_migration_make_a_policy_well_again(db: Database) -> None:
+    with db.superuser.begin() as connection:
+        connection.execute(text("DROP POLICY host_of_tenant ON nxsched.host"))
+    printed = run("migrate", "--sql").stdout.split(";")
+    (statement,) = (one for one in printed if "CREATE POLICY host_of_tenant" in one)
+    with db.owner.begin() as connection:
+        connection.exec_driver_sql(statement)
+    assert unwell(db) == []
 
 
 def test_the_doctor_looks_at_the_workers_login_too(db: Database) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -10,14 +11,33 @@ from typing import Final
 from sqlalchemy import Connection, text
 
 from nxsched.store import migrate
-from nxsched.store.roles import RIGHTS
-from nxsched.store.schema import CLAIM_NO_OVERLAP, SCHEMA, metadata
+from nxsched.store.roles import ACROSS_TENANTS, RIGHTS, worker_policy
+from nxsched.store.schema import CLAIM_NO_OVERLAP, SCHEMA, TENANT_SETTING, metadata
 from nxsched.store.tenants import sees_all_tenants
 
 OLDEST: Final = 14
 _CALLED: Final = {"app": "application's", "worker": "worker's"}
 _CLOCKS: Final = 2.0
 """Seconds that the clocks of application and database may differ before it is worth a word."""
+
+CONSTRAINTS: Final = {
+    CLAIM_NO_OVERLAP: "EXCLUDE USING gist (int8range(host_no, host_no, '[]') WITH &&,"
+    " tstzrange(busy_from, busy_until) WITH &&) WHERE (active)",
+    # What is empty or endless would slip past the other.
+    "claim_order_check": "CHECK (busy_from < busy_until AND isfinite(busy_from) AND isfinite(busy_until))",
+}
+"""What keeps the claims of a host apart: constraints of the table `claim`, as PostgreSQL prints them."""
+
+_TENANTS: Final = f"tenant_id = (SELECT NULLIF(current_setting('{TENANT_SETTING}', true), ''))"
+
+POLICIES: Final = {
+    **{(table.name, f"{table.name}_of_tenant"): ("ALL", _TENANTS, _TENANTS) for table in metadata.tables.values()},
+    **{(table, worker_policy(table, right)): (right, "true", "") for table, right in ACROSS_TENANTS},
+}
+"""Table and name of each policy: for which command it is, which rows it shows, which it lets be written."""
+
+_NOISE: Final = re.compile(r"::text\b|\bAS \"?\w+\"?")
+_WORDS: Final = re.compile(r"'[^']*'|\w+|[^\w\s()']+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +65,8 @@ def examine(connection: Connection, now: datetime) -> Iterator[Finding]:
         return
     yield from _role(connection)
     yield _security(connection)
-    yield _constraint(connection)
+    yield _policies(connection)
+    yield _constraints(connection)
     yield _rights(connection, "app", 0)
 
 
@@ -140,20 +161,75 @@ def _security(connection: Connection) -> Finding:
     )
 
 
-def _constraint(connection: Connection) -> Finding:
-    valid = connection.execute(
+def _policies(connection: Connection) -> Finding:
+    """Whether the policies are ours, and those that cross tenants do not hold for this login; no policy binds some."""
+    rows = connection.execute(
         text(
-            "SELECT count(*) FROM pg_constraint WHERE conname = :name AND contype = 'x' AND convalidated"
-            " AND conrelid = to_regclass(:table)"
+            "SELECT tablename, policyname, permissive = 'PERMISSIVE' AS permissive, cmd, qual, with_check,"
+            " roles = '{public}' AS for_all,"
+            " 'public' = ANY(roles) OR NOT rolsuper AND EXISTS ("
+            "   SELECT FROM pg_roles r WHERE r.rolname = ANY(roles) AND pg_has_role(r.oid, 'MEMBER')) AS for_me"
+            " FROM pg_policies, pg_roles"
+            " WHERE schemaname = :schema AND tablename = ANY(:tables) AND pg_roles.rolname = current_user"
+            " ORDER BY tablename, policyname"
         ),
-        {"name": CLAIM_NO_OVERLAP, "table": f"{SCHEMA}.claim"},
-    ).scalar_one()
+        {"schema": SCHEMA, "tables": [table.name for table in metadata.tables.values()]},
+    ).all()
+    across = {(table, worker_policy(table, right)) for table, right in ACROSS_TENANTS}
+    wrong = [
+        f"{name} on {table} is missing"
+        for table, name in sorted(POLICIES.keys() - across - {(row.tablename, row.policyname) for row in rows})
+    ]
+    for row in rows:
+        policy = (row.tablename, row.policyname)
+        command, shows, lets = POLICIES.get(policy, ("", "", ""))
+        if policy not in POLICIES:
+            problem = "is none of nxsched's"
+        elif not row.permissive or row.cmd != command or not (row.for_all or policy in across):
+            problem = "is for other commands or roles than it should be"
+        elif not (_same(row.qual, shows) and _same(row.with_check, lets)):
+            problem = f"has another condition: {row.qual}" + (f", {row.with_check}" if row.with_check else "")
+        elif policy in across and row.for_me:
+            problem = "is for the worker, and holds for this login"
+        else:
+            continue
+        wrong.append(f"{row.policyname} on {row.tablename} {problem}")
+    return Finding(
+        name="policies",
+        well=not wrong,
+        found="; ".join(wrong) or "as the migration made them",
+        advice="tenants may see one another's rows, or not their own: as the owner, DROP POLICY what is wrong here, and"
+        " make again what should be there: `nxsched migrate --sql` prints it",
+    )
+
+
+def _constraints(connection: Connection) -> Finding:
+    rows = connection.execute(
+        text(
+            "SELECT conname, pg_get_constraintdef(oid) || CASE WHEN convalidated THEN '' ELSE ' NOT VALID' END"
+            " FROM pg_constraint WHERE conrelid = to_regclass(:table)"
+        ),
+        {"table": f"{SCHEMA}.claim"},
+    )
+    found: dict[str, str] = {row[0]: row[1] for row in rows}
+    wrong = [
+        f"{name} is {f'another one: {found[name]}' if name in found else 'missing'}"
+        for name, definition in CONSTRAINTS.items()
+        if not _same(found.get(name), definition)
+    ]
     return Finding(
         name="constraint",
-        well=bool(valid),
-        found=f"{CLAIM_NO_OVERLAP} is {'there' if valid else 'missing'}",
-        advice="without it two bookings of one host can collide: stop booking, and restore the table's constraint",
+        well=not wrong,
+        found="; ".join(wrong) or f"{CLAIM_NO_OVERLAP} is there",
+        advice="without it two bookings of one host can collide: stop booking, and restore the table's constraint, as"
+        " `nxsched migrate --sql` prints it",
     )
+
+
+def _same(printed: str | None, expected: str) -> bool:
+    """Whether PostgreSQL prints what is expected, but for blanks, parentheses, and the types and names that it adds."""
+    one, other = (_WORDS.findall(_NOISE.sub("", definition)) for definition in (printed or "", expected))
+    return one == other
 
 
 def _rights(connection: Connection, role: str, place: int) -> Finding:

@@ -80,9 +80,14 @@ def statements(roles: Roles) -> Iterator[str]:
                 yield f"GRANT {rights[place]} ON {SCHEMA}.{table} TO {name}"
     if roles.worker is not None:
         for table, right in ACROSS_TENANTS:
-            policy = f"{table}_{right.lower()}_by_worker"
+            policy = worker_policy(table, right)
             yield f"DROP POLICY IF EXISTS {policy} ON {SCHEMA}.{table}"
             yield f"CREATE POLICY {policy} ON {SCHEMA}.{table} FOR {right} TO {_quoted(roles.worker)} USING (true)"
+
+
+def worker_policy(table: str, right: str) -> str:
+    """The name of the policy that lets the worker use a right in the rows of all tenants."""
+    return f"{table}_{right.lower()}_by_worker"
 
 
 def _quoted(role: str) -> str:
