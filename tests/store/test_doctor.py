@@ -36,7 +36,7 @@ def test_a_migrated_database_is_well_in_the_eyes_of_the_applications_role(db: Da
     assert unwell(db) == []
     result = run("doctor", "--url", db.url(APP_ROLE))
     assert result.exit_code == 0
-    assert [line.split()[0] for line in result.stdout.splitlines()[1:]] == ["ok"] * 9
+    assert [line.split()[0] for line in result.stdout.splitlines()[1:]] == ["ok"] * 10
     assert run("doctor", NXSCHED_URL=db.url(APP_ROLE)).exit_code == 0
 
 

@@ -12,7 +12,7 @@ _NOT_IANA = frozenset({"localtime", "posixrules", "Factory"})
 
 
 @cache
-def _names() -> frozenset[str]:
+def names() -> frozenset[str]:
     """Every name known to this machine: its own zone files, and those of the package `tzdata`."""
     return frozenset(available_timezones()) - _NOT_IANA
 
@@ -23,9 +23,9 @@ def timezone_name(field: str, value: object) -> str:
         raise InvalidInput(
             field=field, reason=f'must be the name of a time zone, such as "Europe/London", not {shown(value)}'
         )
-    if value not in _names():
-        known = {name.lower().rpartition("/")[2]: name for name in sorted(_names()) if not name.startswith("Etc/")}
-        known |= {name.lower(): name for name in _names()}
+    if value not in names():
+        known = {name.lower().rpartition("/")[2]: name for name in sorted(names()) if not name.startswith("Etc/")}
+        known |= {name.lower(): name for name in names()}
         meant = known.get(value.lower().replace(" ", "_"))
         hint = f"; did you mean {shown(meant)}?" if meant else '; it takes an IANA name such as "Europe/London"'
         raise InvalidInput(field=field, reason=f"unknown time zone {shown(value)}{hint}")

@@ -14,6 +14,7 @@ from nxsched.store import migrate
 from nxsched.store.roles import ACROSS_TENANTS, RIGHTS, worker_policy
 from nxsched.store.schema import CLAIM_NO_OVERLAP, SCHEMA, TENANT_SETTING, metadata
 from nxsched.store.tenants import sees_all_tenants
+from nxsched.store.zone_data import zone_data
 
 OLDEST: Final = 14
 _CALLED: Final = {"app": "application's", "worker": "worker's"}
@@ -61,6 +62,7 @@ def examine(connection: Connection, now: datetime) -> Iterator[Finding]:
         advice=f"revision {migrate.head()} is needed: run `nxsched migrate --url …` as the owner of the tables",
     )
     yield _clock(connection, now)
+    yield Finding(name="time zones", well=True, found=zone_data())
     if found is None:
         return
     yield from _role(connection)
@@ -206,8 +208,8 @@ def _policies(connection: Connection) -> Finding:
 def _constraints(connection: Connection) -> Finding:
     rows = connection.execute(
         text(
-            "SELECT conname, pg_get_constraintdef(oid) || CASE WHEN convalidated THEN '' ELSE ' NOT VALID' END"
-            " FROM pg_constraint WHERE conrelid = to_regclass(:table)"
+            # It says so where one is deferrable, not valid or not enforced, and is then another one.
+            "SELECT conname, pg_get_constraintdef(oid) FROM pg_constraint WHERE conrelid = to_regclass(:table)"
         ),
         {"table": f"{SCHEMA}.claim"},
     )
