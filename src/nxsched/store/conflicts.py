@@ -77,6 +77,10 @@ def _by_state(state: str | None, words: str) -> NxschedError | None:
     return StoreUnavailable(reason.format(words=words)) if reason else None
 
 
+_OTHER_SESSION: Final = (
+    "the session changed, and with it the prepared statements: an engine behind a pooler needs prepare_threshold=None"
+)
+
 _REASONS: Final = {
     # insufficient privilege, or a row of another tenant
     "42501": "the database refuses this login: {words}; as the owner of the tables, `nxsched migrate --app-role` grants"
@@ -85,6 +89,9 @@ _REASONS: Final = {
     "57014": "a statement took longer than statement_timeout allows, or was cancelled",
     "25P02": FAILED_BEFORE,
     "25006": "the database takes no changes here, in a read-only transaction or on a standby server: {words}",
+    # a prepared statement that is not there, or is there already
+    "26000": _OTHER_SESSION,
+    "42P05": _OTHER_SESSION,
 }
 
 

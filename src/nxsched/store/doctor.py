@@ -235,17 +235,19 @@ def _same(printed: str | None, expected: str) -> bool:
 
 
 def _rights(connection: Connection, role: str, place: int) -> Finding:
-    lacking = [
-        f"{right} on {table}"
-        for table, rights in RIGHTS.items()
-        for right in rights[place].split(", ")
-        if not connection.execute(
-            text("SELECT has_table_privilege(:table, :right)"), {"table": f"{SCHEMA}.{table}", "right": right}
-        ).scalar_one()
-    ]
+    wanted = [(table, right) for table, rights in RIGHTS.items() for right in rights[place].split(", ")]
+    lacking = connection.execute(
+        text(
+            "SELECT privilege || ' on ' || name FROM unnest(CAST(:tables AS text[]), CAST(:rights AS text[]))"
+            " WITH ORDINALITY AS wanted (name, privilege, number)"
+            " WHERE NOT has_table_privilege(format('%I.%I', CAST(:schema AS text), name), privilege) ORDER BY number"
+        ),
+        {"tables": [one[0] for one in wanted], "rights": [one[1] for one in wanted], "schema": SCHEMA},
+    ).scalars()
+    lacks = ", ".join(lacking)
     return Finding(
         name="rights" if role == "app" else f"{role}'s rights",
-        well=not lacking,
-        found=f"lacks {', '.join(lacking)}" if lacking else f"all that the {_CALLED[role]} role needs",
+        well=not lacks,
+        found=f"lacks {lacks}" if lacks else f"all that the {_CALLED[role]} role needs",
         advice=f"as the owner: `nxsched migrate --url … --{role}-role THIS_ROLE`",
     )
