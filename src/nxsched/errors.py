@@ -45,7 +45,7 @@ class MissingExtra(NxschedError, ImportError):
 
 
 class StoreUnavailable(NxschedError):
-    """The database could not be reached, or the connection broke.
+    """The database could not be reached, the connection broke, or it refuses what was asked: its message says which.
 
     `may_have_happened` is true where it broke at COMMIT: the change may have been made, and only the database knows.
     """
