@@ -5,21 +5,24 @@ from __future__ import annotations
 import multiprocessing as mp
 import random
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from multiprocessing.synchronize import Barrier
-from typing import Any
+from typing import Any, Final, NamedTuple
 
-from sqlalchemy import create_engine
+from sqlalchemy import Connection, Engine, create_engine, text
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import QueuePool
 
 from nxsched import (
     Attendee,
-    Booking,
-    Hold,
+    BookingNotFound,
     HoldExpired,
+    IdempotencyConflict,
     InvalidTransition,
+    Limit,
     Scheduler,
     SlotTaken,
     SlotUnavailable,
@@ -29,16 +32,30 @@ from nxsched import (
 
 HALF = timedelta(minutes=30)
 
+EVENT_LIMITS: Final = {
+    "limited": Limit(per="day", count=3),
+    "alone": Limit(per="day", minutes=90),
+    "asked": Limit(per="day", count=2),
+}
+HOST_LIMITS: Final = {"dan": Limit(per="day", count=3), "eve": Limit(per="day", minutes=120)}
+FORCED: Final = "forced"
+"""The event type that is booked by force, and in no other way."""
+
 processes = mp.get_context("forkserver")
 # What takes long to import is imported once; the path of the tests is not known there yet.
 processes.set_forkserver_preload(["nxsched.scheduler", "psycopg", "psycopg_binary"])
 
-_REFUSED = (SlotTaken, SlotUnavailable, HoldExpired, InvalidTransition)
+_REFUSED = (SlotTaken, SlotUnavailable, HoldExpired, InvalidTransition, IdempotencyConflict)
 
 
-def opened(url: str) -> Scheduler:
-    """A scheduler with one connection, as a small application server has it."""
-    return Scheduler(create_engine(url, poolclass=QueuePool, pool_size=1, max_overflow=0, hide_parameters=True))
+def engine(url: str) -> Engine:
+    """One connection, as a small application server has it."""
+    return create_engine(url, poolclass=QueuePool, pool_size=1, max_overflow=0, hide_parameters=True)
+
+
+def opened(url: str, worker: str | None = None) -> Scheduler:
+    """A scheduler that an application closes itself."""
+    return Scheduler(engine(url), worker_url=worker)
 
 
 def fight(url: str, who: int, rounds: Sequence[tuple[str, datetime]], together: Barrier, found: Any) -> None:  # noqa: ANN401 - a queue
@@ -60,13 +77,77 @@ def fight(url: str, who: int, rounds: Sequence[tuple[str, datetime]], together: 
     found.put(outcomes)
 
 
+# What counts: bookings, and holds that are not over when the clock is looked at, which is after the rows were read.
+_COUNTED: Final = """
+SELECT {slug}, (o.starts_at AT TIME ZONE 'UTC')::date, count(*),
+    (sum(extract(epoch FROM o.ends_at - o.starts_at)) / 60)::int
+FROM nxsched.booking b JOIN nxsched.occurrence o ON o.id = b.occurrence_id
+JOIN nxsched.event_type e ON e.event_type_no = b.event_type_no {more}
+WHERE e.slug <> :forced AND (b.status IN ('pending', 'confirmed')
+    OR b.status = 'held' AND b.expires_at > clock_timestamp())
+GROUP BY 1, 2
+"""
+_OF_EVENT_TYPES: Final = text(_COUNTED.format(slug="e.slug", more=""))
+_OF_HOSTS: Final = text(
+    _COUNTED.format(
+        slug="h.slug",
+        more="JOIN nxsched.claim c ON c.occurrence_id = o.id JOIN nxsched.host h ON h.host_no = c.host_no",
+    )
+)
+
+
+def exceeded(connection: Connection) -> list[str]:
+    """The limits that bookings exceed which were judged: of a superuser's connection, which sees all that is there."""
+    found: list[str] = []
+    for statement, limits in ((_OF_EVENT_TYPES, EVENT_LIMITS), (_OF_HOSTS, HOST_LIMITS)):
+        for slug, day, count, minutes in connection.execute(statement, {"forced": FORCED}):
+            limit = limits.get(slug, Limit(per="day", count=1000))
+            if count > (limit.count or count) or minutes > (limit.minutes or minutes):
+                found.append(f"{slug} on {day}: {count} bookings, {minutes} minutes")
+    return found
+
+
+class Board:
+    """Ids that all processes see: what one has booked, another cancels; and two at a time, and after it is over."""
+
+    _PLACES = 30
+    _LENGTH = 36
+
+    def __init__(self) -> None:
+        self._ids = processes.Array("c", self._PLACES * self._LENGTH)
+
+    def put(self, chance: random.Random, id_: str) -> None:
+        place = chance.randrange(self._PLACES) * self._LENGTH
+        self._ids[place : place + self._LENGTH] = id_.encode()
+
+    def pick(self, chance: random.Random) -> str | None:
+        place = chance.randrange(self._PLACES) * self._LENGTH
+        return bytes(self._ids[place : place + self._LENGTH]).strip(b"\0").decode() or None
+
+
+class Told(NamedTuple):
+    """What a caller was told of a booking or hold, once it was committed, and the key of the call."""
+
+    id: str
+    version: int
+    status: str
+    key: str | None
+
+
 @dataclass
 class Journal:
-    """What one process was told: the last state of each booking, how often what was done, and what went wrong."""
+    """What one process was told, how often what was done, and what went wrong."""
 
-    states: dict[str, str] = field(default_factory=dict)
-    done: dict[str, int] = field(default_factory=dict)
+    told: set[Told] = field(default_factory=set)
+    done: Counter[str] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
+
+
+class Call(NamedTuple):
+    """A method of a tenant with its arguments."""
+
+    method: str
+    arguments: dict[str, Any]
 
 
 @dataclass
@@ -77,88 +158,193 @@ class Walker:
     seed: int
     starts: Sequence[datetime]
     event_types: Sequence[str]
+    holds: Board
+    bookings: Board
     journal: Journal = field(default_factory=Journal)
-    holds: list[str] = field(default_factory=list)
-    bookings: list[str] = field(default_factory=list)
+    keyed: list[Call] = field(default_factory=list)
+    chance: random.Random = field(init=False)
+    acme: Tenant = field(init=False)
 
     def walk(self, until: float) -> Journal:
-        """Go on until the clock says so."""
-        chance = random.Random(self.seed)  # noqa: S311 - to be played again
-        acts = (
-            [self.book] * 4
-            + [self.hold] * 4
-            + [self.confirm] * 3
-            + [self.cancel] * 3
-            + [self.release]
-            + [self.join] * 2
-        )
+        """Go on until the clock says so: half of the calls in transactions of their own, half in the application's."""
+        self.chance = random.Random(self.seed)  # noqa: S311 - to be played again
+        own = engine(self.url)
         with opened(self.url) as scheduler:
-            acme = scheduler.tenant("acme")
+            self.acme = scheduler.tenant("acme")
             while time.monotonic() < until:
-                act = chance.choice(acts)
-                name = act.__name__
                 try:
-                    act(acme, chance)
-                except _REFUSED as error:
-                    name = f"{name}: {error.code}"
+                    if self.chance.random() < 0.5:
+                        self.keep([self.ask()])
+                    else:
+                        self.join(own)
                 except Exception as error:  # noqa: BLE001 - whatever else reaches a caller is what we look for
-                    self.journal.wrong.append(f"{name}: {type(error).__name__}: {error}")
-                self.journal.done[name] = self.journal.done.get(name, 0) + 1
+                    self.journal.wrong.append(f"{type(error).__name__}: {error}")
             scheduler.engine.dispose()
+        own.dispose()
         return self.journal
 
-    def book(self, acme: Tenant, chance: random.Random) -> None:
-        self._keep(acme.book(chance.choice(self.event_types), start=chance.choice(self.starts), attendee=self._who()))
-
-    def hold(self, acme: Tenant, chance: random.Random) -> None:
-        lasts = timedelta(seconds=chance.choice([1, 1, 2, 60]))
-        self._keep(acme.place_hold(chance.choice(self.event_types), start=chance.choice(self.starts), ttl=lasts))
-
-    def confirm(self, acme: Tenant, chance: random.Random) -> None:
-        if self.holds:
-            hold = self.holds.pop(chance.randrange(len(self.holds)))
-            self._keep(acme.confirm_hold(hold, attendee=self._who(), if_free=chance.random() < 0.5))
-
-    def cancel(self, acme: Tenant, chance: random.Random) -> None:
-        if self.bookings:
-            self._keep(acme.cancel(self.bookings.pop(chance.randrange(len(self.bookings)))))
-
-    def release(self, acme: Tenant, chance: random.Random) -> None:
-        if self.holds:
-            self._keep(acme.release_hold(self.holds.pop(chance.randrange(len(self.holds)))))
-
-    def join(self, acme: Tenant, chance: random.Random) -> None:
-        """Book in a transaction of the application's own, which may think better of it or meet another."""
-        engine = create_engine(self.url, poolclass=QueuePool, pool_size=1)
-        level = chance.choice(["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"])
+    def join(self, own: Engine) -> None:
+        """Ask for one thing or two in the application's transaction, which may think better of it or meet another."""
+        level = self.chance.choice(["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"])
         try:
-            with engine.execution_options(isolation_level=level).connect() as connection:
-                start, event_type = chance.choice(self.starts), chance.choice(self.event_types)
-                made = acme.book(event_type, start=start, attendee=self._who(), within=connection)
-                if chance.random() < 0.5:
+            with own.execution_options(isolation_level=level).connect() as connection:
+                told = [self.ask(connection) for _ in range(1 + (self.chance.random() < 0.1))]
+                time.sleep(self.chance.choice([0, 0, 0.01, 0.05]))  # the application's own work, under our locks
+                if self.chance.random() < 0.3:
                     connection.rollback()
+                    self.journal.done["within: rolled back"] += 1
                     return
                 connection.commit()
-                self._keep(made)
-        except TransactionConflict:
-            self.journal.done["join: conflict"] = self.journal.done.get("join: conflict", 0) + 1
-        except Exception as error:
-            if getattr(getattr(error, "orig", None), "sqlstate", None) != "40001":  # the application's own COMMIT
+        except TransactionConflict as error:
+            self.journal.done[f"within: {'deadlock' if 'deadlock' in str(error) else 'conflict'}"] += 1
+        except OperationalError as error:
+            if getattr(error.orig, "sqlstate", None) != "40001":  # else it is of the application's own COMMIT
                 raise
-        finally:
-            engine.dispose()
+            self.journal.done["within: conflict at commit"] += 1
+        else:
+            self.journal.done["within: committed"] += 1
+            self.keep(told)
 
-    def _who(self) -> Attendee:
+    def ask(self, within: Connection | None = None) -> Told | None:
+        """Make a call; gives what was told, or nothing where it was refused."""
+        call = self.call()
+        if call is None:
+            return None
+        key = call.arguments.get("idempotency_key")
+        if key is not None:
+            self.keyed = [*self.keyed[-20:], call]
+        self.journal.done["calls"] += 1
+        self.journal.done["calls within"] += within is not None
+        try:
+            made = getattr(self.acme, call.method)(**call.arguments, within=within)
+        except _REFUSED as error:
+            self.journal.done[f"{call.method}: {error.code}"] += 1
+            return None
+        except BookingNotFound as error:
+            # A snapshot from before somebody else's COMMIT does not hold what they have shown since.
+            if within is None or within.get_isolation_level() == "READ COMMITTED":
+                raise
+            self.journal.done[f"{call.method}: {error.code}"] += 1
+            return None
+        self.journal.done[call.method] += 1
+        return Told(made.id, made.version, made.status.value, key)
+
+    def keep(self, told: Sequence[Told | None]) -> None:
+        """Write down what was committed, and show it to the others."""
+        for one in told:
+            if one is not None:
+                self.journal.told.add(one)
+                board = self.holds if one.status == "held" else self.bookings
+                board.put(self.chance, one.id)
+
+    def call(self) -> Call | None:
+        """What to ask for next: something new, or the same as before with the same key."""
+        if self.keyed and self.chance.random() < 0.1:
+            return self.chance.choice(self.keyed)
+        new = (
+            [self.book] * 4
+            + [self.by_force]
+            + [self.place_hold] * 5
+            + [self.confirm_hold] * 4
+            + [self.cancel] * 4
+            + [self.release_hold] * 2
+        )
+        return self.chance.choice(new)()
+
+    def book(self) -> Call:
+        slot = self.slot("book")
+        key = slot["idempotency_key"]
+        # Now and then somebody has the key for something else.
+        name = "another" if key and self.chance.random() < 0.05 else "walker"
+        return Call("book", {**slot, "attendee": Attendee(name=name, reference=key)})
+
+    def by_force(self) -> Call:
+        start = self.chance.choice(self.starts)
+        return Call("book", {"event_type": FORCED, "start": start, "attendee": self.who(), "force": True})
+
+    def place_hold(self) -> Call:
+        """Hold a slot for so short that it is soon in the way of others; without a key now and then for longer."""
+        slot = self.slot("hold")
+        lasts = 1 if slot["idempotency_key"] or self.chance.random() < 0.7 else 60
+        return Call("place_hold", {**slot, "ttl": timedelta(seconds=lasts)})
+
+    def confirm_hold(self) -> Call | None:
+        found = self.one_of(self.holds)
+        if found is None:
+            return None
+        id_, keyed = found
+        if_free = self.chance.random() < 0.5
+        if not keyed:
+            return Call("confirm_hold", {"hold_id": id_, "attendee": self.who(), "if_free": if_free})
+        key = f"confirm {id_} {if_free}"
+        arguments = {"hold_id": id_, "attendee": Attendee(name="walker"), "if_free": if_free, "idempotency_key": key}
+        return Call("confirm_hold", arguments)
+
+    def cancel(self) -> Call | None:
+        return self.end("cancel", "booking_id")
+
+    def release_hold(self) -> Call | None:
+        return self.end("release_hold", "hold_id")
+
+    def end(self, method: str, name: str) -> Call | None:
+        """End one that anybody made; now and then one that this is not for."""
+        usual, other = (self.bookings, self.holds) if method == "cancel" else (self.holds, self.bookings)
+        found = self.one_of(usual if self.chance.random() < 0.9 else other)
+        if found is None:
+            return None
+        id_, keyed = found
+        return Call(method, {name: id_, **({"idempotency_key": f"{method} {id_}"} if keyed else {})})
+
+    def slot(self, kind: str) -> dict[str, Any]:
+        """Event type and start, with a key or without; all processes have the same keys within the same second."""
+        found = self.chance
+        key = None
+        if self.chance.random() < 0.3:
+            key = f"{kind} {int(time.time() * 2)} {self.chance.randrange(2)}"
+            found = random.Random(key)  # noqa: S311 - the same for everybody who has the key
+        event_type, start = found.choice(self.event_types), found.choice(self.starts)
+        return {"event_type": event_type, "start": start, "idempotency_key": key}
+
+    def one_of(self, board: Board) -> tuple[str, bool] | None:
+        """An id that anybody has shown, or one that stands in the list, and whether to use it with a key."""
+        found = board.pick(self.chance)
+        if self.chance.random() < 0.25:
+            listed = self.acme.holds() if board is self.holds else self.acme.bookings(status=["pending", "confirmed"])
+            found = self.chance.choice([one.id for one in listed] or [found])
+        return None if found is None else (found, self.chance.random() < 0.3)
+
+    def who(self) -> Attendee:
         return Attendee(name="walker", reference=str(self.seed))
 
-    def _keep(self, made: Booking | Hold) -> None:
-        self.journal.states[made.id] = made.status.value
-        if made.status == "held":
-            self.holds.append(made.id)
-        elif made.status == "confirmed":
-            self.bookings.append(made.id)
 
-
-def walk(url: str, seed: int, event_types: Sequence[str], starts: Sequence[datetime], lasts: float, found: Any) -> None:  # noqa: ANN401 - a queue
+def walk(  # noqa: PLR0913, PLR0917 - what a process begins with
+    url: str,
+    seed: int,
+    event_types: Sequence[str],
+    starts: Sequence[datetime],
+    boards: tuple[Board, Board],
+    lasts: float,
+    found: Any,  # noqa: ANN401 - a queue
+) -> None:
     """Be a walker for so many seconds, and hand in the journal."""
-    found.put(Walker(url, seed, starts, event_types).walk(time.monotonic() + lasts))
+    found.put(Walker(url, seed, starts, event_types, *boards).walk(time.monotonic() + lasts))
+
+
+def tend(url: str, worker: str, superuser: str, lasts: float, found: Any) -> None:  # noqa: ANN401 - a queue
+    """Sweep for so many seconds, and look meanwhile whether a limit is exceeded."""
+    journal = Journal()
+    until = time.monotonic() + lasts
+    above = engine(superuser)
+    with opened(url, worker) as scheduler:
+        while time.monotonic() < until:
+            try:
+                journal.done["swept"] += scheduler.sweep().holds
+                with above.begin() as connection:
+                    journal.wrong += exceeded(connection)
+                journal.done["looks"] += 1
+            except Exception as error:  # noqa: BLE001 - as above
+                journal.wrong.append(f"sweep: {type(error).__name__}: {error}")
+            time.sleep(0.05)
+        scheduler.engine.dispose()
+    above.dispose()
+    found.put(journal)
