@@ -190,4 +190,4 @@ def test_whatever_many_processes_do_at_random_what_was_promised_holds(db: Databa
     }
     seen |= {"within: committed", "within: rolled back", "swept", "looks", "keys of several processes"}
     assert [one for one in sorted(seen) if not done[one]] == []
-    assert {one.status for journal in journals for one in journal.told} == {move[1] for move in MOVES}
+    assert {state for states in recorded(db).values() for state in states} == {after for _, after in MOVES}
