@@ -1,0 +1,491 @@
+"""Two transactions, one of which waits for the other: it is judged by what is then, and by the time that it is then."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, text
+
+from nxsched import (
+    Actor,
+    BlockedPeriod,
+    EventType,
+    EventTypeNotFound,
+    HoldExpired,
+    Host,
+    InvalidInput,
+    InvalidTransition,
+    Limit,
+    NxschedError,
+    Policies,
+    PolicyViolation,
+    Question,
+    Scheduler,
+    SettableClock,
+    SlotTaken,
+    SlotUnavailable,
+    Tenant,
+    WeeklyHours,
+)
+from store.booked import ALAN, GRACE, assert_sound, count, rows, trail
+from store.conftest import DAY, HALF, HOUR, NINE, Database
+
+MINUTE = timedelta(minutes=1)
+SECOND = timedelta(seconds=1)
+PATIENCE = timedelta(seconds=25)
+ONE = [Limit(per="day", count=1)]
+TWO = [Limit(per="day", count=2)]
+LIMITED = {"event type": "event_limit", "host": "host_limit"}
+
+
+@pytest.fixture
+def scheduler(db: Database, clock: SettableClock) -> Iterator[Scheduler]:
+    """A scheduler that waits as long as a busy machine needs."""
+    with Scheduler(db.app, clock=clock, lock_timeout=PATIENCE) as found:
+        yield found
+
+
+@pytest.fixture
+def today(db: Database) -> Iterator[Tenant]:
+    """A tenant by the database's own clock; `visit` is with ada, who is always there."""
+    with Scheduler(db.app, lock_timeout=PATIENCE) as found:
+        tenant = found.create_tenant("today", name="Today")
+        always = [WeeklyHours(days="mon-sun", start="00:00", end="24:00")]
+        tenant.save_host(Host(slug="ada", timezone="UTC", weekly_hours=always))
+        tenant.save_event_type(EventType(slug="visit", duration=HALF, hosts=["ada"]))
+        yield tenant
+
+
+def tomorrow(hour: int) -> datetime:
+    """An hour of tomorrow; a test that runs at midnight uses one of them only, or two of the same day."""
+    return datetime.now(UTC).replace(hour=hour, minute=0, second=0, microsecond=0) + DAY
+
+
+def database_time(db: Database) -> datetime:
+    found: datetime = rows(db, "SELECT clock_timestamp()")[0][0]
+    return found
+
+
+def wait_until(db: Database, moment: datetime) -> None:
+    while (now := database_time(db)) < moment:
+        time.sleep((moment - now).total_seconds())
+
+
+@contextmanager
+def beside(db: Database, call: Callable[[], Any]) -> Iterator[list[Any]]:
+    """Call in another thread, and go on when that waits for a lock; in the end the list has what came of it."""
+    told: list[Any] = []
+
+    def run() -> None:
+        try:
+            told.append(call())
+        except NxschedError as error:
+            told.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    until = time.monotonic() + PATIENCE.total_seconds()
+    waiting = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    while not rows(db, waiting):
+        assert not told, f"it did not wait: {told[0]!r}"
+        assert time.monotonic() < until, "it neither waits nor ends"
+        time.sleep(0.005)
+    yield told
+    thread.join(timeout=2 * PATIENCE.total_seconds())
+    assert told, "it does not end"
+
+
+def codes(error: object) -> list[str]:
+    """The reasons of a refusal, which is none that says that somebody was quicker."""
+    assert isinstance(error, SlotUnavailable), error
+    assert not isinstance(error, SlotTaken), error
+    return [reason.code for reason in error.reasons]
+
+
+def limit(tenant: Tenant, whose: str, limits: list[Limit]) -> None:
+    """Limit `visit`, or all that ada does."""
+    if whose == "event type":
+        tenant.save_event_type(replace(tenant.event_type("visit"), limits=limits))
+    else:
+        tenant.save_host(replace(tenant.host("ada"), limits=limits))
+
+
+# A limit, and a confirmation that takes long.
+
+
+@pytest.mark.parametrize("ends", ["commit", "rollback"])
+@pytest.mark.parametrize("approval", [False, True], ids=["confirmed", "pending"])
+@pytest.mark.parametrize("whose", ["event type", "host"])
+def test_a_limit_holds_although_a_hold_ends_while_it_is_being_confirmed(
+    acme: Tenant, db: Database, clock: SettableClock, whose: str, ends: str, *, approval: bool
+) -> None:
+    acme.save_event_type(replace(acme.event_type("visit"), requires_approval=approval))
+    limit(acme, whose, ONE)
+    hold = acme.place_hold("visit", start=NINE, ttl=MINUTE)
+    with db.app.connect() as ours:
+        acme.confirm_hold(hold.id, attendee=GRACE, within=ours)
+        clock.move(MINUTE)
+        with beside(db, lambda: acme.book("visit", start=NINE + HOUR, attendee=ALAN)) as told:
+            getattr(ours, ends)()
+    if ends == "commit":
+        assert codes(told[0])[-1] == LIMITED[whose]
+        assert acme.booking(hold.id).status == ("pending" if approval else "confirmed")
+    else:
+        assert acme.booking(told[0].id) == told[0]
+        assert acme.booking(hold.id).status == "expired"
+        acme.sweep()
+    assert count(db, "claim", "active") == 1
+    assert_sound(db)
+
+
+def test_a_limit_of_one_host_holds_for_the_event_types_of_several(
+    acme: Tenant, db: Database, clock: SettableClock
+) -> None:
+    limit(acme, "host", ONE)
+    hold = acme.place_hold("all", start=NINE, ttl=MINUTE)
+    with db.app.connect() as ours:
+        acme.confirm_hold(hold.id, attendee=GRACE, within=ours)
+        clock.move(MINUTE)
+        with beside(db, lambda: acme.book("any", start=NINE + HOUR, attendee=ALAN, host="ada")) as told:
+            ours.commit()
+    assert "host_limit" in codes(told[0])
+    assert_sound(db)
+
+
+@pytest.mark.parametrize("whose", ["event type", "host"])
+def test_a_limit_holds_by_the_databases_clock_too(today: Tenant, db: Database, whose: str) -> None:
+    limit(today, whose, ONE)
+    start = tomorrow(9)
+    hold = today.place_hold("visit", start=start, ttl=SECOND)
+    with db.app.connect() as ours:
+        today.confirm_hold(hold.id, attendee=GRACE, within=ours)
+        wait_until(db, hold.expires_at)
+        with beside(db, lambda: today.book("visit", start=start + HOUR, attendee=ALAN)) as told:
+            ours.commit()
+    assert codes(told[0])[-1] == LIMITED[whose]
+    assert count(db, "claim", "active") == 1
+    assert_sound(db)
+
+
+@pytest.mark.parametrize("whose", ["event type", "host"])
+def test_a_confirmation_that_waited_for_what_is_counted_past_the_end_of_its_hold_comes_too_late(
+    today: Tenant, db: Database, whose: str
+) -> None:
+    limit(today, whose, ONE)
+    start = tomorrow(9)
+    with db.app.connect() as ours:
+        hold = today.place_hold("visit", start=start, ttl=SECOND)
+        today.book("visit", start=start + DAY, attendee=ALAN, within=ours)
+        with beside(db, lambda: today.confirm_hold(hold.id, attendee=GRACE)) as told:
+            wait_until(db, hold.expires_at)
+            ours.commit()
+    assert isinstance(told[0], HoldExpired)
+    assert today.book("visit", start=start + HOUR, attendee=GRACE).status == "confirmed"
+    assert_sound(db)
+
+
+@pytest.mark.parametrize("event_type", ["visit", "any", "all"])
+@pytest.mark.parametrize("ends", ["commit", "rollback"])
+def test_the_time_of_a_hold_that_is_being_confirmed_is_waited_for(
+    acme: Tenant, db: Database, clock: SettableClock, event_type: str, ends: str
+) -> None:
+    hold = acme.place_hold(event_type, start=NINE, ttl=MINUTE, host="ada")
+    with db.app.connect() as ours:
+        acme.confirm_hold(hold.id, attendee=GRACE, within=ours)
+        clock.move(MINUTE)
+        with beside(db, lambda: acme.book("visit", start=NINE, attendee=ALAN)) as told:
+            getattr(ours, ends)()
+    if ends == "commit":
+        assert isinstance(told[0], SlotTaken)
+    else:
+        assert told[0].status == "confirmed"
+        assert trail(db, hold.id)[1] == (2, "expire", "booking.hold_expired")
+    assert count(db, "occurrence", "active") == 1
+    assert_sound(db)
+
+
+# Settings that change while a booking waits for its lock.
+
+
+def told_after(
+    acme: Tenant, db: Database, change: Callable[[Connection], object], event_type: str = "visit", **more: Any
+) -> Any:  # noqa: ANN401 - a booking or an error
+    """What a booking is told for which somebody else, booking another day, has changed something before it came."""
+    with db.app.connect() as ours:
+        acme.place_hold(event_type, start=NINE + DAY, within=ours)
+        with beside(db, lambda: acme.book(event_type, start=NINE, attendee=GRACE, **more)) as told:
+            change(ours)
+            ours.commit()
+    assert_sound(db)
+    return told[0]
+
+
+waits_for = pytest.mark.parametrize("event_type", ["visit", "any"], ids=["limited", "pool"])
+
+
+@waits_for
+def test_who_waited_for_what_was_archived_meanwhile_does_not_find_it(
+    acme: Tenant, db: Database, event_type: str
+) -> None:
+    limit(acme, "event type", ONE)
+    told = told_after(acme, db, lambda ours: acme.archive_event_type(event_type, within=ours), event_type)
+    assert isinstance(told, EventTypeNotFound)
+    assert count(db, "booking") == 1
+
+
+@pytest.mark.parametrize("force", [False, True], ids=["judged", "forced"])
+@pytest.mark.parametrize("whose", ["event type", "host"])
+def test_a_host_who_was_archived_meanwhile_gets_no_booking(
+    acme: Tenant, db: Database, whose: str, *, force: bool
+) -> None:
+    limit(acme, whose, ONE)
+    told = told_after(acme, db, lambda ours: acme.archive_host("ada", within=ours), force=force)
+    assert "outside_hours" in codes(told)
+
+
+def test_the_pool_goes_on_without_the_one_who_was_archived_meanwhile(acme: Tenant, db: Database) -> None:
+    told = told_after(acme, db, lambda ours: acme.archive_host("ada", within=ours), "any")
+    assert (told.hosts, told.assigned_because) == (("bob",), "least recently booked of 2 that were free")
+
+
+def test_a_pool_of_which_all_were_archived_meanwhile_has_nobody(acme: Tenant, db: Database) -> None:
+    def archive(ours: Connection) -> None:
+        for slug in ("ada", "bob", "cyd"):
+            acme.archive_host(slug, within=ours)
+
+    assert codes(told_after(acme, db, archive, "any")) == ["off_grid", "not_enough_hosts", *["outside_hours"] * 3]
+
+
+@pytest.mark.parametrize("whose", ["event type", "host"])
+def test_a_limit_that_was_lowered_meanwhile_is_kept(acme: Tenant, db: Database, whose: str) -> None:
+    limit(acme, whose, TWO)
+    acme.book("visit", start=NINE + HOUR, attendee=ALAN)
+    visit, ada = acme.event_type("visit"), acme.host("ada")
+
+    def lower(ours: Connection) -> None:
+        if whose == "event type":
+            acme.save_event_type(replace(visit, limits=ONE), within=ours)
+        else:
+            acme.save_host(replace(ada, limits=ONE), within=ours)
+
+    assert codes(told_after(acme, db, lower))[-1] == LIMITED[whose]
+    assert count(db, "claim", "busy_from < :end", end=NINE + DAY) == 1
+
+
+def test_a_limit_that_was_raised_meanwhile_gives_room(acme: Tenant, db: Database) -> None:
+    limit(acme, "event type", ONE)
+    acme.book("visit", start=NINE + HOUR, attendee=ALAN)
+    visit = replace(acme.event_type("visit"), limits=TWO)
+    assert told_after(acme, db, lambda ours: acme.save_event_type(visit, within=ours)).status == "confirmed"
+
+
+@pytest.mark.parametrize(("before", "after"), [("event type", "host"), ("host", "event type")])
+def test_a_limit_that_went_elsewhere_meanwhile_is_kept(acme: Tenant, db: Database, before: str, after: str) -> None:
+    limit(acme, before, TWO)
+    acme.book("visit", start=NINE + HOUR, attendee=ALAN)
+    visit, ada = acme.event_type("visit"), acme.host("ada")
+
+    def move(ours: Connection) -> None:
+        acme.save_event_type(replace(visit, limits=ONE if after == "event type" else []), within=ours)
+        acme.save_host(replace(ada, limits=ONE if after == "host" else []), within=ours)
+
+    assert codes(told_after(acme, db, move))[-1] == LIMITED[after]
+
+
+def test_a_limit_of_a_host_who_is_new_meanwhile_is_kept_and_locked(acme: Tenant, db: Database) -> None:
+    """The one who waited for ada's lock waits once more, for bob's: somebody who books bob is in the middle of it."""
+    acme.save_event_type(EventType(slug="bobs", duration=HALF, hosts=["bob"]))
+    acme.save_host(replace(acme.host("bob"), limits=ONE))
+    limit(acme, "event type", ONE)
+    with db.app.connect() as others, db.app.connect() as ours:
+        acme.book("bobs", start=NINE + HOUR, attendee=ALAN, within=others)
+        acme.place_hold("visit", start=NINE + DAY, within=ours)
+        visit = replace(acme.event_type("visit"), hosts=acme.event_type("bobs").hosts)
+        with beside(db, lambda: acme.book("visit", start=NINE, attendee=GRACE)) as told:
+            acme.save_event_type(visit, within=ours)
+            ours.commit()
+            time.sleep(0.2)
+            assert told == []
+            others.commit()
+    assert "host_limit" in codes(told[0])
+    assert_sound(db)
+
+
+@waits_for
+def test_time_that_was_blocked_meanwhile_is_not_booked(acme: Tenant, db: Database, event_type: str) -> None:
+    limit(acme, "event type", ONE)
+    period = BlockedPeriod(start=NINE, end=NINE + HOUR)
+    told = told_after(acme, db, lambda _: acme.block("ada", period), event_type)
+    if event_type == "any":
+        assert told.hosts == ("bob",)
+    else:
+        assert codes(told) == ["not_enough_hosts", "blocked"]
+
+
+@waits_for
+def test_while_everybody_is_away_nobody_books_although_it_was_asked_before(
+    acme: Tenant, db: Database, event_type: str
+) -> None:
+    limit(acme, "event type", ONE)
+    told = told_after(acme, db, lambda _: acme.block(None, BlockedPeriod(start=NINE, end=NINE + HOUR)), event_type)
+    assert "blocked" in codes(told)
+
+
+def test_time_that_was_opened_meanwhile_can_be_booked(acme: Tenant, db: Database) -> None:
+    limit(acme, "event type", ONE)
+    blocked = acme.block("ada", BlockedPeriod(start=NINE, end=NINE + HOUR))
+    assert told_after(acme, db, lambda _: acme.unblock(str(blocked.id))).status == "confirmed"
+
+
+@pytest.mark.parametrize(
+    ("changed", "found"),
+    [
+        ({"duration": HOUR}, {"end": NINE + HOUR}),
+        ({"requires_approval": True}, {"status": "pending", "expires_at": NINE}),
+        ({"location": "Room 5"}, {"location": "Room 5"}),
+        ({"buffer_before": HALF}, {"start": NINE}),
+    ],
+)
+def test_a_booking_that_waited_is_what_its_event_type_has_become(
+    acme: Tenant, db: Database, changed: dict[str, Any], found: dict[str, Any]
+) -> None:
+    limit(acme, "event type", ONE)
+    visit = replace(acme.event_type("visit"), **changed)
+    told = told_after(acme, db, lambda ours: acme.save_event_type(visit, within=ours))
+    assert {field: getattr(told, field) for field in found} == found
+    busy = rows(
+        db,
+        "SELECT busy_from FROM nxsched.claim JOIN nxsched.booking USING (occurrence_id) WHERE starts_at = :nine",
+        nine=NINE,
+    )
+    assert [row[0] for row in busy] == [NINE - changed.get("buffer_before", timedelta())]
+
+
+@pytest.mark.parametrize(
+    ("changed", "field"),
+    [
+        ({"questions": [Question(key="why", label="Why?", required=True)]}, "answers.why"),
+        ({"capacity": 5}, "event_type"),
+        ({"duration": HOUR}, "duration"),
+    ],
+)
+def test_what_was_asked_and_can_no_longer_be_had_is_refused_after_the_wait(
+    acme: Tenant, db: Database, changed: dict[str, Any], field: str
+) -> None:
+    limit(acme, "event type", ONE)
+    visit = replace(acme.event_type("visit"), **changed)
+    told = told_after(acme, db, lambda ours: acme.save_event_type(visit, within=ours), duration=HALF)
+    assert isinstance(told, InvalidInput)
+    assert told.field == field
+    assert count(db, "booking") == 1
+
+
+# Who waits for a row sees what was done to it, and records the time after the wait.
+
+ACTS: dict[str, Callable[..., Any]] = {
+    "cancel": lambda tenant, id_, **more: tenant.cancel(id_, **more),
+    "confirm": lambda tenant, id_, **more: tenant.confirm_hold(id_, attendee=GRACE, **more),
+    "confirm if free": lambda tenant, id_, **more: tenant.confirm_hold(id_, attendee=GRACE, if_free=True, **more),
+    "release": lambda tenant, id_, **more: tenant.release_hold(id_, **more),
+}
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "told"),
+    [
+        ("confirm", "confirm", "confirmed"),
+        ("confirm", "confirm if free", "confirmed"),
+        ("confirm", "release", ("confirmed", "released")),
+        ("confirm", "cancel", "cancelled"),
+        ("release", "confirm", ("released", "confirmed")),
+        ("release", "confirm if free", ("released", "confirmed")),
+        ("release", "release", "released"),
+        ("release", "cancel", ("released", "cancelled")),
+    ],
+)
+@pytest.mark.parametrize("limited", [False, True], ids=["plain", "limited"])
+def test_the_second_at_a_hold_waits_and_sees_what_the_first_did(
+    acme: Tenant, db: Database, first: str, second: str, told: str | tuple[str, str], *, limited: bool
+) -> None:
+    limit(acme, "event type", ONE if limited else [])
+    hold = acme.place_hold("visit", start=NINE)
+    with db.app.connect() as ours:
+        ACTS[first](acme, hold.id, within=ours)
+        with beside(db, lambda: ACTS[second](acme, hold.id)) as found:
+            ours.commit()
+    if isinstance(told, tuple):
+        assert isinstance(found[0], InvalidTransition)
+        assert (found[0].from_status, found[0].to_status) == told
+        assert len(acme.history(hold.id)) == 2
+    else:
+        assert found[0].status == told
+        assert acme.booking(hold.id).version == found[0].version == (3 if told == "cancelled" else 2)
+    assert_sound(db)
+
+
+def test_of_two_who_cancel_at_once_the_second_is_told_the_same(acme: Tenant, db: Database) -> None:
+    booking = acme.book("visit", start=NINE, attendee=GRACE)
+    with db.app.connect() as ours:
+        first = acme.cancel(booking.id, reason="ill", within=ours)
+        with beside(db, lambda: acme.cancel(booking.id, reason="late")) as told:
+            ours.commit()
+    assert told == [first]
+    assert [entry.reason for entry in acme.history(booking.id)] == [None, "ill"]
+    assert_sound(db)
+
+
+@pytest.mark.parametrize("act", ["cancel", "confirm", "confirm if free", "release"])
+def test_what_waited_for_its_row_is_recorded_at_the_time_after_the_wait(today: Tenant, db: Database, act: str) -> None:
+    start = tomorrow(9)
+    id_ = (today.book if act == "cancel" else today.place_hold)("visit", start=start, attendee=GRACE).id
+    with db.superuser.connect() as ours:
+        ours.execute(text("SELECT 1 FROM nxsched.booking FOR UPDATE"))
+        with beside(db, lambda: ACTS[act](today, id_)):
+            free = database_time(db)
+            ours.rollback()
+    assert today.history(id_)[-1].at >= free
+    assert rows(db, "SELECT max(occurred_at) >= :free, max(due_at) >= :free FROM nxsched.outbox_event", free=free) == [
+        (True, True)
+    ]
+    assert_sound(db)
+
+
+@pytest.mark.parametrize("event_type", ["visit", "any"], ids=["limited", "pool"])
+def test_what_waited_for_its_lock_is_made_at_the_time_after_the_wait(
+    today: Tenant, db: Database, event_type: str
+) -> None:
+    limit(today, "event type", ONE)
+    start = tomorrow(9)
+    today.save_host(replace(today.host("ada"), slug="bob"))
+    today.save_event_type(EventType(slug="any", duration=HALF, hosts=["ada", "bob"]))
+    with db.app.connect() as ours:
+        today.place_hold(event_type, start=start + DAY, within=ours)
+        with beside(db, lambda: today.place_hold(event_type, start=start, ttl=MINUTE)) as told:
+            free = database_time(db)
+            ours.rollback()
+    hold = told[0]
+    assert hold.created_at >= free
+    assert hold.expires_at == hold.created_at + MINUTE
+    assert today.history(hold.id)[0].at == hold.created_at
+
+
+def test_the_notice_of_who_waited_past_it_is_too_short(today: Tenant, db: Database) -> None:
+    today.save_event_type(replace(today.event_type("visit"), policies=Policies(cancel_notice=HOUR)))
+    until = database_time(db).replace(microsecond=0) + 3 * SECOND
+    booking = today.book("visit", start=until + HOUR, attendee=GRACE, force=True)
+    with db.app.connect() as ours:
+        today.cancel(booking.id, within=ours)
+        with beside(db, lambda: today.cancel(booking.id, actor=Actor(role="attendee", id="7"))) as told:
+            assert database_time(db) < until
+            wait_until(db, until + SECOND / 1000)
+            ours.rollback()
+    assert isinstance(told[0], PolicyViolation)
+    assert (told[0].policy, told[0].until) == ("cancel_notice", until)
+    assert today.booking(booking.id) == booking
