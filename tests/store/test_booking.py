@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pendulum
@@ -14,6 +14,7 @@ from sqlalchemy.exc import IntegrityError
 from nxsched import (
     Actor,
     BlockedPeriod,
+    Booking,
     BookingNotFound,
     EventType,
     EventTypeNotFound,
@@ -32,6 +33,9 @@ from nxsched import (
 from nxsched.store.ground import fetch_ground
 from store.booked import ALAN, GRACE, STAFF, assert_sound, count, rows, trail
 from store.conftest import DAY, HALF, HOUR, NINE, NOW, Database
+
+MINUTE = timedelta(minutes=1)
+QUARTER = timedelta(minutes=15)
 
 
 def test_what_is_booked_is_offered_no_more(acme: Tenant) -> None:
@@ -133,6 +137,12 @@ def test_force_does_not_bring_back_who_is_archived(acme: Tenant) -> None:
         acme.book("visit", start=NINE, attendee=GRACE, force=True)
     assert not isinstance(raised.value, SlotTaken)
     assert acme.book("any", start=NINE, attendee=GRACE, force=True).hosts == ("bob",)
+    acme.archive_host("bob")
+    acme.archive_host("cyd")
+    with pytest.raises(SlotUnavailable) as refused:
+        acme.book("any", start=NINE + HOUR, attendee=GRACE, force=True)
+    assert not isinstance(refused.value, SlotTaken)
+    assert {reason.host for reason in refused.value.reasons} == {None, "ada", "bob", "cyd"}
 
 
 def test_buffers_of_both_bookings_keep_apart(acme: Tenant) -> None:
@@ -262,6 +272,116 @@ def test_what_needs_approval_is_pending_and_takes_the_time(acme: Tenant, db: Dat
     with pytest.raises(SlotTaken):
         acme.book("visit", start=NINE, attendee=GRACE)
     assert acme.cancel(booking.id).status == "cancelled"
+
+
+@pytest.fixture
+def unapproved(acme: Tenant, db: Database, clock: SettableClock) -> Booking:
+    """A booking of ada from nine to half past, which nobody has approved; it is five past, and nobody has swept.
+
+    Her `walk` begins whenever it is asked for and takes a quarter of an hour.
+    """
+    acme.save_event_type(EventType(slug="visit", duration=HALF, hosts=["ada"], requires_approval=True))
+    acme.save_event_type(EventType(slug="walk", duration=QUARTER, step=MINUTE, hosts=["ada"]))
+    found = acme.book("visit", start=NINE, attendee=GRACE)
+    clock.set(NINE - timedelta(microseconds=1))
+    assert [reason.code for reason in acme.explain("walk", start=NINE)] == ["not_enough_hosts", "busy"]
+    clock.set(NINE + 5 * MINUTE)
+    assert rows(db, "SELECT status FROM nxsched.booking") == [("pending",)]
+    return found
+
+
+def test_nobody_is_kept_away_by_what_was_not_approved_before_its_start(
+    acme: Tenant, db: Database, clock: SettableClock, unapproved: Booking
+) -> None:
+    assert acme.find_slots("walk", start=NINE, end=NINE + HOUR)[0].start == NINE + 5 * MINUTE
+    assert acme.explain("walk", start=NINE + QUARTER) == []
+    assert acme.booking(unapproved.id).status == "expired"
+    assert acme.bookings().items == ()
+    walk = acme.book("walk", start=NINE + QUARTER, attendee=ALAN)
+    assert trail(db, unapproved.id) == [(1, "request", "booking.created"), (2, "expire", "booking.expired")]
+    entry = acme.history(unapproved.id)[1]
+    assert (entry.actor, entry.at, entry.changes) == (None, clock.now(), {"status": ("pending", "expired")})
+    assert acme.sweep().pending == 0
+    assert [one.id for one in acme.bookings()] == [walk.id]
+    assert_sound(db)
+
+
+def test_at_its_very_start_the_time_of_what_was_not_approved_is_free(
+    acme: Tenant, db: Database, clock: SettableClock, unapproved: Booking
+) -> None:
+    clock.set(NINE)
+    assert acme.find_slots("walk", start=NINE, end=NINE + HOUR)[0].start == NINE
+    assert acme.book("walk", start=NINE, attendee=ALAN).status == "confirmed"
+    assert acme.booking(unapproved.id).version == 2
+    assert_sound(db)
+
+
+def test_buffers_may_reach_into_what_was_not_approved(acme: Tenant, db: Database, unapproved: Booking) -> None:
+    acme.save_event_type(EventType(slug="walk", duration=QUARTER, buffer_before=HALF, hosts=["ada"]))
+    start = NINE + HALF
+    assert acme.find_slots("walk", start=start, end=start + HOUR)[0].start == start
+    assert acme.explain("walk", start=start) == []
+    assert acme.book("walk", start=start, attendee=ALAN).start == start
+    assert trail(db, unapproved.id)[1:] == [(2, "expire", "booking.expired")]
+    assert_sound(db)
+
+
+@pytest.mark.parametrize("start", [NINE, NINE + timedelta(minutes=20), NINE - timedelta(minutes=20)])
+def test_force_takes_the_time_of_what_was_not_approved(
+    acme: Tenant, db: Database, unapproved: Booking, start: datetime
+) -> None:
+    assert acme.book("visit", start=start, attendee=ALAN, force=True).start == start
+    assert trail(db, unapproved.id)[1:] == [(2, "expire", "booking.expired")]
+    assert count(db, "claim", "active") == 1
+    assert_sound(db)
+
+
+@pytest.mark.parametrize("whose", ["event type", "host"])
+def test_no_limit_counts_what_was_not_approved(acme: Tenant, db: Database, unapproved: Booking, whose: str) -> None:
+    limits = [Limit(per="day", count=1)]
+    if whose == "event type":
+        acme.save_event_type(replace(acme.event_type("visit"), limits=limits))
+    else:
+        acme.save_host(replace(acme.host("ada"), limits=limits))
+    start = NINE + HOUR
+    assert acme.find_slots("visit", start=start, end=start + HOUR)[0].start == start
+    assert acme.explain("visit", start=start) == []
+    acme.book("visit", start=start, attendee=ALAN)
+    assert rows(db, "SELECT status FROM nxsched.booking WHERE id = :id", id=unapproved.id) == [("pending",)]
+    assert acme.sweep().pending == 1
+    assert "limit" in acme.explain("visit", start=start + HALF)[-1].code
+    assert_sound(db)
+
+
+def test_a_pool_forgets_what_was_not_approved(acme: Tenant, unapproved: Booking) -> None:
+    assert unapproved.hosts == ("ada",)
+    assert acme.book("any", start=NINE + HOUR, attendee=ALAN).hosts == ("ada",)
+
+
+def test_the_sweep_ends_what_was_not_approved_once(acme: Tenant, db: Database, unapproved: Booking) -> None:
+    with pytest.raises(InvalidTransition) as caught:
+        acme.cancel(unapproved.id)
+    assert (caught.value.from_status, caught.value.to_status) == ("expired", "cancelled")
+    assert [acme.sweep().pending for _ in range(2)] == [1, 0]
+    acme.book("walk", start=NINE + QUARTER, attendee=ALAN)
+    assert trail(db, unapproved.id)[1:] == [(2, "expire", "booking.expired")]
+    assert rows(db, "SELECT status, expires_at FROM nxsched.booking WHERE id = :id", id=unapproved.id) == [
+        ("expired", NINE)
+    ]
+    assert_sound(db)
+
+
+@pytest.mark.parametrize("offset", [-QUARTER, timedelta()], ids=["begun", "beginning"])
+def test_what_is_forced_after_its_start_needs_no_approval(
+    acme: Tenant, db: Database, clock: SettableClock, offset: timedelta
+) -> None:
+    acme.save_event_type(EventType(slug="visit", duration=HALF, hosts=["ada"], requires_approval=True))
+    booking = acme.book("visit", start=clock.now() + offset, attendee=GRACE, force=True)
+    assert (booking.status, booking.expires_at) == ("confirmed", None)
+    assert trail(db, booking.id) == [(1, "book", "booking.confirmed")]
+    later = acme.book("visit", start=clock.now() + HOUR, attendee=GRACE, force=True)
+    assert (later.status, later.expires_at) == ("pending", clock.now() + HOUR)
+    assert_sound(db)
 
 
 def test_answers_are_checked_before_anything_is_written(acme: Tenant, db: Database) -> None:

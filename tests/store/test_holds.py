@@ -180,6 +180,97 @@ def test_a_hold_of_what_needs_approval_becomes_pending(acme: Tenant, db: Databas
         acme.book("visit", start=NINE, attendee=ALAN)
 
 
+def test_a_hold_of_what_needs_approval_ends_at_its_start(acme: Tenant, db: Database, clock: SettableClock) -> None:
+    acme.save_event_type(EventType(slug="visit", duration=HALF, hosts=["ada"], requires_approval=True))
+    assert acme.place_hold("visit", start=NINE + HOUR, ttl=MINUTE).expires_at == NOW + MINUTE
+    hold = acme.place_hold("visit", start=NINE, ttl=DAY)
+    assert hold.expires_at == NINE
+    clock.set(NINE)
+    assert acme.holds() == []
+    with pytest.raises(HoldExpired) as caught:
+        acme.confirm_hold(hold.id, attendee=GRACE)
+    assert caught.value.expired_at == NINE
+    assert acme.book("visit", start=NINE, attendee=ALAN, force=True).status == "confirmed"
+    assert trail(db, hold.id)[1:] == [(2, "expire", "booking.hold_expired")]
+    assert_sound(db)
+
+
+@pytest.mark.parametrize("offset", [timedelta(), MINUTE], ids=["at its start", "after it"])
+def test_a_hold_that_has_begun_cannot_wait_for_approval(
+    acme: Tenant, db: Database, clock: SettableClock, offset: timedelta
+) -> None:
+    """The event type has come to need approval only after the hold was placed."""
+    hold = acme.place_hold("visit", start=NINE, ttl=DAY)
+    other = acme.place_hold("visit", start=NINE + HALF, ttl=DAY)
+    acme.save_event_type(EventType(slug="visit", duration=HALF, hosts=["ada"], requires_approval=True))
+    assert hold.expires_at == NOW + DAY
+    clock.set(NINE + offset)
+    with pytest.raises(HoldExpired) as caught:
+        acme.confirm_hold(hold.id, attendee=GRACE)
+    assert (caught.value.id, caught.value.expired_at) == (hold.id, NINE)
+    assert acme.hold(hold.id) == hold
+    assert acme.confirm_hold(other.id, attendee=GRACE).status == "pending"
+    acme.save_event_type(EventType(slug="visit", duration=HALF, hosts=["ada"]))
+    assert acme.confirm_hold(hold.id, attendee=GRACE).status == "confirmed"
+    assert_sound(db)
+
+
+def test_a_hold_that_has_begun_cannot_be_had_again_with_approval(
+    acme: Tenant, db: Database, clock: SettableClock
+) -> None:
+    hold = acme.place_hold("visit", start=NINE, ttl=DAY)
+    acme.save_event_type(EventType(slug="visit", duration=HALF, hosts=["ada"], requires_approval=True))
+    clock.set(NINE + MINUTE)
+    with pytest.raises(SlotUnavailable) as caught:
+        acme.confirm_hold(hold.id, attendee=GRACE, if_free=True)
+    assert "past" in [reason.code for reason in caught.value.reasons]
+    assert acme.hold(hold.id) == hold
+    assert_sound(db)
+
+
+@pytest.mark.parametrize("number", [1e23, 1.0, -0.0, 1e-7, 10**30, 0.1, 1e300])
+def test_a_number_in_the_metadata_is_the_same_when_the_confirmation_is_repeated(
+    acme: Tenant, db: Database, number: float
+) -> None:
+    hold = acme.place_hold("visit", start=NINE)
+    said: dict[str, Any] = {"metadata": {"n": number, "more": [{"n": number}]}}
+    acme.confirm_hold(hold.id, attendee=GRACE, **said)
+    again = acme.confirm_hold(hold.id, attendee=GRACE, **said)
+    assert again == acme.booking(hold.id)
+    assert (again.status, again.version, float(again.metadata["n"])) == ("confirmed", 2, float(number))
+    assert count(db, "audit_entry") == 2
+    with pytest.raises(InvalidTransition):
+        acme.confirm_hold(hold.id, attendee=GRACE, metadata={"n": number + 1 if number < 10 else number * 2})
+
+
+@pytest.mark.parametrize("other", ["1", None, 2, [1]])
+def test_what_only_looks_like_the_number_is_another_confirmation(acme: Tenant, other: object) -> None:
+    hold = acme.place_hold("visit", start=NINE)
+    acme.confirm_hold(hold.id, attendee=GRACE, metadata={"n": 1})
+    with pytest.raises(InvalidTransition):
+        acme.confirm_hold(hold.id, attendee=GRACE, metadata={"n": other})
+
+
+@pytest.mark.parametrize("swept", [True, False])
+def test_a_hold_of_a_duration_that_is_no_longer_offered_cannot_be_had_again(
+    acme: Tenant, db: Database, clock: SettableClock, *, swept: bool
+) -> None:
+    acme.save_event_type(EventType(slug="visit", duration=HALF, durations=[HOUR], hosts=["ada"]))
+    holds = [acme.place_hold("visit", start=NINE + n * HOUR, duration=HOUR, ttl=(n + 1) * MINUTE) for n in range(2)]
+    acme.save_event_type(EventType(slug="visit", duration=HALF, hosts=["ada"]))
+    clock.move(MINUTE)
+    if swept:
+        acme.sweep()
+    before = acme.hold(holds[0].id)
+    with pytest.raises(SlotUnavailable, match="must be") as caught:
+        acme.confirm_hold(holds[0].id, attendee=GRACE, if_free=True)
+    assert not isinstance(caught.value, SlotTaken)
+    assert acme.hold(holds[0].id) == before
+    booking = acme.confirm_hold(holds[1].id, attendee=GRACE, if_free=True)
+    assert booking.end - booking.start == HOUR
+    assert_sound(db)
+
+
 def test_a_hold_that_is_given_back_blocks_nobody(acme: Tenant, db: Database) -> None:
     hold = acme.place_hold("all", start=NINE)
     released = acme.release_hold(hold.id)
