@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from sqlalchemy import text
@@ -13,6 +13,14 @@ from store.conftest import Database
 GRACE = Attendee(name="Grace", email="grace@example.test", timezone="America/New_York", reference="user-7")
 ALAN = Attendee(name="Alan")
 STAFF = Actor(role="staff", id="9", name="Nina")
+
+ACTS: dict[str, Callable[..., Any]] = {
+    "cancel": lambda tenant, id_, **more: tenant.cancel(id_, **more),
+    "confirm": lambda tenant, id_, **more: tenant.confirm_hold(id_, attendee=GRACE, **more),
+    "confirm if free": lambda tenant, id_, **more: tenant.confirm_hold(id_, attendee=GRACE, if_free=True, **more),
+    "release": lambda tenant, id_, **more: tenant.release_hold(id_, **more),
+}
+"""What can be done to a hold or a booking: called with the tenant, the id and options such as `within`."""
 
 
 def rows(db: Database, statement: str, **values: object) -> Sequence[Any]:

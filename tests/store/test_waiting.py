@@ -34,7 +34,7 @@ from nxsched import (
     Tenant,
     WeeklyHours,
 )
-from store.booked import ALAN, GRACE, assert_sound, count, rows, trail
+from store.booked import ACTS, ALAN, GRACE, assert_sound, count, rows, trail
 from store.conftest import DAY, HALF, HOUR, NINE, Database
 
 MINUTE = timedelta(minutes=1)
@@ -388,13 +388,6 @@ def test_what_was_asked_and_can_no_longer_be_had_is_refused_after_the_wait(
 
 
 # Who waits for a row sees what was done to it, and records the time after the wait.
-
-ACTS: dict[str, Callable[..., Any]] = {
-    "cancel": lambda tenant, id_, **more: tenant.cancel(id_, **more),
-    "confirm": lambda tenant, id_, **more: tenant.confirm_hold(id_, attendee=GRACE, **more),
-    "confirm if free": lambda tenant, id_, **more: tenant.confirm_hold(id_, attendee=GRACE, if_free=True, **more),
-    "release": lambda tenant, id_, **more: tenant.release_hold(id_, **more),
-}
 
 
 @pytest.mark.parametrize(

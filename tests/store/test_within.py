@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
+from uuid import UUID
 
 import psycopg
 import pytest
@@ -13,34 +15,48 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from sqlalchemy.pool import NullPool
 
 from nxsched import (
+    Actor,
     BlockedPeriod,
+    Booking,
+    BookingNotFound,
     EventType,
+    EventTypeNotFound,
+    HoldExpired,
     Host,
     InvalidInput,
+    InvalidTransition,
     Limit,
     LockTimeout,
+    NxschedError,
+    Policies,
+    PolicyViolation,
     Scheduler,
     SettableClock,
     SlotTaken,
+    SlotUnavailable,
     StoreUnavailable,
     Tenant,
     TransactionConflict,
 )
 from nxsched.embedded import APP_ROLE
-from store.booked import ALAN, GRACE, assert_sound, count, rows
+from store.booked import ACTS, ALAN, GRACE, assert_sound, count, rows, trail
 from store.conftest import DAY, HALF, HOUR, NINE, NOW, Database
 
 
+LEVELS = ["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"]
+MINUTE = timedelta(minutes=1)
+
+
 class Base(DeclarativeBase):
-    pass
+    """The application's own tables."""
 
 
 class Order(Base):
+    """A row of `orders`."""
+
     __tablename__ = "orders"
     id: Mapped[int] = mapped_column(primary_key=True)
-
-
-LEVELS = ["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"]
+    booking_id: Mapped[UUID | None]
 
 
 @pytest.fixture(autouse=True)
@@ -146,6 +162,239 @@ def test_an_old_snapshot_cannot_go_past_a_limit(acme: Tenant, db: Database, leve
         )
         within.commit()
     assert count(db, "claim", "active") == 1
+
+
+@every_level
+@every_way
+@pytest.mark.parametrize(
+    ("acts", "told"),
+    [
+        (("confirm", "cancel"), "cancelled"),
+        (("confirm", "confirm"), "confirmed"),
+        (("confirm", "release"), ("confirmed", "released")),
+        (("release", "release"), "released"),
+        (("release", "confirm"), ("released", "confirmed")),
+        (("release", "confirm if free"), ("released", "confirmed")),
+    ],
+)
+def test_what_somebody_has_changed_since_the_snapshot_is_seen_or_a_conflict(
+    acme: Tenant, db: Database, level: str, kind: str, acts: tuple[str, str], told: str | tuple[str, str]
+) -> None:
+    theirs, ours = acts
+    hold = acme.place_hold("visit", start=NINE)
+    with joined(db, level, kind) as (within, _):
+        within.execute(text("INSERT INTO orders VALUES (1)"))  # the snapshot is taken here
+        ACTS[theirs](acme, hold.id)
+        if level != "READ COMMITTED":
+            with pytest.raises(TransactionConflict):
+                ACTS[ours](acme, hold.id, within=within)
+            within.rollback()
+            within.execute(text("INSERT INTO orders VALUES (1)"))
+        if isinstance(told, tuple):
+            with pytest.raises(InvalidTransition) as caught:
+                ACTS[ours](acme, hold.id, within=within)
+            assert (caught.value.from_status, caught.value.to_status) == told
+        else:
+            assert ACTS[ours](acme, hold.id, within=within).status == told
+        within.commit()
+    assert acme.booking(hold.id).version == (3 if ours == "cancel" else 2)
+    assert rows(db, "SELECT id FROM orders") == [(1,)]
+    assert_sound(db)
+
+
+@every_level
+@every_way
+def test_what_was_cancelled_since_the_snapshot_is_cancelled_once(
+    acme: Tenant, db: Database, level: str, kind: str
+) -> None:
+    booking = acme.book("all", start=NINE, attendee=GRACE)
+    with joined(db, level, kind) as (within, _):
+        assert acme.booking(booking.id, within=within) == booking  # the snapshot is taken here
+        cancelled = acme.cancel(booking.id, reason="ill")
+        if level != "READ COMMITTED":
+            assert acme.booking(booking.id, within=within) == booking
+            with pytest.raises(TransactionConflict):
+                acme.cancel(booking.id, reason="late", within=within)
+            within.rollback()
+        assert acme.cancel(booking.id, reason="late", within=within) == cancelled
+        within.commit()
+    assert [entry.reason for entry in acme.history(booking.id)] == [None, "ill"]
+    assert_sound(db)
+
+
+@every_level
+@every_way
+def test_expired_holds_are_out_of_the_way_of_the_applications_transaction(
+    acme: Tenant, db: Database, clock: SettableClock, level: str, kind: str
+) -> None:
+    wanted = {"visit": NINE, "any": NINE + HOUR, "all": NINE + 2 * HOUR}
+    holds = [acme.place_hold(event_type, start=start, ttl=MINUTE) for event_type, start in wanted.items()]
+    with joined(db, level, kind) as (within, _):
+        within.execute(text("INSERT INTO orders VALUES (1)"))  # the snapshot is taken here
+        clock.move(MINUTE)
+        for ends in (within.rollback, within.commit):
+            for hold in holds:
+                booking = acme.book(hold.event_type, start=hold.start, attendee=ALAN, within=within)
+                assert booking.hosts == hold.hosts
+                assert acme.booking(hold.id, within=within).version == 2
+            ends()
+            assert {acme.booking(hold.id).version for hold in holds} == {1 if ends == within.rollback else 2}
+    for hold in holds:
+        assert trail(db, hold.id)[1:] == [(2, "expire", "booking.hold_expired")]
+    assert len(acme.bookings().items) == 3
+    assert_sound(db)
+
+
+@every_level
+@every_way
+@pytest.mark.parametrize("since", ["placed", "swept", "taken", "had again"])
+def test_an_expired_hold_that_changed_since_the_snapshot_is_seen_or_a_conflict(
+    acme: Tenant, db: Database, clock: SettableClock, level: str, kind: str, since: str
+) -> None:
+    with joined(db, level, kind) as (within, _):
+        if since == "placed":
+            within.execute(text("SELECT count(*) FROM orders"))  # the snapshot is taken here
+        hold = acme.place_hold("visit", start=NINE, ttl=MINUTE)
+        clock.move(MINUTE)
+        within.execute(text("SELECT count(*) FROM orders"))  # or here
+        if since == "swept":
+            acme.sweep()
+        elif since == "taken":
+            acme.book("visit", start=NINE, attendee=ALAN)
+        elif since == "had again":
+            acme.confirm_hold(hold.id, attendee=ALAN, if_free=True)
+        if level != "READ COMMITTED":
+            with pytest.raises(TransactionConflict):
+                acme.book("visit", start=NINE, attendee=GRACE, within=within)
+            within.rollback()
+        if since in {"placed", "swept"}:
+            assert acme.book("visit", start=NINE, attendee=GRACE, within=within).status == "confirmed"
+        else:
+            with pytest.raises(SlotTaken):
+                acme.book("visit", start=NINE, attendee=GRACE, within=within)
+        within.commit()
+    assert count(db, "claim", "active") == 1
+    assert trail(db, hold.id)[1] == (2, "expire", "booking.hold_expired")
+    assert_sound(db)
+
+
+@every_level
+@every_way
+def test_what_met_a_conflict_is_rolled_back_and_run_again(acme: Tenant, db: Database, level: str, kind: str) -> None:
+    """The loop that every application on an upper level has: three others come between, one after the other."""
+    tries: list[Booking] = []
+    late = NINE + 4 * HOUR
+    with joined(db, level, kind) as (within, _):
+        for attempt in range(4):
+            within.execute(text("INSERT INTO orders VALUES (1)"))
+            first = acme.book("visit", start=NINE + DAY, attendee=GRACE, within=within, idempotency_key="first")
+            if attempt < 3:
+                tries.append(acme.book("any", start=NINE + attempt * HALF, attendee=ALAN))
+            try:
+                second = acme.book(
+                    "any", start=NINE + 4 * HOUR, attendee=GRACE, within=within, idempotency_key="second"
+                )
+            except TransactionConflict:
+                within.rollback()
+            else:
+                within.commit()
+                break
+    assert len(tries) == (1 if level == "READ COMMITTED" else 3)
+    assert [one.id for one in acme.bookings()] == [one.id for one in (*tries, second, first)]
+    assert acme.book("any", start=late, attendee=GRACE, idempotency_key="second") == second
+    assert rows(db, "SELECT id FROM orders") == [(1,)]
+    assert_sound(db)
+
+
+@every_level
+@every_way
+def test_whatever_is_refused_the_application_goes_on_and_commits(
+    acme: Tenant, db: Database, clock: SettableClock, level: str, kind: str
+) -> None:
+    policies = Policies(cancel_notice=DAY)
+    acme.save_event_type(EventType(slug="strict", duration=HALF, hosts=["bob"], policies=policies))
+    strict = acme.book("strict", start=NINE, attendee=GRACE)
+    over = acme.place_hold("visit", start=NINE, ttl=MINUTE)
+    clock.move(MINUTE)
+    before = {table: count(db, table) for table in ("booking", "claim", "audit_entry", "outbox_event")}
+    with joined(db, level, kind) as (within, _):
+        refused: list[tuple[type[NxschedError], Callable[[], object]]] = [
+            (SlotTaken, lambda: acme.book("strict", start=NINE, attendee=ALAN, within=within)),
+            (SlotTaken, lambda: acme.place_hold("all", start=NINE, within=within)),
+            (SlotUnavailable, lambda: acme.book("visit", start=NINE - DAY, attendee=ALAN, within=within)),
+            (EventTypeNotFound, lambda: acme.book("nothing", start=NINE, attendee=ALAN, within=within)),
+            (HoldExpired, lambda: acme.confirm_hold(over.id, attendee=ALAN, within=within)),
+            (InvalidTransition, lambda: acme.cancel(over.id, within=within)),
+            (InvalidTransition, lambda: acme.release_hold(strict.id, within=within)),
+            (PolicyViolation, lambda: acme.cancel(strict.id, actor=Actor(role="attendee", id="7"), within=within)),
+            (BookingNotFound, lambda: acme.cancel("nothing", within=within)),
+            (InvalidInput, lambda: acme.book("visit", start=NINE, attendee=ALAN, seats=2, within=within)),
+        ]
+        for n, (error, call) in enumerate(refused):
+            within.execute(text("INSERT INTO orders VALUES (:n)"), {"n": n})
+            with pytest.raises(error):
+                call()
+        within.commit()
+    assert rows(db, "SELECT count(*) FROM orders") == [(len(refused),)]
+    assert {table: count(db, table) for table in before} == before
+    assert_sound(db)
+
+
+@every_level
+def test_objects_of_a_session_that_were_not_flushed_yet_survive_a_refusal(
+    acme: Tenant, db: Database, level: str
+) -> None:
+    acme.book("visit", start=NINE, attendee=ALAN)
+    with joined(db, level, "session") as (within, _):
+        assert isinstance(within, Session)
+        order = Order(id=1)
+        within.add(order)
+        with pytest.raises(SlotTaken):
+            acme.book("visit", start=NINE, attendee=GRACE, within=within)
+        order.booking_id = UUID(acme.book("visit", start=NINE + HALF, attendee=GRACE, within=within).id)
+        within.flush()
+        with pytest.raises(SlotTaken):
+            acme.book("visit", start=NINE + HALF, attendee=GRACE, within=within)
+        within.add(Order(id=2))
+        within.commit()
+        assert order.booking_id == UUID(acme.bookings(start=NINE + HALF).items[0].id)
+    assert rows(db, "SELECT id FROM orders ORDER BY id") == [(1,), (2,)]
+
+
+@every_level
+@every_way
+def test_a_savepoint_of_the_applications_takes_back_what_stands_behind_it(
+    acme: Tenant, db: Database, level: str, kind: str
+) -> None:
+    with joined(db, level, kind) as (within, _):
+        kept = acme.book("visit", start=NINE + HALF, attendee=GRACE, within=within)
+        with within.begin_nested() as savepoint:
+            acme.book("visit", start=NINE, attendee=ALAN, within=within, idempotency_key="k")
+            acme.cancel(kept.id, within=within)
+            savepoint.rollback()
+        assert acme.booking(kept.id, within=within) == kept
+        with within.begin_nested():
+            again = acme.book("visit", start=NINE, attendee=ALAN, within=within, idempotency_key="k")
+        within.commit()
+    assert [one.id for one in acme.bookings()] == [again.id, kept.id]
+    assert_sound(db)
+
+
+@every_level
+@every_way
+def test_the_time_is_that_of_the_call_however_old_the_transaction_is(
+    acme: Tenant, db: Database, level: str, kind: str
+) -> None:
+    start = NINE + 371 * DAY
+    with Scheduler(db.app) as by_the_database, joined(db, level, kind) as (within, _):
+        tenant = by_the_database.tenant(acme.id)
+        within.execute(text("SELECT count(*) FROM orders"))
+        later = rows(db, "SELECT clock_timestamp()")[0][0]
+        booking = tenant.book("visit", start=start, attendee=GRACE, force=True, within=within)
+        assert booking.created_at > later
+        assert tenant.cancel(booking.id, within=within).version == 2
+        within.commit()
+    assert [entry.at > later for entry in acme.history(booking.id)] == [True, True]
 
 
 def test_the_tenant_that_was_set_is_put_back(acme: Tenant, scheduler: Scheduler, db: Database) -> None:
