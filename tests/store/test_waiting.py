@@ -163,7 +163,7 @@ def test_a_limit_of_one_host_holds_for_the_event_types_of_several(
 def test_a_limit_holds_by_the_databases_clock_too(today: Tenant, db: Database, whose: str) -> None:
     limit(today, whose, ONE)
     start = tomorrow(9)
-    hold = today.place_hold("visit", start=start, ttl=SECOND)
+    hold = today.place_hold("visit", start=start, ttl=2 * SECOND)
     with db.app.connect() as ours:
         today.confirm_hold(hold.id, attendee=GRACE, within=ours)
         wait_until(db, hold.expires_at)
@@ -471,7 +471,7 @@ def test_what_waited_for_its_lock_is_made_at_the_time_after_the_wait(
 
 def test_the_notice_of_who_waited_past_it_is_too_short(today: Tenant, db: Database) -> None:
     today.save_event_type(replace(today.event_type("visit"), policies=Policies(cancel_notice=HOUR)))
-    until = database_time(db).replace(microsecond=0) + 3 * SECOND
+    until = database_time(db).replace(microsecond=0) + 4 * SECOND
     booking = today.book("visit", start=until + HOUR, attendee=GRACE, force=True)
     with db.app.connect() as ours:
         today.cancel(booking.id, within=ours)
