@@ -42,7 +42,6 @@ from nxsched.embedded import APP_ROLE
 from store.booked import ACTS, ALAN, GRACE, assert_sound, count, rows, trail
 from store.conftest import DAY, HALF, HOUR, NINE, NOW, Database
 
-
 LEVELS = ["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"]
 MINUTE = timedelta(minutes=1)
 
