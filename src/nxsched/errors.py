@@ -66,7 +66,7 @@ class SchemaOutdated(NxschedError):
     code: ClassVar[str] = "schema_outdated"
 
     def __init__(self, *, found: str | None, wanted: str) -> None:
-        state = f"is at revision {found}" if found else "has no nxsched tables"
+        state = f"is at revision {found}" if found else "lacks tables of nxsched, or columns of them"
         super().__init__(
             f"the database {state}, and {wanted} is needed: run `nxsched migrate` as the owner of its tables"
         )

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
-from weakref import WeakSet
 
 from sqlalchemy import URL, Engine
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random
@@ -77,7 +75,6 @@ class Scheduler:
         self._server: EmbeddedServer | None = None
         self._known: set[str] = set()
         self._looked = False
-        _SCHEDULERS.add(self)
 
     @classmethod
     def embedded(cls, path: str | Path, *, version: int | None = None, **options: Any) -> Self:
@@ -129,13 +126,6 @@ class Scheduler:
     ) -> None:
         """Close it."""
         self.close()
-
-    def _leave_to_parent(self) -> None:
-        """In a child after a fork: the connections are the parent's, and two cannot talk on one."""
-        if self._own:
-            self._engine.dispose(close=False)
-        if self._worker_own:
-            self._worker.engine.dispose(close=False)
 
     def __repr__(self) -> str:
         """Name the database, without a password."""
@@ -235,18 +225,6 @@ class Scheduler:
         finally:
             if url is not None:
                 engine.dispose()
-
-
-_SCHEDULERS: WeakSet[Scheduler] = WeakSet()
-
-
-def _after_fork() -> None:
-    for one in [*_SCHEDULERS]:
-        one._leave_to_parent()  # noqa: SLF001 - its own module
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
 
 
 def _key_time(value: object) -> timedelta:

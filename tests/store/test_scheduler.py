@@ -78,7 +78,7 @@ def test_a_database_that_is_away_is_one_error_with_its_cause() -> None:
 
 def test_a_scheduler_migrates_with_the_owners_url_and_then_verifies(empty_db: Database) -> None:
     with Scheduler(empty_db.url(APP_ROLE)) as scheduler:
-        with pytest.raises(SchemaOutdated, match="has no nxsched tables, and 0001 is needed"):
+        with pytest.raises(SchemaOutdated, match="lacks tables of nxsched, or columns of them, and 0001 is needed"):
             scheduler.verify()
         scheduler.migrate(empty_db.url(OWNER), app_role=APP_ROLE, worker_role=WORKER_ROLE)
         scheduler.verify()

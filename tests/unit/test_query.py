@@ -60,7 +60,7 @@ def clock(query: SlotQuery, limit: int | None = None) -> list[str]:
 @pytest.mark.parametrize(
     ("changes", "field", "reason"),
     [
-        ({"event_type": "visit"}, "event_type", 'must be a EventType, not "visit"'),
+        ({"event_type": "visit"}, "event_type", 'must be an EventType, not "visit"'),
         ({"hosts": "ada"}, "hosts", 'must be a list of Host, not "ada"'),
         ({"hosts": None}, "hosts", "must be a list of Host, not None"),
         ({"hosts": ["ada"]}, "hosts[0]", 'must be a Host, not "ada"'),

@@ -256,7 +256,7 @@ def booking_id(place: str, value: object) -> str:
 def _uuid(place: str, value: object) -> str:
     try:
         return str(UUID(str(value)))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidInput(field=place, reason=f"must be a UUID, not {checks.shown(value)}") from error
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
-from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection
@@ -13,14 +13,13 @@ from nxsched.domain.bookings import Booking, BookingStatus
 from nxsched.domain.commands import Book, ConfirmHold, PlaceHold
 from nxsched.domain.events import changes, payload
 from nxsched.domain.questions import answers
-from nxsched.domain.refusals import Refusal
-from nxsched.errors import HoldExpired, InvalidInput, InvalidTransition, SlotUnavailable
-from nxsched.service.ending import change, expire, found, has_expired
+from nxsched.errors import EventTypeNotFound, HoldExpired, InvalidInput, InvalidTransition, SlotUnavailable
+from nxsched.service.ending import change, expire, found, has_expired, is_hold, status_now
 from nxsched.service.ids import new_id, new_nonce
 from nxsched.service.taking import Taken, Wanted, take
 from nxsched.service.tools import Tools
 from nxsched.store.bookings import Standing, lock_counted
-from nxsched.store.changes import Change, Record, confirm_booking, insert_booking, revive_booking
+from nxsched.store.changes import Change, Record, Won, confirm_booking, insert_booking, revive_booking
 
 _KINDS = {
     BookingStatus.HELD: ("hold", "booking.held"),
@@ -42,10 +41,10 @@ def book(connection: Connection, command: Book, tools: Tools) -> Booking:
     said = command.details
     made: list[Booking] = []
 
-    def write(taken: Taken) -> set[int]:
+    def write(taken: Taken) -> Won:
         ends = None
         if taken.settings.event_type.requires_approval and not (command.force and taken.start <= taken.tools.now):
-            ends = _approval_ends(taken)
+            ends = taken.start
         booking = _booking(
             taken,
             status=BookingStatus.PENDING if ends else BookingStatus.CONFIRMED,
@@ -75,10 +74,10 @@ def place_hold(connection: Connection, command: PlaceHold, tools: Tools) -> Book
     )
     made: list[Booking] = []
 
-    def write(taken: Taken) -> set[int]:
+    def write(taken: Taken) -> Won:
         ends = taken.tools.now + command.ttl
         if taken.settings.event_type.requires_approval:
-            ends = min(ends, _approval_ends(taken))
+            ends = min(ends, taken.start)
         booking = _booking(
             taken,
             status=BookingStatus.HELD,
@@ -102,11 +101,15 @@ def confirm_hold(connection: Connection, command: ConfirmHold, tools: Tools) -> 
     tools = tools.at(standing.told)
     before = standing.booking
     said = command.details
-    answered = answers(standing.event_type.questions, said.answers)
-    if _is_confirmed_so(before, command, answered):
+    now_status = status_now(before, tools.now)
+    stands = now_status in {BookingStatus.CONFIRMED, BookingStatus.PENDING}
+    if stands and _is_confirmed_so(before, command, said.answers):
         return before
-    if before.status not in {BookingStatus.HELD, BookingStatus.EXPIRED}:
-        raise InvalidTransition(id=before.id, from_status=before.status, to_status="confirmed")
+    answered = answers(standing.event_type.questions, said.answers)
+    if stands and _is_confirmed_so(before, command, answered):
+        return before
+    if not is_hold(connection, tools, standing):
+        raise InvalidTransition(id=before.id, from_status=now_status, to_status="confirmed")
     status = BookingStatus.PENDING if standing.event_type.requires_approval else BookingStatus.CONFIRMED
     after = replace(
         before,
@@ -139,11 +142,12 @@ def _revive(connection: Connection, tools: Tools, standing: Standing, after: Boo
         duration=before.end - before.start,
         host=None,
         seats=before.seats,
+        preferred=before.hosts,
     )
     made: list[Booking] = []
     action, kind = _KINDS[after.status]
 
-    def write(taken: Taken) -> set[int]:
+    def write(taken: Taken) -> Won:
         booking = replace(
             after, version=before.version + 1, hosts=taken.choice.hosts, assigned_because=taken.choice.because
         )
@@ -154,27 +158,17 @@ def _revive(connection: Connection, tools: Tools, standing: Standing, after: Boo
 
     try:
         take(connection, wanted, tools, write)
-    except InvalidInput as error:  # what was asked for then is no longer offered
-        raise SlotUnavailable(f"the hold cannot be had again: {error.reason}") from error
+    except (InvalidInput, EventTypeNotFound) as error:  # what was asked for then is no longer offered
+        raise SlotUnavailable(f"the hold cannot be had again: {error}") from error
     return made[0]
 
 
-def _is_confirmed_so(before: Booking, command: ConfirmHold, answered: dict[str, object]) -> bool:
-    """Whether this very confirmation was made before."""
+def _is_confirmed_so(before: Booking, command: ConfirmHold, answered: Mapping[str, object]) -> bool:
+    """Whether a booking has all that this confirmation says."""
     said = command.details
-    return (
-        before.status in {BookingStatus.CONFIRMED, BookingStatus.PENDING}
-        and (before.attendee, before.reference) == (said.attendee, said.reference)
-        and checks.same_json((before.answers, before.metadata), (answered, said.metadata))
+    return (before.attendee, before.reference) == (said.attendee, said.reference) and checks.same_json(
+        (before.answers, before.metadata), (answered, said.metadata)
     )
-
-
-def _approval_ends(taken: Taken) -> datetime:
-    """The start: until then somebody may approve. Raises `SlotUnavailable` where it has come."""
-    if taken.start > taken.tools.now:
-        return taken.start
-    words = f"{taken.start.isoformat()} cannot be booked: it needs approval, and it begins now"
-    raise SlotUnavailable(words, reasons=[Refusal(code="past", start=taken.tools.now)])
 
 
 def _booking(taken: Taken, **said: Any) -> Booking:
@@ -196,7 +190,7 @@ def _booking(taken: Taken, **said: Any) -> Booking:
     )
 
 
-def _insert(connection: Connection, taken: Taken, booking: Booking) -> set[int]:
+def _insert(connection: Connection, taken: Taken, booking: Booking) -> Won:
     action, kind = _KINDS[booking.status]
     one = _change(taken, None, booking, kind)
     return insert_booking(connection, _record(taken.tools, action), one, taken.place, new_nonce())

@@ -14,7 +14,7 @@ from nxsched.domain.events import changes, payload
 from nxsched.errors import BookingNotFound, InvalidTransition, PolicyViolation
 from nxsched.service.ids import new_id
 from nxsched.service.tools import Tools
-from nxsched.store.bookings import Standing, lock_booking, lock_expired
+from nxsched.store.bookings import Standing, lock_booking, lock_expired, was_held
 from nxsched.store.changes import Change, Place, Record, end_bookings
 
 _ENDS = {
@@ -30,7 +30,7 @@ def cancel(connection: Connection, command: Cancel, tools: Tools) -> Booking:
     before = standing.booking
     if before.status is BookingStatus.CANCELLED:
         return before
-    status = BookingStatus.EXPIRED if has_expired(before, tools.now) else before.status
+    status = status_now(before, tools.now)
     if status not in {BookingStatus.CONFIRMED, BookingStatus.PENDING}:
         raise InvalidTransition(id=before.id, from_status=status, to_status="cancelled")
     _keep_notice(standing, tools)
@@ -43,10 +43,12 @@ def release(connection: Connection, command: ReleaseHold, tools: Tools) -> Booki
     standing = found(lock_booking(connection, tools.tenant, command.id), command.id)
     tools = tools.at(standing.told)
     before = standing.booking
-    if before.status in {BookingStatus.RELEASED, BookingStatus.EXPIRED}:
+    if before.status is BookingStatus.RELEASED:
         return before
-    if before.status is not BookingStatus.HELD:
-        raise InvalidTransition(id=before.id, from_status=before.status, to_status="released")
+    if not is_hold(connection, tools, standing):
+        raise InvalidTransition(id=before.id, from_status=status_now(before, tools.now), to_status="released")
+    if before.status is BookingStatus.EXPIRED:
+        return before
     if has_expired(before, tools.now):
         return expire(connection, tools, [standing])[0]
     after = replace(before, status=BookingStatus.RELEASED, version=before.version + 1)
@@ -64,6 +66,19 @@ def has_expired(booking: Booking, now: datetime) -> bool:
     """Whether a hold, or a booking that is pending, is over, tidied up or not: at its last instant it is."""
     ends = booking.status in {BookingStatus.HELD, BookingStatus.PENDING}
     return ends and booking.expires_at is not None and booking.expires_at <= now
+
+
+def status_now(booking: Booking, now: datetime) -> BookingStatus:
+    """The state of a booking, tidied up or not."""
+    return BookingStatus.EXPIRED if has_expired(booking, now) else booking.status
+
+
+def is_hold(connection: Connection, tools: Tools, standing: Standing) -> bool:
+    """Whether it is a hold, also one that has expired; a booking that waited for approval in vain is none."""
+    status = standing.booking.status
+    if status is BookingStatus.EXPIRED:
+        return was_held(connection, tools.tenant, standing.booking.id)
+    return status is BookingStatus.HELD
 
 
 def expire(connection: Connection, tools: Tools, over: Sequence[Standing]) -> list[Booking]:

@@ -13,7 +13,7 @@ from nxsched.store.bookings import lock_due
 from nxsched.store.keys import forget_keys
 from nxsched.store.outbox import delete_done
 
-BATCH: Final = 500
+BATCH: Final = 100
 """Rows that one transaction takes, so that nobody waits long for them."""
 
 

@@ -24,7 +24,7 @@ from nxsched.service.ids import new_id
 from nxsched.service.slots import Asked, able_at, explained, question
 from nxsched.service.tools import Tools
 from nxsched.slots.explain import refusals
-from nxsched.store.changes import Place
+from nxsched.store.changes import Place, Won
 from nxsched.store.facts import Counts, Found, counts_of
 from nxsched.store.ground import Ground, fetch_ground
 from nxsched.store.locks import Locks, lock
@@ -33,8 +33,8 @@ from nxsched.store.settings import Settings
 _CLASH = frozenset({"busy", "not_enough_hosts", "full"})
 """What is said of a slot that is only refused because somebody has it."""
 
-_ROUNDS: Final = 5
-"""How often the ground is read: twice at most, unless somebody changes the settings meanwhile."""
+_ROUNDS: Final = 20
+"""How often the ground is read: twice at most, unless somebody changes it meanwhile."""
 
 _SAID = 3
 """Reasons that the words of an error repeat; all of them are among its facts."""
@@ -42,7 +42,7 @@ _SAID = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """The slot that is wanted; `force` skips the rules, and of holds there may not be too many."""
+    """The slot that is wanted; `force` skips the rules, of holds there may not be too many, `preferred` come first."""
 
     event_type: str
     start: datetime
@@ -51,6 +51,7 @@ class Wanted:
     seats: int
     force: bool = False
     hold: bool = False
+    preferred: Sequence[str] = ()
 
     @property
     def asked(self) -> Asked:
@@ -76,59 +77,16 @@ class Taken:
     tools: Tools
 
 
-Write = Callable[[Taken], set[int]]
+Write = Callable[[Taken], Won]
 """Writes the booking with its claims; gives the numbers of the hosts whose time was free."""
 
 
 def take(connection: Connection, wanted: Wanted, tools: Tools, write: Write) -> Taken:
-    """Claim the slot and write what stands on it, or raise `SlotTaken` or `SlotUnavailable`."""
-    start = epoch_exact("start", wanted.start)
-    ground, tools = _stand(connection, wanted, tools)
-    settings, found = ground.settings, ground.found
-    if found.holds >= MAX_OPEN_HOLDS:
-        words = f"{MAX_OPEN_HOLDS} holds stand already, as many as a tenant may have: release some, or let them expire"
-        raise PolicyViolation(words, policy="open_holds")
-    asked = question(settings, found, (start, start + 1), tools.now, wanted.host)
-    able = able_at(asked, start)
-    reasons: list[Refusal] = [] if able else refusals(asked, start)
-    if reasons and not wanted.force:  # asked again for the names of what is in the way, which may be gone by now
-        raise _refusal(wanted, explained(connection, settings, wanted.asked, start, tools) or reasons)
-    preferred = set(able)
-    free = {slug for slug, host in settings.hosts.items() if not host.archived} if wanted.force else preferred
-    end = start + asked.duration
-    latest = {slug: found.latest[no] for slug, no in settings.numbers.items() if no in found.latest}
-    before, after = start - asked.before, end + asked.after
-    if wanted.force:
-        free = {slug for slug in free if not _claimed(found, slug, before, after)}
-    while True:
-        choice = choose(settings.event_type, free, latest, wanted.host, preferred=preferred)
-        if choice is None:
-            raise _refusal(wanted, reasons)
-        numbers = [settings.numbers[slug] for slug in choice.hosts]
-        place = Place(
-            occurrence=new_id(),
-            event_type=settings.number,
-            hosts=numbers,
-            busy_from=instant(before),
-            busy_until=instant(after),
-        )
-        taken = Taken(settings, choice, place, instant(start), instant(end), tools)
-        if over := _in_the_way(found, numbers, before, after):
-            expire_in_the_way(connection, tools, over, place)
-        won = _written(connection, taken, write)
-        if len(won) == len(numbers):
-            return taken
-        lost = {slug for slug in choice.hosts if settings.numbers[slug] not in won}
-        free -= lost
-        reasons = [Refusal(code="busy", host=slug, start=instant(before), end=instant(after)) for slug in sorted(lost)]
+    """Claim the slot and write what stands on it, or raise `SlotTaken` or `SlotUnavailable`.
 
-
-def _stand(connection: Connection, wanted: Wanted, tools: Tools) -> tuple[Ground, Tools]:
-    """What the slot is judged by, as it is after all locks that this takes, and the time after them.
-
-    Which locks these are, and what is counted under them, the settings say; and while we wait for a lock, the settings
-    may change. So the ground is read, what it asks for is locked and counted, and it is read again, until it asks for
-    nothing more.
+    Which locks are needed, and what is counted under them, the settings say; and while we wait for a lock, or for
+    somebody who wants the same time, all may change. So the ground is read, what it asks for is locked and counted, and
+    it is read again, until it asks for nothing more and what it offers can be had.
     """
     start = epoch_exact("start", wanted.start)
     counts, held = Counts(holds=wanted.hold), Locks()
@@ -142,18 +100,59 @@ def _stand(connection: Connection, wanted: Wanted, tools: Tools) -> tuple[Ground
             counts,
             duration=wanted.duration,
         )
-        settings = ground.settings
-        _check(settings, wanted)
-        needed = _locks(ground, wanted, start)
+        _check(ground.settings, wanted)
         counted = counts
-        pool = is_pool(settings.event_type)
-        counts = counts_of(settings, (start, start + 1), latest=pool, holds=wanted.hold)
-        if needed <= held and counts == counted:
-            return ground, tools
+        pool = is_pool(ground.settings.event_type)
+        counts = counts_of(ground.settings, (start, start + 1), latest=pool, holds=wanted.hold)
+        needed = _locks(ground, wanted, start)
         if not needed <= held:
             held |= needed
             tools = tools.at(lock(connection, tools.tenant, held))
-    raise TransactionConflict("the settings of the event type kept changing: run the transaction again")
+            continue
+        if counts != counted:
+            continue
+        taken = _judged(connection, ground, wanted, tools)
+        won = _written(connection, ground, taken, write)
+        if len(won.hosts) == len(taken.place.hosts):
+            return taken
+        tools = tools.at(won.told)
+    raise TransactionConflict("somebody else was quicker again and again: run the transaction again")
+
+
+def _judged(connection: Connection, ground: Ground, wanted: Wanted, tools: Tools) -> Taken:
+    """The hosts who take the slot, and where it will stand. Raises the refusals."""
+    start = epoch_exact("start", wanted.start)
+    settings, found = ground.settings, ground.found
+    if found.holds >= MAX_OPEN_HOLDS:
+        words = f"{MAX_OPEN_HOLDS} holds stand already, as many as a tenant may have: release some, or let them expire"
+        raise PolicyViolation(words, policy="open_holds")
+    asked = question(settings, found, (start, start + 1), tools.now, wanted.host)
+    able = able_at(asked, start)
+    reasons: list[Refusal] = [] if able else refusals(asked, start)
+    if reasons and not wanted.force:  # asked again for the names of what is in the way, which may be gone by now
+        raise _refusal(wanted, explained(connection, settings, wanted.asked, start, tools) or reasons)
+    before, after = start - asked.before, start + asked.duration + asked.after
+    free = set(able)
+    if wanted.force:
+        free = {slug for slug, host in settings.hosts.items() if not host.archived}
+        free = {slug for slug in free if not _claimed(found, slug, before, after)}
+    choice = choose(
+        settings.event_type,
+        free,
+        {slug: found.latest[no] for slug, no in settings.numbers.items() if no in found.latest},
+        wanted.host,
+        preferred=wanted.preferred or able,
+    )
+    if choice is None:
+        raise _refusal(wanted, reasons)
+    place = Place(
+        occurrence=new_id(),
+        event_type=settings.number,
+        hosts=[settings.numbers[slug] for slug in choice.hosts],
+        busy_from=instant(before),
+        busy_until=instant(after),
+    )
+    return Taken(settings, choice, place, instant(start), instant(start + asked.duration), tools)
 
 
 def _check(settings: Settings, wanted: Wanted) -> None:
@@ -194,13 +193,17 @@ def _in_the_way(found: Found, hosts: Iterable[int], start: int, end: int) -> lis
     return [no for no in hosts if any(a < end and start < b for a, b in found.expired.get(no, ()))]
 
 
-def _written(connection: Connection, taken: Taken, write: Write) -> set[int]:
-    """Write; with a savepoint where some claims may be had and others not."""
-    if len(taken.place.hosts) == 1:
+def _written(connection: Connection, ground: Ground, taken: Taken, write: Write) -> Won:
+    """Write, after the end of what has expired; with a savepoint where some claims may be had and others not."""
+    place = taken.place
+    first, last = (int(at.timestamp()) for at in (place.busy_from, place.busy_until))
+    if over := _in_the_way(ground.found, place.hosts, first, last):
+        expire_in_the_way(connection, taken.tools, over, place)
+    if len(place.hosts) == 1:
         return write(taken)
     with connection.begin_nested() as savepoint:
         won = write(taken)
-        if len(won) < len(taken.place.hosts):
+        if len(won.hosts) < len(place.hosts):
             savepoint.rollback()
     return won
 

@@ -17,10 +17,10 @@ from nxsched.clock import Clock
 from nxsched.domain import checks
 from nxsched.domain.bookings import Actor
 from nxsched.domain.commands import fingerprint
-from nxsched.errors import IdempotencyConflict, InvalidInput, StoreUnavailable, TransactionConflict
+from nxsched.errors import IdempotencyConflict, InvalidInput, NxschedError, StoreUnavailable, TransactionConflict
 from nxsched.service.ids import new_id
 from nxsched.service.tools import Tools
-from nxsched.store.conflicts import FAILED_BEFORE, translated
+from nxsched.store.conflicts import FAILED_BEFORE, Waited, translated
 from nxsched.store.connect import DRIVER
 from nxsched.store.keys import take_key
 from nxsched.store.transactions import enter, join, leave
@@ -105,30 +105,36 @@ class Units:
 
         def once(connection: Connection, command: C, tools: Tools) -> R:
             subject = action.subject(command, tools)
-            earlier = take_key(connection, tools.tenant, key, digest, subject, now=tools.now, lasts=self.keys_last)
-            if earlier is None:
+            found = take_key(connection, tools.tenant, key, digest, subject, now=tools.now, lasts=self.keys_last)
+            tools = tools.at(found.told)
+            if found.is_new:
                 return action.do(connection, command, tools)
-            if earlier.fingerprint != digest:
+            if found.fingerprint != digest:
                 raise IdempotencyConflict(key=key)
-            return action.again(connection, earlier.subject, tools)
+            return action.again(connection, found.subject, tools)
 
         return self._run(once, command, call)
 
     def _run(self, work: Callable[[Connection, C, Tools], R], asked: C, call: Call) -> R:
         if call.within is not None:
             return self._joined(work, asked, call, call.within)
-        failed: list[BaseException] = []
+        failed: list[NxschedError] = []
         try:
             return self._alone(work, asked, call)
         except (TransactionConflict, StoreUnavailable) as error:
             failed.append(error)
+            may_have_happened = getattr(error, "may_have_happened", False)
 
         def attempt() -> R:  # what retries costs as much as a statement, and is told of the first try if it failed
             if failed:
                 raise failed.pop()
             return self._alone(work, asked, call)
 
-        found: R = self._retrying[call.key is not None](attempt)
+        try:
+            found: R = self._retrying[call.key is not None](attempt)
+        except StoreUnavailable as error:
+            error.may_have_happened |= may_have_happened  # what a later try cannot know
+            raise
         return found
 
     def _alone(self, work: Callable[[Connection, C, Tools], R], asked: C, call: Call) -> R:
@@ -147,13 +153,19 @@ class Units:
 
     def _joined(self, work: Callable[[Connection, C, Tools], R], asked: C, call: Call, within: Joined) -> R:
         """In the application's transaction: a savepoint that an error rolls back, and nothing is committed."""
-        with translated(call.tenant):
-            connection, savepoint = _begun(within)
-            with savepoint:
-                before, now = join(connection, call.tenant)
-                result = work(connection, asked, self._tools(call, now))
-                leave(connection, before)
-                return result
+        for tried in range(1, self.attempts + 1):
+            try:
+                with translated(call.tenant):
+                    connection, savepoint = _begun(within)
+                    with savepoint:
+                        before, now = join(connection, call.tenant)
+                        result = work(connection, asked, self._tools(call, now))
+                        leave(connection, before)
+                        return result
+            except Waited:
+                if tried == self.attempts:
+                    raise
+        raise AssertionError("the last try returns or raises")
 
     def _tools(self, call: Call, now: datetime) -> Tools:
         at = self.clock.now() if self.clock else now

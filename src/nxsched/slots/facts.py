@@ -47,6 +47,9 @@ class Facts:
     standing: Sequence[Occurrence]
 
 
+_TO_APPROVE: Final = 1
+"""Seconds of notice at least where somebody has to approve, which ends at the start."""
+
 _FREE_GRID: Final = timedelta(days=2, hours=1)
 """How far around a start the alignment `free` looks at busy time (rule 20)."""
 
@@ -75,7 +78,7 @@ def prepare(terms: Terms, facts: Facts, start: int, end: int, now: int) -> Prepa
         start=start,
         end=end,
         now=now,
-        earliest=now + int(event.minimum_notice.total_seconds()),
+        earliest=now + max(int(event.minimum_notice.total_seconds()), _TO_APPROVE * event.requires_approval),
         timezone=timezone,
         days=_days(event.booking_window, zone(timezone, now, now).day_of(now)),
         duration=duration,

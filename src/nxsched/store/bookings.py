@@ -36,7 +36,7 @@ _ONE: Final = text(
 
 # The time is told outside, after the wait for the rows.
 _LOCKED: Final = f"""
-SELECT *, clock_timestamp() AS told FROM (
+SELECT *, clock_timestamp() AS told, clock_timestamp() - statement_timestamp() > interval '50 ms' AS waited FROM (
 SELECT {_COLUMNS}, b.status, e.name AS event_type_name, e.settings::text AS settings, t.name AS tenant_name, t.sender, (
     SELECT jsonb_agg(jsonb_build_object('slug', h.slug, 'name', h.name, 'email', h.email,
         'timezone', h.settings->>'timezone') ORDER BY c.place)
@@ -61,9 +61,15 @@ WITH its AS (
     RETURNING 1
 ), second AS (
     UPDATE nxsched.host h SET claim_version = claim_version + 1 FROM (
-        SELECT l.host_no FROM its JOIN nxsched.claim c ON c.tenant_id = :tenant AND c.occurrence_id = its.occurrence_id
-        JOIN nxsched.host l ON l.tenant_id = :tenant AND l.host_no = c.host_no
-        WHERE (SELECT count(*) FROM first) >= 0 AND (:anew OR l.settings->'limits' <> '[]')
+        SELECT l.host_no FROM (
+            SELECT c.host_no, false AS anew FROM its
+            JOIN nxsched.claim c ON c.tenant_id = :tenant AND c.occurrence_id = its.occurrence_id
+            UNION
+            SELECT m.host_no, true FROM its
+            JOIN nxsched.event_type_member m ON m.tenant_id = :tenant AND m.event_type_no = its.event_type_no
+            WHERE :anew
+        ) wanted JOIN nxsched.host l ON l.tenant_id = :tenant AND l.host_no = wanted.host_no
+        WHERE (SELECT count(*) FROM first) >= 0 AND (wanted.anew OR l.settings->'limits' <> '[]')
         ORDER BY l.host_no FOR NO KEY UPDATE OF l
     ) locked WHERE h.tenant_id = :tenant AND h.host_no = locked.host_no
     RETURNING 1
@@ -93,11 +99,17 @@ _HISTORY: Final = text(
 )
 
 
+_BEFORE_ITS_END: Final = text(
+    "SELECT changes->'status'->>0 FROM nxsched.audit_entry"
+    " WHERE tenant_id = :tenant AND booking_id = CAST(:id AS uuid) AND action = 'expire' ORDER BY version DESC LIMIT 1"
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Standing:
     """A booking as it is stored, locked, with what its messages need beside it.
 
-    `parties` are its hosts, as JSON; `told` is the time after the wait for the lock.
+    `parties` are its hosts, as JSON; `told` is the time after the wait for the lock, `waited` whether there was one.
     """
 
     booking: Booking
@@ -106,6 +118,7 @@ class Standing:
     tenant: TenantDetails
     parties: Sequence[Mapping[str, Any]]
     told: datetime
+    waited: bool
 
 
 def fetch_booking(connection: Connection, tenant: str, id_: str, now: datetime) -> Booking | None:
@@ -116,15 +129,15 @@ def fetch_booking(connection: Connection, tenant: str, id_: str, now: datetime) 
 
 def lock_booking(connection: Connection, tenant: str, id_: str) -> Standing | None:
     """The booking that is to be changed, locked, if there is one."""
-    return next(iter(_standing(connection, _LOCK_ONE, {"tenant": tenant, "id": id_})), None)
+    return _one(connection, _LOCK_ONE, {"tenant": tenant, "id": id_})
 
 
 def lock_counted(connection: Connection, tenant: str, id_: str, *, anew: bool) -> Standing | None:
     """The same, after what its confirmation is counted by: an event type with limits, and hosts with limits.
 
-    `anew` locks them without limits too, for a booking that may have to be judged anew.
+    `anew` locks the event type and all of its hosts, limits or not, for a hold that may have to be judged anew.
     """
-    return next(iter(_standing(connection, _LOCK_COUNTED, {"tenant": tenant, "id": id_, "anew": anew})), None)
+    return _one(connection, _LOCK_COUNTED, {"tenant": tenant, "id": id_, "anew": anew})
 
 
 def lock_expired(
@@ -140,6 +153,20 @@ def lock_due(connection: Connection, tenant: str, status: str, now: datetime, mo
     return _standing(connection, _LOCK_DUE, {"tenant": tenant, "status": status, "now": now, "most": most})
 
 
+def was_held(connection: Connection, tenant: str, id_: str) -> bool:
+    """Whether a booking that has expired was a hold, and not one that waited for approval."""
+    status: str = connection.execute(_BEFORE_ITS_END, {"tenant": tenant, "id": id_}).scalar_one()
+    return status == "held"
+
+
+def _one(connection: Connection, statement: TextClause, values: dict[str, Any]) -> Standing | None:
+    """A booking, locked. After a wait it is read again: what is beside it was read before."""
+    found = _standing(connection, statement, values)
+    if any(one.waited for one in found):
+        found = _standing(connection, _LOCK_ONE, {"tenant": values["tenant"], "id": values["id"]})
+    return next(iter(found), None)
+
+
 def _standing(connection: Connection, statement: TextClause, values: dict[str, Any]) -> list[Standing]:
     rows = connection.execute(statement, values).all()
     if any(row.parties is None for row in rows):  # while we waited for the row, it went to claims we do not see yet
@@ -152,6 +179,7 @@ def _standing(connection: Connection, statement: TextClause, values: dict[str, A
             TenantDetails(id=values["tenant"], name=row.tenant_name, sender=row.sender),
             row.parties,
             row.told.astimezone(UTC),
+            row.waited,
         )
         for row in rows
     ]

@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, Row, text
 
 from nxsched.domain.bookings import Booking
+from nxsched.store.conflicts import Waited
 from nxsched.store.statements import statement
 
 # One text of JSON holds every row that is written: a server reads it faster than a driver makes thirty parameters.
@@ -57,6 +58,14 @@ claimed AS (
     FROM wanted w WHERE EXISTS (SELECT FROM claimed)
 )"""
 
+# The time is told outside, after the wait for whoever wants the same time. Who gave up in the end may have changed much
+# meanwhile, so a long wait is told too.
+_WON: Final = """
+SELECT won, clock_timestamp() AS told, clock_timestamp() - statement_timestamp() > interval '500 ms' AS waited
+FROM (SELECT ARRAY(SELECT host_no FROM claimed) AS won OFFSET 0) claims"""
+
+_WON_COLUMNS: Final = "won told waited"
+
 _ALL_CLAIMED: Final = "(SELECT count(*) FROM claimed) = cardinality(w.hosts)"
 
 _INSERT: Final = statement(
@@ -71,9 +80,9 @@ WITH {_CLAIMING}, {_CLAIMED}, changed AS (
     FROM wanted w WHERE {_ALL_CLAIMED}
     RETURNING id
 ), {_RECORDED}
-SELECT host_no FROM claimed
+{_WON}
 """,
-    "host_no",
+    _WON_COLUMNS,
 )
 
 _DETAILS: Final = """
@@ -104,7 +113,7 @@ WITH {_CLAIMING}, {_CLAIMED}, changed AS (
         AND {_ALL_CLAIMED}
     RETURNING b.id
 ), {_RECORDED}
-SELECT host_no FROM claimed
+{_WON}
 """)
 
 _END: Final = text(f"""
@@ -139,17 +148,23 @@ class Change:
     changes: dict[str, Any]
     payload: dict[str, Any]
 
-    def row(self) -> dict[str, Any]:
-        """The row of `wanted`."""
-        booking, who = self.after, self.after.attendee
+    def end(self) -> dict[str, Any]:
+        """The row of `wanted`, as far as an end needs it."""
         return {
-            "id": booking.id,
-            "version": booking.version,
-            "status": booking.status.value,
+            "id": self.after.id,
+            "version": self.after.version,
+            "status": self.after.status.value,
             "kind": self.kind,
             "event_id": self.event_id,
             "changes": self.changes,
             "payload": self.payload,
+        }
+
+    def row(self) -> dict[str, Any]:
+        """The row of `wanted`."""
+        booking, who = self.after, self.after.attendee
+        return {
+            **self.end(),
             "attendee_name": who and who.name,
             "attendee_email": who and who.email,
             "attendee_timezone": who and who.timezone,
@@ -180,7 +195,7 @@ class Record:
             "action": self.action,
             "actor": self.actor,
             "reason": self.reason,
-            "rows": json.dumps(rows),
+            "rows": json.dumps(rows, ensure_ascii=False),
         }
 
 
@@ -207,7 +222,15 @@ class Place:
         }
 
 
-def insert_booking(connection: Connection, record: Record, change: Change, place: Place, nonce: str) -> set[int]:
+@dataclass(frozen=True, slots=True)
+class Won:
+    """The hosts whose time was free, and the time after the wait for it."""
+
+    hosts: frozenset[int]
+    told: datetime
+
+
+def insert_booking(connection: Connection, record: Record, change: Change, place: Place, nonce: str) -> Won:
     """Insert a booking or hold with its claims; gives the hosts whose time was free.
 
     Where one of them was taken, no booking is there; the claims of the others are, and the caller's savepoint goes.
@@ -221,13 +244,21 @@ def insert_booking(connection: Connection, record: Record, change: Change, place
         "organizer": booking.organizer,
         "nonce": nonce,
     }
-    return {found[0] for found in connection.execute(_INSERT, record.values([row]))}
+    return _won(connection.execute(_INSERT, record.values([row])).one(), place)
 
 
-def revive_booking(connection: Connection, record: Record, change: Change, place: Place) -> set[int]:
+def revive_booking(connection: Connection, record: Record, change: Change, place: Place) -> Won:
     """Make a booking of an expired hold, in a new occurrence; otherwise as `insert_booking`."""
     row = {**change.row(), **place.row(change.after)}
-    return {found[0] for found in connection.execute(_REVIVE, record.values([row]))}
+    return _won(connection.execute(_REVIVE, record.values([row])).one(), place)
+
+
+def _won(row: Row[Any], place: Place) -> Won:
+    """Raises `Waited` where all was had, but after a wait in which it may have become wrong to have it."""
+    found = Won(frozenset(row.won), row.told.astimezone(UTC))
+    if row.waited and len(found.hosts) == len(place.hosts):
+        raise Waited("somebody else had the time for a while: run the transaction again")
+    return found
 
 
 def confirm_booking(connection: Connection, record: Record, change: Change) -> None:
@@ -238,4 +269,4 @@ def confirm_booking(connection: Connection, record: Record, change: Change) -> N
 def end_bookings(connection: Connection, record: Record, changes: Sequence[Change]) -> None:
     """End bookings that are locked, all in the same way; the claims of an occurrence end with the last of them."""
     moved = 1 if changes[0].after.status == "cancelled" else 0
-    connection.execute(_END, {**record.values([one.row() for one in changes]), "moved": moved})
+    connection.execute(_END, {**record.values([one.end() for one in changes]), "moved": moved})

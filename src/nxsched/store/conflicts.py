@@ -26,6 +26,10 @@ FAILED_BEFORE: Final = "the application's transaction has failed before: roll it
 _CONFLICTS: Final = {"40001": "a serialization failure", "40P01": "a deadlock"}
 
 
+class Waited(TransactionConflict):
+    """A statement waited so long that what was judged before it is out of date: the action is to be done again."""
+
+
 class translated:  # noqa: N801 - used as a function
     """Raise what the driver raises in a block as an error of nxsched, with the driver's own as its cause.
 

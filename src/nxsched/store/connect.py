@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 from typing import Final
+from weakref import WeakSet
 
 from sqlalchemy import URL, Connection, Engine, create_engine, make_url, text
 from sqlalchemy.exc import ArgumentError
@@ -17,6 +19,8 @@ ISOLATION: Final = "READ COMMITTED"
 """Of our own transactions, whatever the database's default is: only there a count after a lock sees the truth."""
 
 _MIGHTY: Final = text("SELECT rolname FROM pg_roles WHERE rolname = current_user AND (rolsuper OR rolbypassrls)")
+
+_MADE: Final[WeakSet[Engine]] = WeakSet()
 
 _log = logging.getLogger(__name__)
 
@@ -38,9 +42,21 @@ def engine(field: str, url: str | URL) -> Engine:
         )
         raise InvalidInput(field=field, reason=reason)
     try:
-        return create_engine(found, hide_parameters=True, isolation_level=ISOLATION)
+        made = create_engine(found, hide_parameters=True, isolation_level=ISOLATION)
     except ImportError as error:
         raise MissingExtra(what="PostgreSQL, on a machine without libpq,", extra="binary") from error
+    _MADE.add(made)
+    return made
+
+
+def _leave_to_parent() -> None:
+    """In a child after a fork: the connections are the parent's, and two cannot talk on one."""
+    for one in [*_MADE]:
+        one.dispose(close=False)
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_leave_to_parent)
 
 
 def made_or_checked(field: str, given: object) -> Engine:

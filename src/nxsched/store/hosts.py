@@ -37,8 +37,6 @@ RETURNING true
 
 _NUMBER: Final = text("SELECT host_no FROM nxsched.host WHERE tenant_id = :tenant AND slug = :slug")
 
-_LOCK: Final = text("SELECT host_no FROM nxsched.host WHERE tenant_id = :tenant AND host_no = :host FOR NO KEY UPDATE")
-
 _BLOCK: Final = text("""
 INSERT INTO nxsched.blocked_period (tenant_id, id, host_no, definition, reach_from, reach_until, created_at)
 VALUES (:tenant, CAST(:id AS uuid), :host, CAST(:definition AS jsonb), :reach_from, :reach_until, :now)
@@ -110,11 +108,6 @@ def fetch_host_number(connection: Connection, tenant: str, slug: str) -> int | N
     """The number of a host."""
     number: int | None = connection.execute(_NUMBER, {"tenant": tenant, "slug": slug}).scalar()
     return number
-
-
-def lock_host(connection: Connection, tenant: str, host: int) -> None:
-    """Let those who report on one host go one after the other."""
-    connection.execute(_LOCK, {"tenant": tenant, "host": host})
 
 
 def insert_blocked(connection: Connection, tenant: str, host: int | None, period: BlockedPeriod, now: datetime) -> bool:

@@ -8,8 +8,9 @@ from typing import Final
 from sqlalchemy import Connection, text
 
 _DELETE_DONE: Final = text("""
-DELETE FROM nxsched.outbox_event WHERE tenant_id = :tenant AND id IN (
-    SELECT id FROM nxsched.outbox_event WHERE tenant_id = :tenant AND done_at <= :before LIMIT :most)
+DELETE FROM nxsched.outbox_event WHERE tenant_id = :tenant AND done_at <= :before AND id IN (
+    SELECT id FROM nxsched.outbox_event WHERE tenant_id = :tenant AND done_at <= :before
+    LIMIT :most FOR UPDATE SKIP LOCKED)
 """)
 
 
