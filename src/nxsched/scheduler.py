@@ -165,8 +165,7 @@ class Scheduler:
 
     def tenants(self) -> list[TenantDetails]:
         """All tenants, by id. Raises `StoreUnavailable` where the login sees one at a time: give a `worker_url`."""
-        with translated(), self._worker.engine.connect() as connection:
-            return list_tenants(connection)
+        return self._worker.run(lambda connection, _, __: list_tenants(connection), None, _NO_TENANT)
 
     def sweep(self, *, keep_days: int = 30) -> Swept:
         """Tidy up every tenant: what `Tenant.sweep` does, and events that were delivered `keep_days` ago or earlier.
@@ -178,7 +177,7 @@ class Scheduler:
         done = Swept()
         for one in self.tenants():
             done += Tenant(self._worker, one.id).sweep()
-            while (batch := self._worker.read(sweep_events, keep_days, Call(tenant=one.id))).total:
+            while (batch := self._worker.run(sweep_events, keep_days, Call(tenant=one.id))).total:
                 done += batch
         return done
 
@@ -187,16 +186,14 @@ class Scheduler:
 
         Raises `StoreUnavailable` where the database cannot be reached.
         """
-        with translated(), self._engine.connect() as connection:
-            migrate.verify(connection)
+        self._units.run(lambda connection, _, __: migrate.verify(connection), None, _NO_TENANT)
         self._look_once()
 
     def _look_once(self) -> None:
         """Warn of a login that no policy binds, when it is first used."""
         if not self._looked:
             self._looked = True
-            with translated(), self._engine.connect() as connection:
-                connect.warn_of_might(connection)
+            self._units.run(lambda connection, _, __: connect.warn_of_might(connection), None, _NO_TENANT)
 
     def migrate(
         self,
@@ -246,6 +243,9 @@ def _milliseconds(field: str, value: object) -> int:
         )
     return min(int(value.total_seconds() * 1000), _MOST_MILLISECONDS)
 
+
+_NO_TENANT = Call(tenant="")
+"""Of what concerns no tenant, or all of them."""
 
 _UPGRADE_WAITS = 3_000
 """Milliseconds that an upgrade waits for a table; everybody who books waits behind it."""

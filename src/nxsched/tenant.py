@@ -71,7 +71,7 @@ class Tenant:
 
     def details(self, *, within: Joined | None = None) -> TenantDetails:
         """Name, sender and settings of the tenant."""
-        return self._units.read(lambda connection, _, tools: setup.tenant(connection, tools), None, self._call(within))
+        return self._units.run(lambda connection, _, tools: setup.tenant(connection, tools), None, self._call(within))
 
     def save_details(
         self,
@@ -101,11 +101,11 @@ class Tenant:
 
     def host(self, slug: str, *, within: Joined | None = None) -> Host:
         """A host, also an archived one. Raises `HostNotFound`."""
-        return self._units.read(setup.host, checks.text("slug", slug), self._call(within))
+        return self._units.run(setup.host, checks.text("slug", slug), self._call(within))
 
     def hosts(self, *, archived: bool = False, within: Joined | None = None) -> list[Host]:
         """All hosts by slug, without those that are archived unless they are asked for."""
-        return self._units.read(setup.hosts, checks.flag("archived", archived), self._call(within))
+        return self._units.run(setup.hosts, checks.flag("archived", archived), self._call(within))
 
     def archive_host(
         self,
@@ -135,11 +135,11 @@ class Tenant:
 
     def event_type(self, slug: str, *, within: Joined | None = None) -> EventType:
         """An event type, also an archived one. Raises `EventTypeNotFound`."""
-        return self._units.read(setup.event_type, checks.text("slug", slug), self._call(within))
+        return self._units.run(setup.event_type, checks.text("slug", slug), self._call(within))
 
     def event_types(self, *, archived: bool = False, within: Joined | None = None) -> list[EventType]:
         """All event types by slug, without those that are archived unless they are asked for."""
-        return self._units.read(setup.event_types, checks.flag("archived", archived), self._call(within))
+        return self._units.run(setup.event_types, checks.flag("archived", archived), self._call(within))
 
     def archive_event_type(
         self,
@@ -170,7 +170,7 @@ class Tenant:
     def blocked_periods(self, host: str | None = None, *, within: Joined | None = None) -> list[BlockedPeriod]:
         """The blocked periods of a host, or those of the whole tenant, by their beginning. Raises `HostNotFound`."""
         slug = None if host is None else checks.text("host", host)
-        return self._units.read(setup.blocked_periods, slug, self._call(within))
+        return self._units.run(setup.blocked_periods, slug, self._call(within))
 
     def unblock(
         self,
@@ -208,7 +208,7 @@ class Tenant:
         checks.text("host", host)
         if microseconds("end", end) < microseconds("start", start):
             raise InvalidInput(field="end", reason="must not lie before start")
-        return self._units.read(
+        return self._units.run(
             lambda connection, slug, tools: setup.busy(connection, slug, start, end, tools), host, self._call(within)
         )
 
@@ -233,16 +233,9 @@ class Tenant:
         `moving`, `BookingNotFound`.
         """
         asked = slots.Asked(
-            event_type=checks.text("event_type", event_type),
-            start=start,
-            end=end,
-            duration=_duration(duration),
-            host=host,
-            moving=None if moving is None else booking_id("moving", moving),
-            limit=limit,
+            event_type=event_type, start=start, end=end, duration=duration, host=host, moving=moving, limit=limit
         )
-        slots.check(asked)
-        return self._units.read(slots.find, asked, self._call(within))
+        return self._units.run(slots.find, asked, self._call(within))
 
     def explain(
         self,
@@ -256,15 +249,8 @@ class Tenant:
     ) -> list[Refusal]:
         """Every rule that refuses a start; none where it is offered (rule 25). Arguments as in `find_slots`."""
         epoch_exact("start", start)
-        asked = slots.Asked(
-            event_type=checks.text("event_type", event_type),
-            start=start,
-            end=start,
-            duration=_duration(duration),
-            host=host,
-            moving=None if moving is None else booking_id("moving", moving),
-        )
-        return self._units.read(slots.explain, asked, self._call(within))
+        asked = slots.Asked(event_type=event_type, start=start, end=start, duration=duration, host=host, moving=moving)
+        return self._units.run(slots.explain, asked, self._call(within))
 
     # Hold and book.
 
@@ -386,7 +372,7 @@ class Tenant:
 
     def booking(self, booking_id: str, *, within: Joined | None = None) -> Booking:
         """A booking or hold in any state. Raises `BookingNotFound`."""
-        return self._units.read(queries.booking, _id("booking_id", booking_id), self._call(within))
+        return self._units.run(queries.booking, _id("booking_id", booking_id), self._call(within))
 
     def bookings(
         self,
@@ -422,24 +408,25 @@ class Tenant:
             limit=limit,
         )
         wanted.filter()
-        return self._units.read(queries.bookings, wanted, self._call(within))
+        return self._units.run(queries.bookings, wanted, self._call(within))
 
     def hold(self, hold_id: str, *, within: Joined | None = None) -> Hold:
         """A hold, also one that is over. Raises `BookingNotFound`, also for one that became a booking."""
-        return self._units.read(queries.hold, _id("hold_id", hold_id), self._call(within))
+        return self._units.run(queries.hold, _id("hold_id", hold_id), self._call(within))
 
     def holds(self, *, host: str | None = None, within: Joined | None = None) -> list[Hold]:
         """The holds that have not expired, of one host or of all, by start."""
-        return self._units.read(queries.holds, host, self._call(within))
+        slug = None if host is None else checks.text("host", host)
+        return self._units.run(queries.holds, slug, self._call(within))
 
     def history(self, booking_id: str, *, within: Joined | None = None) -> list[AuditEntry]:
         """The audit trail of a booking or hold, oldest first. Raises `BookingNotFound`."""
-        return self._units.read(queries.history, _id("booking_id", booking_id), self._call(within))
+        return self._units.run(queries.history, _id("booking_id", booking_id), self._call(within))
 
     def sweep(self) -> Swept:
         """Tidy up what has expired, in short transactions; nothing depends on it. Gives what was tidied up."""
         done = Swept()
-        while (batch := self._units.read(sweeping.sweep, None, self._call(None))).total:
+        while (batch := self._units.run(sweeping.sweep, None, self._call(None))).total:
             done += batch
         return done
 
@@ -454,7 +441,3 @@ class Tenant:
 
 def _id(field: str, value: str) -> str:
     return booking_id(field, value)
-
-
-def _duration(value: timedelta | None) -> timedelta | None:
-    return None if value is None else checks.duration("duration", value, least=1)

@@ -65,6 +65,17 @@ def empty_db(server: EmbeddedServer) -> Iterator[Database]:
         yield _seen(server, name)
 
 
+@pytest.fixture
+def stranger(db: Database) -> Iterator[str]:
+    """A role that may log in and nothing else."""
+    name = f"stranger_{db.name}"
+    with db.superuser.begin() as connection:
+        connection.exec_driver_sql(f"CREATE ROLE {name} LOGIN")
+    yield name
+    with db.superuser.begin() as connection:
+        connection.exec_driver_sql(f"DROP OWNED BY {name}; DROP ROLE {name}")
+
+
 NOW = datetime(2026, 3, 2, 8, tzinfo=UTC)
 """A Monday in winter, an hour before the hosts of `acme` begin."""
 

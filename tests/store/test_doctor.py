@@ -11,7 +11,7 @@ from sqlalchemy import text
 from nxsched import Scheduler
 from nxsched.cli import main
 from nxsched.embedded import APP_ROLE, OWNER, WORKER_ROLE
-from nxsched.store.doctor import Finding, examine
+from nxsched.store.doctor import CONSTRAINTS, Finding, examine
 from store.conftest import Database
 
 MINE = "(tenant_id = ( SELECT NULLIF(current_setting('nxsched.tenant_id'::text, true), ''::text) AS \"nullif\"))"
@@ -42,6 +42,7 @@ def test_a_migrated_database_is_well_in_the_eyes_of_the_applications_role(db: Da
 
 def test_the_doctor_names_roles_that_are_too_mighty(db: Database) -> None:
     assert unwell(db, "postgres") == ["role"]
+    assert "owner" not in findings(db, "postgres")
     assert unwell(db, OWNER) == ["owner"]
     result = run("doctor", "--url", db.url(OWNER))
     assert result.exit_code == 1
@@ -131,6 +132,25 @@ def test_another_constraint_of_the_name_is_noticed(db: Database, definition: str
     assert findings(db)["constraint"].found == f"claim_no_overlap is another one: {definition}"
 
 
+@pytest.mark.parametrize("name", CONSTRAINTS)
+def test_what_the_doctor_says_brings_a_constraint_back(db: Database, name: str) -> None:
+    with db.superuser.begin() as connection:
+        connection.execute(text(f"ALTER TABLE nxsched.claim DROP CONSTRAINT {name}"))
+    advice = findings(db)["constraint"].advice
+    with db.owner.begin() as connection:
+        connection.exec_driver_sql(advice[advice.index("ALTER TABLE") :])
+    assert unwell(db) == []
+
+
+def test_the_doctor_names_the_command_for_a_role_without_rights(db: Database, stranger: str) -> None:
+    result = run("doctor", "--url", db.url(stranger), "--worker-url", db.url(stranger))
+    assert result.exit_code == 1
+    said = " ".join(result.stdout.split())
+    assert f"{stranger} has no right to look into it" in said
+    assert f"--app-role {stranger}" in said
+    assert f"--worker-role {stranger}" in said
+
+
 @pytest.mark.parametrize("definition", ["CHECK ((busy_from < busy_until))", "CHECK (true) NOT VALID"])
 def test_a_constraint_that_lets_endless_times_in_is_noticed(db: Database, definition: str) -> None:
     with db.superuser.begin() as connection:
@@ -163,7 +183,7 @@ def test_the_doctor_looks_at_the_workers_login_too(db: Database) -> None:
     assert result.exit_code == 1
     assert "sees no tenant" in result.stdout
     assert "lacks DELETE on outbox_event" in result.stdout
-    assert "--worker-role THIS_ROLE" in result.stdout
+    assert f"--worker-role {WORKER_ROLE}" in result.stdout
 
 
 def test_the_doctor_sees_a_worker_that_is_the_application(db: Database) -> None:
@@ -180,7 +200,7 @@ def test_a_login_that_no_policy_binds_is_warned_of_once(db: Database, caplog: py
             scheduler.verify()
             scheduler.verify()
         assert [one.levelname for one in caplog.records] == ["WARNING"] * warnings
-    assert caplog.messages[0].startswith("postgres bypasses row-level security")
+    assert caplog.messages[0].startswith("row-level security, which keeps tenants apart, does not bind postgres")
 
 
 def test_the_doctor_sees_clocks_that_differ(db: Database) -> None:

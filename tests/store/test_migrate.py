@@ -10,8 +10,9 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, func, select, text
 from sqlalchemy.exc import DBAPIError
 
-from nxsched.embedded import APP_ROLE, WORKER_ROLE
-from nxsched.errors import InvalidInput, SchemaOutdated
+from nxsched import Scheduler
+from nxsched.embedded import APP_ROLE, OWNER, WORKER_ROLE
+from nxsched.errors import InvalidInput, SchemaOutdated, StoreUnavailable
 from nxsched.store import migrate
 from nxsched.store.roles import ACROSS_TENANTS, RIGHTS
 from nxsched.store.schema import SCHEMA, VERSION_TABLE, metadata
@@ -115,6 +116,33 @@ def test_a_role_that_does_not_exist_is_refused_before_anything_is_made(
 def test_application_and_worker_cannot_be_one_role(empty_db: Database) -> None:
     with empty_db.owner.begin() as connection, pytest.raises(InvalidInput, match="another role"):
         migrate.upgrade(connection, app_role=APP_ROLE, worker_role=APP_ROLE)
+
+
+def test_an_application_does_not_become_a_worker_nor_a_worker_an_application(db: Database) -> None:
+    with db.owner.begin() as connection:
+        with pytest.raises(InvalidInput, match="is an application's role, which must not see all tenants"):
+            migrate.upgrade(connection, worker_role=APP_ROLE)
+        with pytest.raises(InvalidInput, match="is a worker's role, which sees all tenants"):
+            migrate.upgrade(connection, app_role=WORKER_ROLE)
+        migrate.upgrade(connection, worker_role=OWNER)  # who owns the tables may do as it likes
+
+
+def test_a_second_worker_leaves_the_first_its_view(db: Database, stranger: str) -> None:
+    with Scheduler(db.url(stranger)) as second:
+        with pytest.raises(StoreUnavailable, match="refuses this login"):
+            second.tenants()
+        with db.owner.begin() as connection:
+            migrate.upgrade(connection, worker_role=stranger)
+        assert second.tenants() == []
+    with Scheduler(db.url(WORKER_ROLE)) as first:
+        assert first.tenants() == []
+
+
+def test_a_login_that_has_the_workers_role_sees_all_tenants(db: Database, stranger: str) -> None:
+    with db.superuser.begin() as connection:
+        connection.exec_driver_sql(f"GRANT {WORKER_ROLE} TO {stranger}")
+    with Scheduler(db.url(stranger)) as scheduler:
+        assert scheduler.tenants() == []
 
 
 def _rights(db: Database) -> dict[tuple[str, str], set[str]]:

@@ -254,6 +254,20 @@ def test_what_can_be_no_id_names_no_booking(acme: Tenant) -> None:
             assert str(caught.value).isprintable()
 
 
+@pytest.mark.parametrize(
+    ("field", "value"), [("event_type", None), ("host", ["ada"]), ("duration", 30), ("limit", 0), ("moving", 5)]
+)
+def test_a_question_that_cannot_be_asked_is_refused_by_its_name(acme: Tenant, field: str, value: object) -> None:
+    said: dict[str, Any] = {"event_type": "visit", field: value}
+    with pytest.raises(InvalidInput) as caught:
+        acme.find_slots(**said, start=NOW, end=NOW + DAY)
+    assert caught.value.field == field
+    if field != "limit":
+        with pytest.raises(InvalidInput) as caught:
+            acme.explain(**said, start=NINE)
+        assert caught.value.field == field
+
+
 def test_an_id_that_is_no_text_is_refused_by_its_name(acme: Tenant) -> None:
     with pytest.raises(InvalidInput) as caught:
         acme.booking(5)  # type: ignore[arg-type]

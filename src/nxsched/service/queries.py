@@ -76,8 +76,6 @@ def hold(connection: Connection, id_: str, tools: Tools) -> Hold:
 
 def holds(connection: Connection, host: str | None, tools: Tools) -> list[Hold]:
     """The holds that have not expired, by start."""
-    if host is not None:
-        checks.text("host", host)
     found: list[Hold] = []
     wanted = Filter(statuses=["held"], host=host)
     while True:

@@ -9,6 +9,7 @@ from sqlalchemy import Connection
 
 from nxsched.domain import checks
 from nxsched.domain.bounds import MAX_LIMIT
+from nxsched.domain.commands import booking_id
 from nxsched.domain.instants import epoch_ceil, epoch_exact, instant
 from nxsched.domain.refusals import Refusal
 from nxsched.service.tools import Tools
@@ -25,7 +26,10 @@ from nxsched.store.settings import Settings, fetch_settings
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """Starts of an event type from `start` to before `end`; `host` and `moving` as in `Tenant.find_slots`."""
+    """Starts of an event type from `start` to before `end`; `host` and `moving` as in `Tenant.find_slots`.
+
+    Raises `InvalidInput` for what cannot be asked, before anything is read.
+    """
 
     event_type: str
     start: datetime
@@ -35,12 +39,18 @@ class Asked:
     moving: str | None = None
     limit: int | None = None
 
-
-def check(asked: Asked) -> None:
-    """Refuse what cannot be asked, before anything is read. Raises `InvalidInput`."""
-    asked_range(asked.start, asked.end)
-    if asked.limit is not None:
-        checks.whole("limit", asked.limit, least=1, most=MAX_LIMIT)
+    def __post_init__(self) -> None:
+        """Check the values."""
+        checks.text("event_type", self.event_type)
+        asked_range(self.start, self.end)
+        if self.duration is not None:
+            object.__setattr__(self, "duration", checks.duration("duration", self.duration, least=1))
+        if self.host is not None:
+            checks.text("host", self.host)
+        if self.moving is not None:
+            object.__setattr__(self, "moving", booking_id("moving", self.moving))
+        if self.limit is not None:
+            checks.whole("limit", self.limit, least=1, most=MAX_LIMIT)
 
 
 def find(connection: Connection, asked: Asked, tools: Tools) -> Slots:

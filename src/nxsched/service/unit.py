@@ -93,14 +93,10 @@ class Units:
         """The same on another engine."""
         return replace(self, engine=engine)
 
-    def read(self, query: Callable[[Connection, C, Tools], R], asked: C, call: Call) -> R:
-        """Run what changes nothing."""
-        return self._run(query, asked, call)
-
     def write(self, action: Action[C, R], command: C, call: Call) -> R:
         """Run what changes something: once for a key, however often it is asked for."""
         if call.key is None:
-            return self._run(action.do, command, call)
+            return self.run(action.do, command, call)
         key, digest = call.key, fingerprint(command)
 
         def once(connection: Connection, command: C, tools: Tools) -> R:
@@ -113,9 +109,10 @@ class Units:
                 raise IdempotencyConflict(key=key)
             return action.again(connection, found.subject, tools)
 
-        return self._run(once, command, call)
+        return self.run(once, command, call)
 
-    def _run(self, work: Callable[[Connection, C, Tools], R], asked: C, call: Call) -> R:
+    def run(self, work: Callable[[Connection, C, Tools], R], asked: C, call: Call) -> R:
+        """Run a query, or anything else that has no key."""
         if call.within is not None:
             return self._joined(work, asked, call, call.within)
         failed: list[NxschedError] = []

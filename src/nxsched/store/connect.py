@@ -18,7 +18,8 @@ DRIVER: Final = "psycopg"
 ISOLATION: Final = "READ COMMITTED"
 """Of our own transactions, whatever the database's default is: only there a count after a lock sees the truth."""
 
-_MIGHTY: Final = text("SELECT rolname FROM pg_roles WHERE rolname = current_user AND (rolsuper OR rolbypassrls)")
+# Superusers and who has BYPASSRLS, and everybody where it was switched off.
+_MIGHTY: Final = text("SELECT current_user WHERE NOT row_security_active('nxsched.booking')")
 
 _MADE: Final[WeakSet[Engine]] = WeakSet()
 
@@ -79,5 +80,7 @@ def warn_of_might(connection: Connection) -> None:
     found = connection.execute(_MIGHTY).scalar()
     if found:
         _log.warning(
-            "%s bypasses row-level security, which keeps tenants apart: let nxsched log in as an ordinary role", found
+            "row-level security, which keeps tenants apart, does not bind %s: let nxsched log in as an ordinary role,"
+            " and see what `nxsched doctor` says",
+            found,
         )

@@ -37,6 +37,9 @@ POLICIES: Final = {
 }
 """Table and name of each policy: for which command it is, which rows it shows, which it lets be written."""
 
+_LOOKS: Final = text(
+    "SELECT current_user, coalesce(has_schema_privilege(to_regnamespace(:schema)::oid, 'USAGE'), true)"
+)
 _NOISE: Final = re.compile(r"::text\b|\bAS \"?\w+\"?")
 _WORDS: Final = re.compile(r"'[^']*'|\w+|[^\w\s()']+")
 
@@ -54,6 +57,15 @@ class Finding:
 def examine(connection: Connection, now: datetime) -> Iterator[Finding]:
     """All findings, by the role that `connection` logged in as; `now` is what the application's clock shows."""
     yield _server(connection)
+    user, looks = connection.execute(_LOOKS, {"schema": SCHEMA}).one()
+    if not looks:
+        yield Finding(
+            name="schema",
+            well=False,
+            found=f"{user} has no right to look into it",
+            advice=f"as the owner of the tables: `nxsched migrate --url … --app-role {user}`",
+        )
+        return
     found = migrate.current(connection)
     yield Finding(
         name="schema",
@@ -74,9 +86,17 @@ def examine(connection: Connection, now: datetime) -> Iterator[Finding]:
 
 def examine_worker(connection: Connection, app: str) -> Iterator[Finding]:
     """What matters of the worker's login, where one is used beside the application's, `app`."""
+    user, looks = connection.execute(_LOOKS, {"schema": SCHEMA}).one()
+    if not looks:
+        yield Finding(
+            name="worker",
+            well=False,
+            found=f"{user} has no right to look into the schema",
+            advice=f"as the owner of the tables: `nxsched migrate --url … --worker-role {user}`",
+        )
+        return
     if migrate.current(connection) is None:
         return
-    user = connection.execute(text("SELECT current_user")).scalar_one()
     lent = connection.execute(
         text("SELECT pg_has_role(:app, current_user, 'MEMBER') AND NOT rolsuper FROM pg_roles WHERE rolname = :app"),
         {"app": app},
@@ -92,7 +112,7 @@ def examine_worker(connection: Connection, app: str) -> Iterator[Finding]:
         name="worker's view",
         well=everyone,
         found="sees all tenants" if everyone else "sees no tenant",
-        advice="as the owner: `nxsched migrate --url … --worker-role THIS_ROLE`",
+        advice=f"as the owner: `nxsched migrate --url … --worker-role {user}`",
     )
     yield _rights(connection, "worker", 1)
 
@@ -136,9 +156,11 @@ def _role(connection: Connection) -> Iterator[Finding]:
         found=f"{user}, {kind}",
         advice="tenants are not kept apart for such a role: log in as a role with LOGIN and nothing else",
     )
+    if superuser:
+        return
     yield Finding(
         name="owner",
-        well=bool(superuser) or not owns,
+        well=not owns,
         found=f"{user} {'owns the tables' if owns else 'does not own the tables'}",
         advice="who owns the tables can drop their rules: migrate as another role and name this one with --app-role",
     )
@@ -214,17 +236,17 @@ def _constraints(connection: Connection) -> Finding:
         {"table": f"{SCHEMA}.claim"},
     )
     found: dict[str, str] = {row[0]: row[1] for row in rows}
-    wrong = [
-        f"{name} is {f'another one: {found[name]}' if name in found else 'missing'}"
-        for name, definition in CONSTRAINTS.items()
-        if not _same(found.get(name), definition)
+    spoilt = [name for name, definition in CONSTRAINTS.items() if not _same(found.get(name), definition)]
+    wrong = [f"{name} is {f'another one: {found[name]}' if name in found else 'missing'}" for name in spoilt]
+    restored = [
+        f"ALTER TABLE {SCHEMA}.claim DROP CONSTRAINT IF EXISTS {name}, ADD CONSTRAINT {name} {CONSTRAINTS[name]};"
+        for name in spoilt
     ]
     return Finding(
         name="constraint",
         well=not wrong,
         found="; ".join(wrong) or f"{CLAIM_NO_OVERLAP} is there",
-        advice="without it two bookings of one host can collide: stop booking, and restore the table's constraint, as"
-        " `nxsched migrate --sql` prints it",
+        advice=f"without it two bookings of one host can collide: stop booking, and as the owner: {' '.join(restored)}",
     )
 
 
@@ -236,6 +258,7 @@ def _same(printed: str | None, expected: str) -> bool:
 
 def _rights(connection: Connection, role: str, place: int) -> Finding:
     wanted = [(table, right) for table, rights in RIGHTS.items() for right in rights[place].split(", ")]
+    user = connection.execute(text("SELECT current_user")).scalar_one()
     lacking = connection.execute(
         text(
             "SELECT privilege || ' on ' || name FROM unnest(CAST(:tables AS text[]), CAST(:rights AS text[]))"
@@ -249,5 +272,5 @@ def _rights(connection: Connection, role: str, place: int) -> Finding:
         name="rights" if role == "app" else f"{role}'s rights",
         well=not lacks,
         found=f"lacks {lacks}" if lacks else f"all that the {_CALLED[role]} role needs",
-        advice=f"as the owner: `nxsched migrate --url … --{role}-role THIS_ROLE`",
+        advice=f"as the owner: `nxsched migrate --url … --{role}-role {user}`",
     )

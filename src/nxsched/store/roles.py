@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -39,6 +39,15 @@ ACROSS_TENANTS: Final = (
 )
 """What the worker may do in the rows of all tenants; all else it does tenant by tenant."""
 
+_WORKERS: Final = text(
+    "SELECT unnest(roles) FROM pg_policies"
+    f" WHERE schemaname = '{SCHEMA}' AND tablename = 'tenant' AND policyname = :policy"
+)
+_BOOKS: Final = text(
+    "SELECT has_table_privilege(:role, oid, 'INSERT') FROM pg_class"
+    f" WHERE relname = 'booking' AND relnamespace = to_regnamespace('{SCHEMA}')"
+    " AND NOT pg_has_role(:role, relowner, 'USAGE')"
+)
 
 _PREPARER: Final = PGDialect().identifier_preparer  # type: ignore[no-untyped-call]
 
@@ -51,7 +60,7 @@ class Roles:
     worker: str | None = None
 
     def check(self, connection: Connection) -> None:
-        """Raise `InvalidInput` for a role that does not exist, and where both are one."""
+        """Raise `InvalidInput` for a role that does not exist, and where both are one, now or of old."""
         for field, role in (("app_role", self.app), ("worker_role", self.worker)):
             if role is not None:
                 found = connection.execute(
@@ -62,16 +71,22 @@ class Roles:
                     raise InvalidInput(field=field, reason=reason)
         if self.app is not None and self.app == self.worker:
             raise InvalidInput(field="worker_role", reason="must be another role than the application's")
+        if self.app in _workers(connection):
+            reason = f"{shown(self.app)} is a worker's role, which sees all tenants: name another one"
+            raise InvalidInput(field="app_role", reason=reason)
+        if self.worker is not None and _books(connection, self.worker):
+            reason = f"{shown(self.worker)} is an application's role, which must not see all tenants: name another one"
+            raise InvalidInput(field="worker_role", reason=reason)
 
 
 def grant(connection: Connection, roles: Roles) -> None:
-    """Grant the rights; what was granted before stays."""
-    for statement in statements(roles):
+    """Grant the rights; what was granted before stays, to other roles too."""
+    for statement in statements(roles, _workers(connection)):
         connection.exec_driver_sql(statement)
 
 
-def statements(roles: Roles) -> Iterator[str]:
-    """The statements that grant the rights."""
+def statements(roles: Roles, workers: Iterable[str] = ()) -> Iterator[str]:
+    """The statements that grant the rights; `workers` are roles that have had the worker's before."""
     for role, place in ((roles.app, 0), (roles.worker, 1)):
         if role is not None:
             name = _quoted(role)
@@ -79,15 +94,26 @@ def statements(roles: Roles) -> Iterator[str]:
             for table, rights in RIGHTS.items():
                 yield f"GRANT {rights[place]} ON {SCHEMA}.{table} TO {name}"
     if roles.worker is not None:
+        names = ", ".join(_quoted(role) for role in sorted({*workers, roles.worker}))
         for table, right in ACROSS_TENANTS:
             policy = worker_policy(table, right)
             yield f"DROP POLICY IF EXISTS {policy} ON {SCHEMA}.{table}"
-            yield f"CREATE POLICY {policy} ON {SCHEMA}.{table} FOR {right} TO {_quoted(roles.worker)} USING (true)"
+            yield f"CREATE POLICY {policy} ON {SCHEMA}.{table} FOR {right} TO {names} USING (true)"
 
 
 def worker_policy(table: str, right: str) -> str:
     """The name of the policy that lets the worker use a right in the rows of all tenants."""
     return f"{table}_{right.lower()}_by_worker"
+
+
+def _workers(connection: Connection) -> set[str]:
+    """The roles that see all tenants."""
+    return set(connection.execute(_WORKERS, {"policy": worker_policy("tenant", "SELECT")}).scalars())
+
+
+def _books(connection: Connection, role: str) -> bool:
+    """Whether a role may insert bookings, as an application's may; the owner of the tables may do anything anyway."""
+    return bool(connection.execute(_BOOKS, {"role": role}).scalar())
 
 
 def _quoted(role: str) -> str:

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, text
 
 from nxsched.domain.tenants import TenantDetails
 from nxsched.errors import StoreUnavailable
+from nxsched.store.roles import worker_policy
 
 _INSERT: Final = text("""
 INSERT INTO nxsched.tenant (tenant_id, name, sender, settings, created_at)
@@ -26,9 +27,9 @@ _FIND: Final = text("SELECT tenant_id AS id, name, sender, settings FROM nxsched
 _LIST: Final = text("SELECT tenant_id AS id, name, sender, settings FROM nxsched.tenant ORDER BY tenant_id")
 
 _SEES_ALL: Final = text("""
-SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = current_user AND (rolsuper OR rolbypassrls)) OR EXISTS (
-    SELECT FROM pg_policies
-    WHERE schemaname = 'nxsched' AND tablename = 'tenant' AND current_user = ANY(roles))
+SELECT NOT row_security_active('nxsched.tenant') OR EXISTS (
+    SELECT FROM pg_policies, unnest(roles) AS worker
+    WHERE schemaname = 'nxsched' AND tablename = 'tenant' AND policyname = :policy AND pg_has_role(worker, 'USAGE'))
 """)
 
 
@@ -50,7 +51,7 @@ def fetch_tenant(connection: Connection, tenant: str) -> TenantDetails | None:
 
 def sees_all_tenants(connection: Connection) -> bool:
     """Whether this login may see the tenants all at once, as the worker's role does."""
-    return bool(connection.execute(_SEES_ALL).scalar_one())
+    return bool(connection.execute(_SEES_ALL, {"policy": worker_policy("tenant", "SELECT")}).scalar_one())
 
 
 def list_tenants(connection: Connection) -> list[TenantDetails]:
