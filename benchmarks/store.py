@@ -230,6 +230,9 @@ def growth(running: EmbeddedServer, sizes: list[int], each: int, console: Consol
     hosts = 100
     with Scheduler(running.url(APP_ROLE)) as scheduler:
         tenant = always_open(scheduler, "history", hosts)
+        for day in track(range(1, 31), "Booking a month", console=console, transient=True):  # that is then looked at
+            for host in range(hosts):
+                tenant.book(f"visit-{host}", start=BEGIN - timedelta(day), attendee=GRACE)
         took: dict[str, list[float]] = {"book": [], "find_slots": []}
         stored, n = 0, 0
         for size in sizes:
