@@ -37,6 +37,7 @@ import psycopg
 import pytest
 from markdown_it import MarkdownIt
 
+import nxsched
 from nxsched import Scheduler
 from nxsched.cli import main as cli
 from nxsched.embedded import VERSIONS, EmbeddedServer
@@ -62,6 +63,9 @@ OTHER_COMMANDS = frozenset({"sudo apt install python3-venv make", ".venv/bin/pyt
 
 OWN_SERVER = frozenset({"docs/how-to/database.md", "docs/tutorial.md"})
 """Pages that show how a server is started, and start one."""
+
+WHEEL = f"dist/nxsched-{nxsched.__version__}-py3-none-any.whl"
+"""What `make build` makes: until nxsched is on an index, it is installed from this, or from a checkout."""
 
 BASE: dict[str, Any] = {
     "now": "2026-03-02T08:00:00Z",
@@ -264,7 +268,7 @@ def check_command(command: str) -> None:
     elif words and words[0] == "nxsched":
         asked_for = cli.commands[words[1]]
         asked_for.make_context(words[1], words[2:])
-    elif found := re.fullmatch(r"pip install '?(?:\.|nxsched)(?:\[([\w,]+)\])?'?", " ".join(words)):
+    elif found := re.fullmatch(rf"pip install '?(?:\.|{re.escape(WHEEL)})(?:\[([\w,]+)\])?'?", " ".join(words)):
         extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
         assert found[1] is None or extras.keys() >= {*found[1].split(",")}, command
     else:
@@ -291,6 +295,7 @@ def test_every_block_of_a_page_runs_and_prints_what_it_shows(page: Path) -> None
         ("json", "{}\n"),
         ("sh", "make coffee\n"),
         ("sh", "pip install '.[coffee]'\n"),
+        ("sh", "pip install 'nxsched[cli]'\n"),
         ("sh", "rm -r build\n"),
     ],
 )
