@@ -283,6 +283,22 @@ def test_every_block_of_a_page_runs_and_prints_what_it_shows(page: Path) -> None
             assert said == block.text, f"{block} prints something else (left: now, right: the page)"
 
 
+def test_the_tutorial_as_a_program_runs_a_second_time_and_a_third() -> None:
+    page = DOCS / "tutorial.md"
+    lines = [
+        (line[4:] if block.language == "pycon" else line)
+        for block in blocks(page)
+        if block.language in {"python", "pycon"}
+        for line in block.text.splitlines()
+        if block.language == "python" or line.startswith((">>>", "..."))
+    ]
+    with reading(page) as reader:
+        program = reader.place / "salon.py"
+        program.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        for _ in range(3):
+            subprocess.run([sys.executable, program], cwd=reader.place, check=True)
+
+
 @pytest.mark.parametrize(
     ("language", "source"),
     [
