@@ -46,7 +46,8 @@ class Tenant:
 
     Every method takes `within`, the application's own SQLAlchemy connection or session: then it works in that
     transaction, behind a savepoint, and commits nothing. Methods that write also take an `idempotency_key`, with which
-    the same call happens once however often it is made, and the `actor` for the audit trail.
+    the same call happens once however often it is made, and the `actor` for the audit trail, which is that of bookings
+    and holds.
 
     Any of them may raise `StoreUnavailable`, `SchemaOutdated`, `TransactionConflict` (under `within`, or after several
     tries) and `LockTimeout`; those that write also `IdempotencyConflict` and, for a tenant that is gone,

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, scoped_session, sessionmaker
 from sqlalchemy.pool import NullPool
 
 from nxsched import (
@@ -97,6 +97,18 @@ def test_order_and_booking_are_committed_as_one(acme: Tenant, db: Database, leve
     assert acme.booking(booking.id) == booking
     assert str(rows(db, "SELECT booking_id FROM orders")[0][0]) == booking.id
     assert_sound(db)
+
+
+def test_the_session_of_a_thread_can_be_joined_as_it_is(acme: Tenant, db: Database) -> None:
+    sessions = scoped_session(sessionmaker(db.app))
+    booking = acme.book("visit", start=NINE, attendee=GRACE, within=sessions)
+    sessions.rollback()
+    with pytest.raises(BookingNotFound):
+        acme.booking(booking.id)
+    booking = acme.book("visit", start=NINE, attendee=GRACE, within=sessions)
+    sessions.commit()
+    assert acme.booking(booking.id) == booking
+    sessions.remove()
 
 
 @every_level

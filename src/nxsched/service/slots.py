@@ -1,4 +1,4 @@
-"""Slots from the database: the calculator's question, put together from three statements."""
+"""Slots from the database: the calculator's question, put together from what is stored."""
 
 from __future__ import annotations
 

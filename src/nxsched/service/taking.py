@@ -1,7 +1,7 @@
 """Take a slot, for a hold or a booking: judge, choose the hosts, claim their time. The heart of it all.
 
-The order matters. Counts (limits, least recently booked) are read after the locks that guard them, in a statement of
-their own, where READ COMMITTED shows what others have committed meanwhile. Overlaps need no lock: the database's
+The order matters. What is counted (limits, least recently booked) is read in a statement after that of the locks that
+guard it, where READ COMMITTED shows what others have committed meanwhile. Overlaps need no lock: the database's
 constraint decides, and a claim that comes too late is no error but a row that is missing.
 """
 

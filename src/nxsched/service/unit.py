@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 
 from sqlalchemy import Connection, Engine, NestedTransaction
 from sqlalchemy.exc import DBAPIError, InvalidRequestError, PendingRollbackError
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, scoped_session
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from nxsched.clock import Clock
@@ -28,7 +28,7 @@ from nxsched.store.transactions import enter, join, leave
 C = TypeVar("C")
 R = TypeVar("R")
 
-Joined = Connection | Session
+Joined = Connection | Session | scoped_session[Session]
 """The application's own transaction, as `within=` takes it."""
 
 
@@ -174,6 +174,8 @@ def _begun(within: object) -> tuple[Connection, NestedTransaction]:
 
     Raises `InvalidInput` for what cannot be joined, and `StoreUnavailable` for what has to be rolled back before.
     """
+    if isinstance(within, scoped_session):
+        within = within()
     if not isinstance(within, Connection | Session):
         reason = f"must be a SQLAlchemy Connection or Session, not {checks.shown(within)}"
         raise InvalidInput(field="within", reason=reason)
