@@ -63,15 +63,14 @@ class Scheduler:
         worker = None if worker_url is None else connect.made_or_checked("worker_url", worker_url)
         self._worker_own = isinstance(worker_url, str | URL)
         self._units = Units(
-            engine=_read_committed(self._engine, own=self._own),
+            engine=self._engine,
+            own=self._own,
             clock=clock,
             lock_timeout=_milliseconds("lock_timeout", lock_timeout),
             statement_timeout=_milliseconds("statement_timeout", statement_timeout),
             keys_last=_key_time(keys_last),
         )
-        self._worker: Units = (
-            self._units if worker is None else self._units.on(_read_committed(worker, own=self._worker_own))
-        )
+        self._worker = self._units if worker is None else self._units.on(worker, own=self._worker_own)
         self._server: EmbeddedServer | None = None
         self._known: set[str] = set()
         self._looked = False
@@ -229,11 +228,6 @@ def _key_time(value: object) -> timedelta:
         reason = f"must be a timedelta from a millisecond to {MAX_KEY_DAYS} days, not {checks.shown(value)}"
         raise InvalidInput(field="keys_last", reason=reason)
     return value
-
-
-def _read_committed(engine: Engine, *, own: bool) -> Engine:
-    """The same engine, with the isolation that we need; our own has it from the start, which costs less."""
-    return engine if own else engine.execution_options(isolation_level=connect.ISOLATION)
 
 
 def _milliseconds(field: str, value: object) -> int:

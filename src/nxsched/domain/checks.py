@@ -115,7 +115,10 @@ def json_object(field: str, value: object, *, most: int) -> dict[str, Any]:
 
 def same_json(one: object, other: object) -> bool:
     """Whether two values are the same in JSON, whose numbers have no type: `1e23` comes back as a whole one."""
-    first, second = (json.loads(json.dumps(value), parse_float=_number, parse_int=_number) for value in (one, other))
+    try:
+        first, second = (json.loads(json.dumps(it), parse_float=_number, parse_int=_number) for it in (one, other))
+    except (TypeError, ValueError, RecursionError):  # one of them is no JSON
+        return False
     return bool(first == second)
 
 

@@ -95,13 +95,17 @@ def expire(connection: Connection, tools: Tools, over: Sequence[Standing]) -> li
     return [one.after for one in done]
 
 
-def expire_in_the_way(connection: Connection, tools: Tools, hosts: Sequence[int], place: Place) -> None:
+def expire_in_the_way(connection: Connection, tools: Tools, hosts: Sequence[int], place: Place) -> datetime | None:
     """End what has expired and reaches into the time of `place` on these hosts, which are locked.
 
-    Somebody may confirm one of them at this moment: whoever locks its row first has it.
+    Somebody may confirm one of them at this moment: whoever locks its row first has it. Gives the time after the wait
+    for them, if there was one.
     """
     span = place.busy_from, place.busy_until
-    expire(connection, tools, lock_expired(connection, tools.tenant, hosts, span, tools.now))
+    over = lock_expired(connection, tools.tenant, hosts, span, tools.now)
+    told = max((one.told for one in over if one.waited), default=None)
+    expire(connection, tools if told is None else tools.at(told), over)
+    return told
 
 
 def change(standing: Standing, after: Booking, kind: str, reason: str | None) -> Change:

@@ -112,7 +112,10 @@ def take(connection: Connection, wanted: Wanted, tools: Tools, write: Write) -> 
         if counts != counted:
             continue
         taken = _judged(connection, ground, wanted, tools)
-        won = _written(connection, ground, taken, write)
+        if told := _cleared(connection, ground, taken):
+            tools = tools.at(told)
+            continue
+        won = _written(connection, taken, write)
         if len(won.hosts) == len(taken.place.hosts):
             return taken
         tools = tools.at(won.told)
@@ -193,12 +196,17 @@ def _in_the_way(found: Found, hosts: Iterable[int], start: int, end: int) -> lis
     return [no for no in hosts if any(a < end and start < b for a, b in found.expired.get(no, ()))]
 
 
-def _written(connection: Connection, ground: Ground, taken: Taken, write: Write) -> Won:
-    """Write, after the end of what has expired; with a savepoint where some claims may be had and others not."""
+def _cleared(connection: Connection, ground: Ground, taken: Taken) -> datetime | None:
+    """End what has expired and is in the way; gives the time after a wait for it, after which all is judged anew."""
     place = taken.place
     first, last = (int(at.timestamp()) for at in (place.busy_from, place.busy_until))
-    if over := _in_the_way(ground.found, place.hosts, first, last):
-        expire_in_the_way(connection, taken.tools, over, place)
+    over = _in_the_way(ground.found, place.hosts, first, last)
+    return expire_in_the_way(connection, taken.tools, over, place) if over else None
+
+
+def _written(connection: Connection, taken: Taken, write: Write) -> Won:
+    """Write; with a savepoint where some claims may be had and others not."""
+    place = taken.place
     if len(place.hosts) == 1:
         return write(taken)
     with connection.begin_nested() as savepoint:

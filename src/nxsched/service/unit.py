@@ -21,7 +21,7 @@ from nxsched.errors import IdempotencyConflict, InvalidInput, NxschedError, Stor
 from nxsched.service.ids import new_id
 from nxsched.service.tools import Tools
 from nxsched.store.conflicts import FAILED_BEFORE, Waited, translated
-from nxsched.store.connect import DRIVER
+from nxsched.store.connect import DRIVER, ISOLATION
 from nxsched.store.keys import take_key
 from nxsched.store.transactions import enter, join, leave
 
@@ -63,12 +63,13 @@ class Call:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Units:
-    """Runs actions on an engine whose transactions are READ COMMITTED.
+    """Runs actions on an engine, in transactions that are READ COMMITTED: one of our `own` has that from the start.
 
     Time-outs are in milliseconds; `keys_last` is for how long a key is remembered.
     """
 
     engine: Engine
+    own: bool
     clock: Clock | None = None
     lock_timeout: int = 5_000
     statement_timeout: int = 30_000
@@ -89,9 +90,9 @@ class Units:
         )
         object.__setattr__(self, "_retrying", retrying)
 
-    def on(self, engine: Engine) -> Units:
+    def on(self, engine: Engine, *, own: bool) -> Units:
         """The same on another engine."""
-        return replace(self, engine=engine)
+        return replace(self, engine=engine, own=own)
 
     def write(self, action: Action[C, R], command: C, call: Call) -> R:
         """Run what changes something: once for a key, however often it is asked for."""
@@ -120,23 +121,29 @@ class Units:
             return self._alone(work, asked, call)
         except (TransactionConflict, StoreUnavailable) as error:
             failed.append(error)
-            may_have_happened = getattr(error, "may_have_happened", False)
+            doubts = [getattr(error, "may_have_happened", False)]
 
         def attempt() -> R:  # what retries costs as much as a statement, and is told of the first try if it failed
             if failed:
                 raise failed.pop()
-            return self._alone(work, asked, call)
+            try:
+                return self._alone(work, asked, call)
+            except StoreUnavailable as error:
+                doubts.append(error.may_have_happened)
+                raise
 
         try:
             found: R = self._retrying[call.key is not None](attempt)
         except StoreUnavailable as error:
-            error.may_have_happened |= may_have_happened  # what a later try cannot know
+            error.may_have_happened = any(doubts)  # what a later try cannot know
             raise
         return found
 
     def _alone(self, work: Callable[[Connection, C, Tools], R], asked: C, call: Call) -> R:
         """In a transaction of its own."""
         with translated(call.tenant) as edge, self.engine.connect() as connection:
+            if not self.own:  # of an engine's options, those of the application's would have the last word
+                connection.execution_options(isolation_level=ISOLATION)
             now = enter(
                 connection,
                 call.tenant,
