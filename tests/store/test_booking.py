@@ -29,11 +29,13 @@ from nxsched import (
     SlotTaken,
     SlotUnavailable,
     Tenant,
+    WeeklyHours,
 )
 from nxsched.store.ground import fetch_ground
-from store.booked import ALAN, GRACE, STAFF, assert_sound, count, rows, trail
+from store.booked import ACTS, ALAN, GRACE, STAFF, assert_sound, count, rows, trail
 from store.conftest import DAY, HALF, HOUR, NINE, NOW, Database
 
+SECOND = timedelta(seconds=1)
 MINUTE = timedelta(minutes=1)
 QUARTER = timedelta(minutes=15)
 
@@ -368,6 +370,83 @@ def test_the_sweep_ends_what_was_not_approved_once(acme: Tenant, db: Database, u
     assert rows(db, "SELECT status, expires_at FROM nxsched.booking WHERE id = :id", id=unapproved.id) == [
         ("expired", NINE)
     ]
+    assert_sound(db)
+
+
+@pytest.mark.parametrize("made", ["booked", "held before", "had again"])
+def test_what_was_not_approved_is_no_hold_and_no_booking_swept_or_not(
+    acme: Tenant, db: Database, clock: SettableClock, made: str
+) -> None:
+    acme.save_event_type(EventType(slug="visit", duration=HALF, hosts=["ada"], requires_approval=True))
+    if made == "booked":
+        id_ = acme.book("visit", start=NINE, attendee=GRACE).id
+    else:
+        id_ = acme.place_hold("visit", start=NINE, ttl=MINUTE).id
+        clock.move(MINUTE * (made == "had again"))
+        assert acme.confirm_hold(id_, attendee=GRACE, if_free=True).status == "pending"
+    clock.set(NINE)
+    wanted = {"cancel": "cancelled", "release": "released"}
+    for swept in (False, True):
+        assert acme.booking(id_).status == "expired"
+        for name, act in ACTS.items():
+            with pytest.raises(InvalidTransition) as caught:
+                act(acme, id_)
+            told = (caught.value.id, caught.value.from_status, caught.value.to_status)
+            assert told == (id_, "expired", wanted.get(name, "confirmed")), (name, swept)
+        assert acme.sweep().pending == (not swept)
+    assert trail(db, id_)[-1][1:] == ("expire", "booking.expired")
+    assert_sound(db)
+
+
+def test_what_begins_now_can_no_longer_be_approved_and_is_not_offered(acme: Tenant, clock: SettableClock) -> None:
+    approved = EventType(slug="visit", duration=HALF, hosts=["ada"], requires_approval=True)
+    tick = timedelta(microseconds=1)
+    offered = {"approved": [], "plain": []}  # type: dict[str, list[bool]]
+    for name, event_type in (("approved", approved), ("plain", replace(approved, requires_approval=False))):
+        acme.save_event_type(event_type)
+        for now in (NINE - SECOND - tick, NINE - SECOND, NINE - tick, NINE, NINE + tick):
+            clock.set(now)
+            found = [slot.start for slot in acme.find_slots("visit", start=NINE, end=NINE + HALF)] == [NINE]
+            offered[name].append(found)
+            assert (acme.explain("visit", start=NINE) == []) is found
+            for act in (acme.book, acme.place_hold):
+                if found:
+                    made = act("visit", start=NINE, attendee=GRACE)
+                    assert made.status == (
+                        "held" if act == acme.place_hold else "pending" if name == "approved" else "confirmed"
+                    )
+                    (acme.release_hold if act == acme.place_hold else acme.cancel)(made.id)
+                else:
+                    with pytest.raises(SlotUnavailable) as caught:
+                        act("visit", start=NINE, attendee=GRACE)
+                    assert {one.code for one in caught.value.reasons} <= {"past", "notice"}
+    assert offered == {"approved": [True, True, False, False, False], "plain": [True, True, True, True, False]}
+
+
+def test_the_sweep_ends_all_that_is_over_however_much_it_is(acme: Tenant, db: Database, clock: SettableClock) -> None:
+    always = [WeeklyHours(days="mon-sun", start="00:00", end="24:00")]
+    five = timedelta(minutes=5)
+    for slug, host, approval in (("ask", "ada", True), ("hold", "bob", False)):
+        acme.save_host(replace(acme.host(host), weekly_hours=always))
+        acme.save_event_type(EventType(slug=slug, duration=five, hosts=[host], requires_approval=approval))
+    many = 251
+    with db.app.begin() as connection:
+        for n in range(many):
+            acme.book("ask", start=NINE + n * five, attendee=GRACE, within=connection)
+            acme.place_hold("hold", start=NINE + n * five, ttl=HOUR, within=connection)
+    standing = acme.book("ask", start=NINE + 2 * DAY, attendee=GRACE)
+    clock.set(NINE + DAY)
+    swept = acme.sweep()
+    assert (swept.pending, swept.holds, swept.total) == (many, many, 2 * many)
+    assert acme.sweep().total == 0
+    ends = rows(
+        db,
+        "SELECT e.kind, count(*), count(DISTINCT e.booking_id) FROM nxsched.audit_entry a"
+        " JOIN nxsched.outbox_event e USING (booking_id, version) WHERE a.action = 'expire' GROUP BY 1 ORDER BY 1",
+    )
+    assert ends == [("booking.expired", many, many), ("booking.hold_expired", many, many)]
+    assert count(db, "claim", "active") == 1
+    assert acme.booking(standing.id) == standing
     assert_sound(db)
 
 

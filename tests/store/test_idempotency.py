@@ -52,6 +52,13 @@ def test_the_same_key_for_another_request_is_a_conflict(acme: Tenant) -> None:
         assert caught.value.key == "k"
 
 
+def test_one_is_not_true_for_a_key_either(acme: Tenant) -> None:
+    first = acme.book("visit", start=NINE, attendee=GRACE, metadata={"paid": True}, idempotency_key="k")
+    with pytest.raises(IdempotencyConflict):
+        acme.book("visit", start=NINE, attendee=GRACE, metadata={"paid": 1}, idempotency_key="k")
+    assert acme.book("visit", start=NINE, attendee=GRACE, metadata={"paid": True}, idempotency_key="k") == first
+
+
 def test_a_key_is_remembered_for_months_where_that_is_asked_for_but_not_for_ever(db: Database) -> None:
     clock = SettableClock(NOW)
     with Scheduler(db.app, keys_last=timedelta(days=60), clock=clock) as scheduler:

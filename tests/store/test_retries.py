@@ -11,8 +11,9 @@ from sqlalchemy import Connection, event, text
 from nxsched import LockTimeout, Scheduler, SettableClock, StoreUnavailable, Tenant, TransactionConflict
 from nxsched.embedded import APP_ROLE
 from nxsched.service import taking as taking_module
+from nxsched.service import unit as unit_module
 from store.booked import ALAN, GRACE, assert_sound, count
-from store.conftest import NINE, NOW, Database
+from store.conftest import HALF, NINE, NOW, Database
 
 
 @pytest.fixture
@@ -54,6 +55,21 @@ def once_before_reading(monkeypatch: pytest.MonkeyPatch, act: Any, times: int = 
         return original(*args, **options)
 
     monkeypatch.setattr("nxsched.service.taking.fetch_ground", ground)
+    return tries
+
+
+def take_key_cut_off(monkeypatch: pytest.MonkeyPatch, db: Database, after: int) -> list[int]:
+    """Cut the connection whenever a key is wanted, but for the first so many times; gives the list of its tries."""
+    original = unit_module.take_key  # type: ignore[attr-defined]
+    tries: list[int] = []
+
+    def take_key(*args: Any, **options: Any) -> Any:  # noqa: ANN401 - whatever it is called with
+        tries.append(1)
+        if len(tries) > after:
+            cut(db)
+        return original(*args, **options)
+
+    monkeypatch.setattr(unit_module, "take_key", take_key)
     return tries
 
 
@@ -172,3 +188,103 @@ def test_a_pool_with_no_connection_left_is_named(acme: Tenant, db: Database) -> 
     with engine.connect(), Scheduler(engine) as scheduler, pytest.raises(StoreUnavailable, match="every connection"):
         scheduler.tenant(acme.id)
     engine.dispose()
+
+
+@pytest.mark.parametrize("happened", [True, False])
+@pytest.mark.parametrize(
+    "conflicts",
+    [
+        0,
+        *(
+            pytest.param(n, marks=pytest.mark.xfail(strict=True, reason="only the first try's doubt is remembered"))
+            for n in (1, 3)
+        ),
+    ],
+    ids="{} conflicts before".format,
+)
+def test_what_may_have_happened_is_not_forgotten_when_the_database_stays_away(
+    pooled: Tenant, db: Database, monkeypatch: pytest.MonkeyPatch, conflicts: int, *, happened: bool
+) -> None:
+    def fail(connection: Connection) -> None:
+        cut_at_commit(connection, db, happened=happened)
+
+    def conflict(connection: Connection, *_: object) -> None:
+        connection.execute(text("DO $$ BEGIN RAISE SQLSTATE '40001'; END $$"))
+
+    once_before_reading(monkeypatch, conflict, times=conflicts)
+    event.listen(pooled._units.engine, "commit", fail, once=True)  # noqa: SLF001 - our own
+    looked = take_key_cut_off(monkeypatch, db, after=conflicts + 1)
+    with pytest.raises(StoreUnavailable) as caught:
+        pooled.book("visit", start=NINE, attendee=GRACE, idempotency_key="k")
+    assert caught.value.may_have_happened
+    assert len(looked) == 6
+    assert count(db, "booking") == int(happened)
+
+
+def quicker(monkeypatch: pytest.MonkeyPatch, acme: Tenant, times: int) -> list[int]:
+    """Somebody takes nine o'clock after it was read as free, and gives it back before it is read again.
+
+    The first so many times, with two readings a try; gives the list of all readings.
+    """
+    original = taking_module.fetch_ground  # type: ignore[attr-defined]
+    readings: list[int] = []
+    taken: list[str] = []
+
+    def ground(*args: Any, **options: Any) -> Any:  # noqa: ANN401 - whatever it is called with
+        while taken:
+            acme.cancel(taken.pop())
+        found = original(*args, **options)
+        readings.append(1)
+        if len(readings) <= times:
+            with monkeypatch.context() as undisturbed:
+                undisturbed.setattr(taking_module, "fetch_ground", original)
+                taken.append(acme.book("visit", start=NINE, attendee=ALAN).id)
+        return found
+
+    monkeypatch.setattr(taking_module, "_ROUNDS", 2)
+    monkeypatch.setattr(taking_module, "fetch_ground", ground)
+    return readings
+
+
+def test_who_finds_somebody_quicker_in_every_round_begins_again(
+    acme: Tenant, db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    readings = quicker(monkeypatch, acme, times=2)
+    booking = acme.book("visit", start=NINE, attendee=GRACE)
+    assert len(readings) == 3
+    assert [one.id for one in acme.bookings(status="confirmed")] == [booking.id]
+    assert_sound(db)
+
+
+def test_who_finds_somebody_quicker_in_the_last_try_too_is_told_of_the_conflict(
+    acme: Tenant, db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    readings = quicker(monkeypatch, acme, times=100)
+    with pytest.raises(TransactionConflict, match="somebody else was quicker again and again"):
+        acme.book("visit", start=NINE, attendee=GRACE)
+    assert len(readings) == 6 * 2
+    assert_sound(db)
+
+
+def test_in_the_applications_transaction_somebody_quicker_is_a_conflict_after_one_try(
+    acme: Tenant, db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    readings = quicker(monkeypatch, acme, times=100)
+    with db.app.connect() as connection:
+        with pytest.raises(TransactionConflict, match="somebody else was quicker again and again"):
+            acme.book("visit", start=NINE, attendee=GRACE, within=connection)
+        assert len(readings) == 2
+        assert acme.book("visit", start=NINE + HALF, attendee=GRACE, within=connection).status == "confirmed"
+        connection.commit()
+    assert_sound(db)
+
+
+def test_a_pool_of_which_a_lock_was_missing_until_the_last_round_begins_again(
+    acme: Tenant, db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(taking_module, "_ROUNDS", 1)
+    with pytest.raises(TransactionConflict, match="run the transaction again"):
+        acme.book("any", start=NINE, attendee=GRACE)
+    monkeypatch.setattr(taking_module, "_ROUNDS", 2)
+    assert acme.book("any", start=NINE, attendee=GRACE).hosts == ("ada",)
+    assert_sound(db)

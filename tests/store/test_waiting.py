@@ -821,3 +821,18 @@ def test_expired_holds_of_pools_that_share_hosts_are_had_again_without_a_deadloc
         thread.join(timeout=2 * PATIENCE.total_seconds())
     assert [getattr(one, "status", one) for one in told] == ["confirmed"] * len(holds)
     assert_sound(db)
+
+
+def test_the_hosts_of_an_expired_hold_are_locked_in_the_order_that_everybody_keeps(
+    acme: Tenant, db: Database, clock: SettableClock
+) -> None:
+    acme.save_event_type(EventType(slug="other", duration=HALF, hosts=["cyd", "bob", "ada"]))
+    hold = acme.place_hold("other", start=NINE, host="cyd", ttl=MINUTE)
+    clock.move(MINUTE)
+    with db.superuser.connect() as ours:
+        ours.execute(text("SELECT 1 FROM nxsched.host WHERE slug = 'bob' FOR UPDATE"))
+        with beside(db, lambda: acme.confirm_hold(hold.id, attendee=GRACE, if_free=True)) as told:
+            assert rows(db, "SELECT slug FROM nxsched.host FOR UPDATE SKIP LOCKED") == [("cyd",)]
+            ours.rollback()
+    assert told[0].status == "confirmed"
+    assert_sound(db)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 import psycopg
@@ -406,6 +407,27 @@ def test_the_time_is_that_of_the_call_however_old_the_transaction_is(
         assert tenant.cancel(booking.id, within=within).version == 2
         within.commit()
     assert [entry.at > later for entry in acme.history(booking.id)] == [True, True]
+
+
+@every_level
+def test_of_two_who_report_busy_time_since_their_snapshot_the_second_sees_the_first_or_a_conflict(
+    acme: Tenant, db: Database, level: str
+) -> None:
+    """Their periods overlap: each would keep what it cannot see."""
+    span: dict[str, Any] = {"source": "calendar", "start": NINE, "end": NINE + DAY}
+    with joined(db, level, "connection") as (first, _), joined(db, level, "connection") as (second, _):
+        for one in (first, second):
+            one.execute(text("SELECT count(*) FROM orders"))
+        acme.replace_busy("ada", **span, periods=[(NINE, NINE + HALF)], within=first)
+        first.commit()
+        if level != "READ COMMITTED":
+            with pytest.raises(TransactionConflict):
+                acme.replace_busy("ada", **span, periods=[(NINE, NINE + HOUR)], within=second)
+            second.rollback()
+            assert [one.end for one in acme.busy("ada", start=NINE, end=NINE + DAY)] == [NINE + HALF]
+        acme.replace_busy("ada", **span, periods=[(NINE, NINE + HOUR)], within=second)
+        second.commit()
+    assert [one.end for one in acme.busy("ada", start=NINE, end=NINE + DAY)] == [NINE + HOUR]
 
 
 def test_the_tenant_that_was_set_is_put_back(acme: Tenant, scheduler: Scheduler, db: Database) -> None:

@@ -46,6 +46,13 @@ def test_every_argument_counts() -> None:
     assert len({fingerprint(one) for one in (BOOK, *others)}) == len(others) + 1
 
 
+def test_one_is_not_true() -> None:
+    answers: list[dict[str, object]] = [{"paid": 1}, {"paid": True}, {"paid": "1"}, {"paid": 0}, {"paid": False}]
+    told = [details(Attendee(name="Grace"), one, None, None) for one in answers]
+    told += [details(Attendee(name="Grace"), None, one, None) for one in answers]
+    assert len({fingerprint(replace(BOOK, details=one)) for one in told}) == len(told)
+
+
 @pytest.mark.parametrize("answers", [{"q": 10**5000}, {10**5000: "x"}, {"q": {10**5000}}, {"q": [{"a": -(10**5000)}]}])
 def test_an_answer_that_cannot_be_written_is_refused_with_a_key_too(answers: dict[str, object]) -> None:
     with pytest.raises(InvalidInput, match="answers: cannot be written: ") as caught:
