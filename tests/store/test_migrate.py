@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
@@ -37,31 +35,58 @@ def test_tables_and_metadata_agree(db: Database) -> None:
         assert compare_metadata(MigrationContext.configure(connection, opts=options), metadata) == []
 
 
-def _constraints(db: Database) -> dict[str, str]:
-    """Checks and exclusions, which Alembic does not compare, as the server writes them."""
+_OURS = "c.relnamespace = 'nxsched'::regnamespace AND c.relkind = 'r' AND c.relname <> :versions"
+
+_CATALOG = {
+    "columns": """
+        SELECT c.relname || '.' || attname, concat_ws(' ', format_type(atttypid, atttypmod), attnotnull,
+            'identity:', attidentity, 'generated:', attgenerated, 'default:', pg_get_expr(adbin, adrelid))
+        FROM pg_class c JOIN pg_attribute ON attrelid = c.oid
+        LEFT JOIN pg_attrdef ON adrelid = c.oid AND adnum = attnum
+        WHERE [ours] AND attnum > 0 AND NOT attisdropped""",
+    "constraints": """
+        SELECT c.relname || ' ' || conname, concat_ws(' ', pg_get_constraintdef(o.oid), convalidated)
+        FROM pg_class c JOIN pg_constraint o ON conrelid = c.oid WHERE [ours]""",
+    "indexes": """
+        SELECT x.relname, pg_get_indexdef(x.oid)
+        FROM pg_class c JOIN pg_index ON indrelid = c.oid JOIN pg_class x ON x.oid = indexrelid WHERE [ours]""",
+}
+"""All that the metadata says of the tables, as the server writes it."""
+
+_BESIDE = {
+    "how they are stored": "SELECT c.relname, c.reloptions::text FROM pg_class c WHERE [ours]",
+    "row-level security": """
+        SELECT c.relname, concat_ws(' ', c.relrowsecurity, c.relforcerowsecurity) FROM pg_class c WHERE [ours]""",
+    "policies": """
+        SELECT tablename || ' ' || policyname, concat_ws(' ', permissive, roles, cmd, qual, with_check)
+        FROM pg_policies JOIN pg_class c ON c.relname = tablename WHERE schemaname = 'nxsched' AND [ours]""",
+}
+"""What only the migration says."""
+
+
+def _catalog(db: Database, queries: dict[str, str]) -> dict[str, dict[str, str]]:
+    """What the server says of the tables, by name; checks and exclusions too, which Alembic does not compare."""
+    found: dict[str, dict[str, str]] = {}
     with db.owner.connect() as connection:
-        found = connection.execute(
-            text(
-                "SELECT conrelid::regclass || ' ' || conname, pg_get_constraintdef(oid) FROM pg_constraint"
-                " WHERE connamespace = 'nxsched'::regnamespace AND contype IN ('c', 'x')"
-            )
-        )
-        return {name: _plain(definition) for name, definition in found}
+        for kind, query in queries.items():
+            rows = connection.execute(text(query.replace("[ours]", _OURS)), {"versions": VERSION_TABLE}).all()
+            assert rows, kind
+            found[kind] = {row[0]: row[1] for row in rows}
+            assert len(found[kind]) == len(rows), kind
+    return found
 
 
-def _plain(definition: str) -> str:
-    return re.sub(r"\s+", " ", definition)
-
-
-def test_checks_and_the_exclusion_are_those_of_the_metadata(db: Database, empty_db: Database) -> None:
+def test_the_migration_makes_exactly_what_the_metadata_says(db: Database, empty_db: Database) -> None:
     with empty_db.owner.begin() as connection:
         connection.execute(text(f"CREATE SCHEMA {SCHEMA}"))
         metadata.create_all(connection)
-    made = _constraints(db)
-    known = _constraints(empty_db)
-    only_migrated = {"nxsched.blocked_period blocked_period_kind_check"}  # read by nobody: it guards the three forms
-    assert {name: made[name] for name in made.keys() - only_migrated} == known
-    assert "EXCLUDE USING gist" in made["nxsched.claim claim_no_overlap"]
+    made = _catalog(db, _CATALOG)
+    assert made == _catalog(empty_db, _CATALOG)
+    tables = {table.name for table in metadata.tables.values()}
+    assert {name.split(".")[0] for name in made["columns"]} == tables
+    assert {name.split()[0] for name in made["constraints"]} == tables
+    assert made["constraints"]["claim claim_no_overlap"].startswith("EXCLUDE USING gist")
+    assert made["indexes"].keys() >= {"claim_no_overlap", "booking_attendee_email", *(f"{one}_pkey" for one in tables)}
 
 
 def test_an_upgrade_can_be_repeated(db: Database) -> None:
@@ -93,7 +118,8 @@ def test_the_sql_of_an_upgrade_makes_what_the_upgrade_makes(db: Database, empty_
     with empty_db.owner.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.exec_driver_sql(script)
         migrate.verify(connection)
-    assert _constraints(empty_db) == _constraints(db)
+    everything = _CATALOG | _BESIDE
+    assert _catalog(empty_db, everything) == _catalog(db, everything)
     assert _rights(empty_db) == _rights(db)
 
 
