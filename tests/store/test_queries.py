@@ -27,7 +27,9 @@ from nxsched import (
     Tenant,
     WeeklyHours,
 )
+from store.booked import ACTS, assert_sound, trail
 from store.conftest import DAY, HALF, HOUR, NINE, NOW, Database, furnish
+from store.recording import recorded
 
 GRACE = Attendee(name="Grace Hopper", email="Grace@example.test", timezone="America/New_York", reference="user-7")
 LINUS = Attendee(name="Linus", email="linus@example.test", reference="user-8")
@@ -408,15 +410,28 @@ def test_a_sweep_ends_what_has_expired_and_nothing_else(acme: Tenant, clock: Set
     assert acme.book("visit", start=NINE, attendee=LINUS).hosts == ("ada",)
 
 
-def test_a_sweep_goes_on_until_nothing_is_left(acme: Tenant, clock: SettableClock) -> None:
-    def held(count: int) -> list[str]:
-        return [acme.place_hold("any", start=NINE + n * HALF).id for _ in range(3) for n in range(count)]
-
-    made = held(16)
-    clock.move(HOUR / 2)
-    assert acme.sweep().holds == len(made) == 48
-    assert acme.holds() == []
-    assert {acme.booking(one).status for one in made} == {"expired"}
+def test_a_sweep_goes_on_in_small_batches_until_nothing_is_left(
+    acme: Tenant, scheduler: Scheduler, clock: SettableClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three of each at a time: the last batch of each kind is not full, and each kind has another number of them."""
+    monkeypatch.setattr("nxsched.service.sweeping.BATCH", 3)
+    ask(acme)
+    held = [acme.place_hold("visit", start=NINE + n * HALF).id for n in range(8)]
+    keyed = [
+        acme.place_hold("any", start=NINE + n * HALF, host="cyd", ttl=3 * DAY, idempotency_key=str(n)) for n in range(4)
+    ]
+    pending = [acme.book("ask", start=NINE + n * HALF, attendee=GRACE).id for n in range(5)]
+    clock.set(NOW + DAY)
+    with recorded(scheduler.engine) as found:
+        swept = acme.sweep()
+    assert (swept.holds, swept.pending, swept.keys, swept.total) == (8, 5, 4, 17)
+    due = [one.rows for one in found if "SKIP LOCKED" in one.sql]
+    assert due == [3, 3, 3, 2, 2, 0, 0, 0], "holds and pending ones, batch by batch"
+    assert [one.rows for one in found if "DELETE FROM nxsched.idempotency_key" in one.sql] == [3, 1, 0, 0]
+    assert {one.id for one in acme.holds()} == {one.id for one in keyed}
+    assert {acme.booking(one).status for one in held + pending} == {"expired"}
+    assert {len(acme.history(one)) for one in held + pending} == {2}
+    assert acme.sweep().total == 0
 
 
 def test_a_sweep_forgets_the_keys_that_are_over(db: Database, clock: SettableClock) -> None:
@@ -473,6 +488,51 @@ def test_the_schedulers_sweep_deletes_events_long_delivered_and_never_one_that_w
     assert scheduler.sweep(keep_days=0).events == 1
     assert told(db) == {dead.id, never.id, hold.id}
     assert scheduler.sweep(keep_days=0).total == 0
+
+
+def test_the_schedulers_sweep_deletes_events_in_small_batches_until_none_is_left(
+    db: Database, scheduler: Scheduler, acme: Tenant, clock: SettableClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nxsched.service.sweeping.BATCH", 3)
+    other = scheduler.create_tenant("other", name="Other")
+    furnish(other)
+    for tenant, delivered in ((acme, 7), (other, 4)):
+        for n in range(delivered):
+            deliver(db, tenant.book("visit", start=NINE + n * HALF, attendee=GRACE), done=NOW)
+    never = [one.book("any", start=NINE, attendee=GRACE, host="bob").id for one in (acme, other)]
+    clock.set(NOW + 31 * DAY)
+    with recorded(db.worker) as found:
+        assert scheduler.sweep().events == 11
+    assert [one.rows for one in found if "DELETE FROM nxsched.outbox_event" in one.sql] == [3, 3, 1, 0, 3, 1, 0]
+    assert told(db) == set(never)
+
+
+@pytest.mark.parametrize("ends", ["commit", "rollback"])
+@pytest.mark.parametrize("act", ["confirm", "release", "cancel"])
+def test_a_sweep_passes_over_what_somebody_has_in_hand_and_does_the_others_without_waiting(
+    acme: Tenant, db: Database, clock: SettableClock, act: str, ends: str
+) -> None:
+    ask(acme)
+    due = [acme.book("ask", start=NINE + n * HALF, attendee=GRACE).id for n in range(3)]
+    due += [acme.place_hold("visit", start=NINE + n * HALF, ttl=HOUR).id for n in range(3)]
+    theirs = due[1 if act == "cancel" else 4]
+    # Whoever waits longer than this for a row is told so, and fails.
+    with (
+        Scheduler(db.app, worker_url=db.worker, clock=clock, lock_timeout=timedelta(milliseconds=200)) as hasty,
+        db.app.connect() as connection,
+    ):
+        ACTS[act](acme, theirs, within=connection)
+        clock.set(NINE + HOUR)
+        swept = hasty.tenant("acme").sweep()
+        assert (swept.holds, swept.pending) == ((3, 2) if act == "cancel" else (2, 3))
+        assert hasty.sweep().total == 0
+        expired = {one for one in due if trail(db, one)[1:]}
+        assert expired == {*due} - {theirs}
+        getattr(connection, ends)()
+        assert hasty.sweep().total == (0 if ends == "commit" else 1)
+    last = trail(db, theirs)[-1]
+    assert last[:2] == (2, act if ends == "commit" else "expire")
+    assert_sound(db)
 
 
 @pytest.mark.parametrize("keep_days", [-1, 1.5, "30", True, 10**9])

@@ -193,13 +193,7 @@ def test_a_pool_with_no_connection_left_is_named(acme: Tenant, db: Database) -> 
 @pytest.mark.parametrize("happened", [True, False])
 @pytest.mark.parametrize(
     "conflicts",
-    [
-        0,
-        *(
-            pytest.param(n, marks=pytest.mark.xfail(strict=True, reason="only the first try's doubt is remembered"))
-            for n in (1, 3)
-        ),
-    ],
+    [0, 1, 3],
     ids="{} conflicts before".format,
 )
 def test_what_may_have_happened_is_not_forgotten_when_the_database_stays_away(

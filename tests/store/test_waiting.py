@@ -635,7 +635,6 @@ def test_a_hold_that_waited_for_its_key_lasts_from_then_on(today: Tenant, db: Da
     assert hold.expires_at == hold.created_at + SECOND
 
 
-@pytest.mark.xfail(strict=True, reason="the time is not told anew after the wait for the expired hold's row")
 @in_any_transaction
 def test_a_hold_that_waited_for_the_end_of_one_that_is_over_lasts_from_then_on(
     today: Tenant, db: Database, whose: str
