@@ -518,7 +518,7 @@ def test_a_sweep_passes_over_what_somebody_has_in_hand_and_does_the_others_witho
     theirs = due[1 if act == "cancel" else 4]
     # Whoever waits longer than this for a row is told so, and fails.
     with (
-        Scheduler(db.app, worker_url=db.worker, clock=clock, lock_timeout=timedelta(milliseconds=200)) as hasty,
+        Scheduler(db.app, worker_url=db.worker, clock=clock, lock_timeout=timedelta(milliseconds=500)) as hasty,
         db.app.connect() as connection,
     ):
         ACTS[act](acme, theirs, within=connection)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ from nxsched.service import taking as taking_module
 from nxsched.service import unit as unit_module
 from store.booked import ALAN, GRACE, assert_sound, count
 from store.conftest import HALF, NINE, NOW, Database
+from store.recording import recorded
 
 
 @pytest.fixture
@@ -163,8 +166,6 @@ def test_in_the_applications_transaction_nothing_is_tried_again(
 
 
 def test_who_waits_too_long_for_a_lock_is_told_to_try_again(acme: Tenant, db: Database) -> None:
-    from datetime import timedelta  # noqa: PLC0415 - only here
-
     with db.app.connect() as holding:
         acme.book("any", start=NINE, attendee=ALAN, within=holding)
         options = {"lock_timeout": timedelta(milliseconds=50), "clock": SettableClock(NOW)}
@@ -173,12 +174,67 @@ def test_who_waits_too_long_for_a_lock_is_told_to_try_again(acme: Tenant, db: Da
 
 
 def test_a_statement_that_takes_too_long_is_named(acme: Tenant, db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    from datetime import timedelta  # noqa: PLC0415 - only here
-
     once_before_reading(monkeypatch, lambda connection, *_: connection.execute(text("SELECT pg_sleep(5)")))
     options = {"statement_timeout": timedelta(milliseconds=50), "clock": SettableClock(NOW)}
     with Scheduler(db.app, **options) as scheduler, pytest.raises(StoreUnavailable, match="statement_timeout"):  # type: ignore[arg-type]
         scheduler.tenant(acme.id).book("visit", start=NINE, attendee=GRACE)
+
+
+@pytest.mark.parametrize("event_type", ["visit", "any"], ids=["claim", "lock"])
+@pytest.mark.parametrize("ends", ["lock_timeout", "statement_timeout"])
+def test_a_booking_that_waits_for_another_longer_than_it_may_is_told_and_is_not_there(
+    acme: Tenant, db: Database, ends: str, event_type: str
+) -> None:
+    """It is told once, and not after several tries; and as soon as the other is gone, the same call succeeds."""
+    options: dict[str, Any] = {"clock": SettableClock(NOW), ends: timedelta(milliseconds=500)}
+    asked: dict[str, Any] = {"start": NINE, "host": "ada", "idempotency_key": "k"}
+    with db.app.connect() as holding, Scheduler(db.app, **options) as scheduler:
+        acme.book(event_type, start=NINE, host="ada", attendee=ALAN, within=holding)
+        tenant = scheduler.tenant("acme")
+        told = (
+            pytest.raises(LockTimeout, match="did not finish in time: try again")
+            if ends == "lock_timeout"
+            else pytest.raises(StoreUnavailable, match="longer than statement_timeout allows")
+        )
+        with recorded(db.app) as sent, told as caught:
+            tenant.book(event_type, attendee=GRACE, **asked)
+        assert not getattr(caught.value, "may_have_happened", False)
+        assert len([one for one in sent if "nxsched.idempotency_key" in one.sql]) == 1
+        assert count(db, "booking") == count(db, "claim") == count(db, "idempotency_key") == 0
+        holding.rollback()
+        booking = tenant.book(event_type, attendee=GRACE, **asked)
+    assert acme.bookings().items == (booking,)
+    assert_sound(db)
+
+
+def test_a_process_that_hangs_between_two_statements_loses_its_transaction_and_begins_anew(
+    pooled: Tenant, db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its locks do not outlive `statement_timeout`, and the server says so with one error that is tried again."""
+    assert pooled.id == "acme"
+    tries = once_before_reading(monkeypatch, lambda *_: time.sleep(1))
+    options: dict[str, Any] = {"statement_timeout": timedelta(milliseconds=400), "clock": SettableClock(NOW)}
+    with Scheduler(db.url(APP_ROLE), **options) as scheduler:
+        booking = scheduler.tenant("acme").book("visit", start=NINE, attendee=GRACE)
+    assert len(tries) == 2
+    assert pooled.bookings().items == (booking,)
+    assert_sound(db)
+
+
+def test_a_process_that_hangs_each_time_is_told_that_nothing_has_happened(
+    pooled: Tenant, db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries = once_before_reading(monkeypatch, lambda *_: time.sleep(0.6), times=100)
+    options: dict[str, Any] = {"statement_timeout": timedelta(milliseconds=250), "clock": SettableClock(NOW)}
+    with (
+        Scheduler(db.url(APP_ROLE), **options) as scheduler,
+        pytest.raises(StoreUnavailable, match="idle-in-transaction timeout") as caught,
+    ):
+        scheduler.tenant("acme").book("visit", start=NINE, attendee=GRACE, idempotency_key="k")
+    assert not caught.value.may_have_happened
+    assert len(tries) == 6
+    assert pooled.bookings().items == ()
+    assert count(db, "idempotency_key") == 0
 
 
 def test_a_pool_with_no_connection_left_is_named(acme: Tenant, db: Database) -> None:

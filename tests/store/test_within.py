@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -11,7 +12,7 @@ from uuid import UUID
 import psycopg
 import pytest
 from sqlalchemy import Connection, create_engine, text
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, scoped_session, sessionmaker
 from sqlalchemy.pool import NullPool
 
@@ -480,6 +481,57 @@ def test_who_waits_in_the_applications_transaction_is_told(acme: Tenant, db: Dat
             acme.book("any", start=NINE, attendee=ALAN, within=second)
         assert caught.value.code == "lock_timeout"
         second.execute(text("INSERT INTO orders VALUES (1)"))
+
+
+@pytest.mark.parametrize("event_type", ["visit", "any"], ids=["claim", "lock"])
+@pytest.mark.parametrize("ends", ["lock_timeout", "statement_timeout"])
+def test_time_outs_of_the_applications_own_end_a_wait_and_leave_its_transaction_usable(
+    acme: Tenant, db: Database, ends: str, event_type: str
+) -> None:
+    """Waiting for the other's claim, which the constraint does, or for the lock of a pool."""
+    with db.app.connect() as first, db.app.connect() as second:
+        acme.book(event_type, start=NINE, host="ada", attendee=GRACE, within=first)
+        second.execute(text("INSERT INTO orders VALUES (1)"))
+        second.execute(text(f"SET LOCAL {ends} = '500ms'"))
+        told = (
+            pytest.raises(LockTimeout, match="did not finish in time: try again")
+            if ends == "lock_timeout"
+            else pytest.raises(StoreUnavailable, match="longer than statement_timeout allows")
+        )
+        with told as caught:
+            acme.book(event_type, start=NINE, host="ada", attendee=ALAN, within=second, idempotency_key="k")
+        assert not getattr(caught.value, "may_have_happened", False)
+        second.execute(text("INSERT INTO orders VALUES (2)"))
+        first.rollback()
+        booking = acme.book(event_type, start=NINE, host="ada", attendee=ALAN, within=second, idempotency_key="k")
+        second.commit()
+    assert rows(db, "SELECT id FROM orders ORDER BY id") == [(1,), (2,)]
+    assert acme.bookings().items == (booking,)
+    assert_sound(db)
+
+
+@every_way
+def test_a_session_that_the_server_ended_because_it_lay_idle_is_one_error_and_nothing_of_it_is_there(
+    acme: Tenant, db: Database, kind: str
+) -> None:
+    with joined(db, "READ COMMITTED", kind) as (within, connection):
+        connection.execute(text("INSERT INTO orders VALUES (1)"))
+        acme.book("visit", start=NINE, attendee=GRACE, within=within)
+        connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = '100ms'"))
+        time.sleep(0.5)
+        with pytest.raises(StoreUnavailable, match="idle-in-transaction timeout") as caught:
+            acme.book("visit", start=NINE + HALF, attendee=GRACE, within=within, idempotency_key="k")
+        assert not caught.value.may_have_happened
+        assert isinstance(caught.value.__cause__, DBAPIError)
+        with pytest.raises(StoreUnavailable, match="has failed before: roll it back"):
+            acme.bookings(within=within)
+        within.rollback()
+        assert acme.bookings(within=within).items == ()
+        booking = acme.book("visit", start=NINE, attendee=ALAN, within=within, idempotency_key="k")
+        within.commit()
+    assert acme.bookings().items == (booking,)
+    assert rows(db, "SELECT id FROM orders") == []
+    assert_sound(db)
 
 
 def test_a_transaction_that_failed_before_is_named(acme: Tenant, db: Database) -> None:
