@@ -160,6 +160,7 @@ class Walker:
     event_types: Sequence[str]
     holds: Board
     bookings: Board
+    pairs: bool
     journal: Journal = field(default_factory=Journal)
     keyed: list[Call] = field(default_factory=list)
     chance: random.Random = field(init=False)
@@ -184,11 +185,14 @@ class Walker:
         return self.journal
 
     def join(self, own: Engine) -> None:
-        """Ask for one thing or two in the application's transaction, which may think better of it or meet another."""
+        """Ask for one thing in the application's transaction, which may think better of it or meet another.
+
+        With `pairs` now and then for two: nobody keeps an order there, and two may wait for one another.
+        """
         level = self.chance.choice(["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"])
         try:
             with own.execution_options(isolation_level=level).connect() as connection:
-                told = [self.ask(connection) for _ in range(1 + (self.chance.random() < 0.1))]
+                told = [self.ask(connection) for _ in range(1 + (self.pairs and self.chance.random() < 0.1))]
                 time.sleep(self.chance.choice([0, 0, 0.01, 0.05]))  # the application's own work, under our locks
                 if self.chance.random() < 0.3:
                     connection.rollback()
@@ -306,9 +310,12 @@ class Walker:
         return {"event_type": event_type, "start": start, "idempotency_key": key}
 
     def one_of(self, board: Board) -> tuple[str, bool] | None:
-        """An id that anybody has shown, or one that stands in the list, and whether to use it with a key."""
+        """An id that anybody has shown, or one that stands in the list, and whether to use it with a key.
+
+        Holds are looked up more seldom: some must be forgotten, for those alone expire.
+        """
         found = board.pick(self.chance)
-        if self.chance.random() < 0.25:
+        if self.chance.random() < (0.02 if board is self.holds else 0.25):
             listed = self.acme.holds() if board is self.holds else self.acme.bookings(status=["pending", "confirmed"])
             found = self.chance.choice([one.id for one in listed] or [found])
         return None if found is None else (found, self.chance.random() < 0.3)
@@ -324,10 +331,11 @@ def walk(  # noqa: PLR0913, PLR0917 - what a process begins with
     starts: Sequence[datetime],
     boards: tuple[Board, Board],
     lasts: float,
+    pairs: bool,
     found: Any,  # noqa: ANN401 - a queue
 ) -> None:
     """Be a walker for so many seconds, and hand in the journal."""
-    found.put(Walker(url, seed, starts, event_types, *boards).walk(time.monotonic() + lasts))
+    found.put(Walker(url, seed, starts, event_types, *boards, pairs).walk(time.monotonic() + lasts))
 
 
 def tend(url: str, worker: str, superuser: str, lasts: float, found: Any) -> None:  # noqa: ANN401 - a queue
