@@ -605,13 +605,18 @@ def test_an_event_holds_enough_for_a_message_and_no_secret(acme: Tenant, db: Dat
     assert (later["reason"], later["booking"]["status"], later["booking"]["sequence"]) == ("ill", "cancelled", 1)
 
 
-def test_settings_that_change_never_change_bookings_that_exist(acme: Tenant) -> None:
+def test_settings_that_change_never_change_bookings_that_exist(acme: Tenant, db: Database) -> None:
     booking = acme.book("visit", start=NINE, attendee=GRACE)
+    stored = "SELECT c, o, b FROM nxsched.claim c, nxsched.occurrence o, nxsched.booking b"
+    before = rows(db, stored)
     acme.save_event_type(EventType(slug="visit", duration=HOUR, hosts=["bob"], buffer_after=HALF))
     acme.save_host(replace(acme.host("ada"), weekly_hours=()))
     acme.archive_host("ada")
     acme.archive_event_type("visit")
     assert acme.booking(booking.id) == booking
+    assert len(before) == 1
+    assert rows(db, stored) == before
+    assert trail(db, booking.id) == [(1, "book", "booking.confirmed")]
 
 
 def test_an_overlapping_claim_is_refused_by_the_database_itself(acme: Tenant, db: Database) -> None:
@@ -627,10 +632,20 @@ def test_an_overlapping_claim_is_refused_by_the_database_itself(acme: Tenant, db
             connection.execute(copy)
 
 
-@pytest.mark.parametrize("until", ["NULL", "busy_from", "'infinity'", "busy_from - interval '1 minute'"])
-def test_a_claim_that_would_slip_past_the_constraint_cannot_be_stored(acme: Tenant, db: Database, until: str) -> None:
+@pytest.mark.parametrize(
+    ("until", "why"),
+    [
+        ("NULL", 'null value in column "busy_until"'),
+        ("busy_from", "claim_order_check"),
+        ("'infinity'", "claim_order_check"),
+        ("busy_from - interval '1 minute'", "claim_order_check"),
+    ],
+)
+def test_a_claim_that_would_slip_past_the_constraint_cannot_be_stored(
+    acme: Tenant, db: Database, until: str, why: str
+) -> None:
     acme.book("visit", start=NINE, attendee=GRACE)
-    with db.superuser.connect() as connection, pytest.raises(IntegrityError):
+    with db.superuser.connect() as connection, pytest.raises(IntegrityError, match=why):
         connection.execute(text(f"UPDATE nxsched.claim SET busy_until = {until}"))  # noqa: S608 - see above
 
 

@@ -124,20 +124,27 @@ def test_a_folder_can_be_used_again_at_once_and_keeps_its_data(folder: Path) -> 
 
 def test_closing_twice_and_opening_twice_is_all_right(folder: Path) -> None:
     one, other = Scheduler.embedded(folder), Scheduler.embedded(folder)
+    server = (folder / "pgdata" / "postmaster.pid").read_text()
     one.close()
     one.close()
     other.verify()
+    assert (folder / "pgdata" / "postmaster.pid").read_text() == server
     other.close()
+    _wait_until_stopped(folder)
+    assert not _runs(folder)
 
 
 def test_a_server_whose_files_were_left_by_a_crash_starts_again(folder: Path) -> None:
-    with Scheduler.embedded(folder):
+    with Scheduler.embedded(folder) as first:
+        first.create_tenant("acme", name="Acme")
         pid = int((folder / "pgdata" / "postmaster.pid").read_text().splitlines()[0])
         os.kill(pid, signal.SIGKILL)
         while (Path("/proc") / str(pid)).exists():
             time.sleep(0.01)
         with Scheduler.embedded(folder) as again:
             again.verify()
+            assert int((folder / "pgdata" / "postmaster.pid").read_text().splitlines()[0]) != pid
+            assert again.tenant("acme").details().name == "Acme"
 
 
 def test_a_cluster_that_was_half_made_is_made_anew(folder: Path) -> None:

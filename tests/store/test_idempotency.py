@@ -110,12 +110,14 @@ def test_what_is_nested_too_deeply_is_refused_by_its_name(acme: Tenant) -> None:
         acme.book("visit", start=NINE, attendee=GRACE, answers=own, idempotency_key="k2")
 
 
-def test_each_tenant_has_keys_of_its_own(scheduler: Scheduler, acme: Tenant) -> None:
+def test_each_tenant_has_keys_of_its_own(scheduler: Scheduler, acme: Tenant, db: Database) -> None:
     other = scheduler.create_tenant("other", name="Other")
     other.save_host(Host(slug="ada", timezone="UTC"))
     acme.archive_host("ada", idempotency_key="k")
+    assert (acme.host("ada").archived, other.host("ada").archived) == (True, False)
     other.archive_host("ada", idempotency_key="k")
     assert other.host("ada").archived
+    assert rows(db, "SELECT tenant_id, key FROM nxsched.idempotency_key ORDER BY 1") == [("acme", "k"), ("other", "k")]
 
 
 def test_a_key_is_forgotten_after_its_time_and_may_be_taken_over(

@@ -25,6 +25,7 @@ from nxsched import (
     SchemaOutdated,
     StoreUnavailable,
     Tenant,
+    TenantNotFound,
     WeeklyHours,
 )
 from nxsched.embedded import APP_ROLE, OWNER, WORKER_ROLE
@@ -225,6 +226,10 @@ def test_one_login_for_everything_works(empty_db: Database) -> None:
     with Scheduler(empty_db.url(OWNER)) as scheduler:
         scheduler.migrate()
         scheduler.verify()
+        scheduler.create_tenant("acme", name="Acme")
+        with pytest.raises(TenantNotFound):
+            scheduler.tenant("other")
+        assert scheduler.tenant("acme").bookings().items == ()
 
 
 @pytest.mark.parametrize("implementation", ["c"])

@@ -19,6 +19,7 @@ from nxsched import (
     Host,
     HostGroup,
     HostNotFound,
+    IdempotencyConflict,
     InvalidInput,
     Limit,
     Override,
@@ -97,9 +98,14 @@ def test_a_tenant_is_made_once(scheduler: Scheduler) -> None:
     assert scheduler.tenant("acme").details().name == "Acme Ltd"
 
 
-def test_with_a_key_a_tenant_may_be_made_again(scheduler: Scheduler) -> None:
+def test_with_a_key_a_tenant_may_be_made_again_and_is_made_once(scheduler: Scheduler) -> None:
     for _ in range(2):
         assert scheduler.create_tenant("acme", name="Acme Ltd", idempotency_key="k").id == "acme"
+    with pytest.raises(IdempotencyConflict):
+        scheduler.create_tenant("acme", name="Another", idempotency_key="k")
+    with pytest.raises(InvalidInput):
+        scheduler.create_tenant("acme", name="Acme Ltd", idempotency_key="another")
+    assert [(one.id, one.name) for one in scheduler.tenants()] == [("acme", "Acme Ltd")]
 
 
 def test_a_tenant_that_is_not_there_is_an_error_with_its_id(scheduler: Scheduler) -> None:

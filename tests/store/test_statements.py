@@ -17,6 +17,7 @@ from nxsched import (
     Limit,
     Scheduler,
     SettableClock,
+    SlotTaken,
     Tenant,
     WeeklyHours,
 )
@@ -119,7 +120,7 @@ def test_a_booking_of_two_hosts_takes_no_more_statements_than_one_of_one(acme: T
 
 def test_a_slot_that_is_refused_takes_three_statements_and_no_write(acme: Tenant, scheduler: Scheduler) -> None:
     acme.book("visit", start=NINE, attendee=GRACE)
-    with recorded(scheduler.engine) as found, pytest.raises(Exception, match="taken"):
+    with recorded(scheduler.engine) as found, pytest.raises(SlotTaken):
         acme.book("visit", start=NINE, attendee=GRACE)
     assert len(found) == 3
     assert not [one for one in found if "INSERT" in one.sql]

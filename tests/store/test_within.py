@@ -38,7 +38,9 @@ from nxsched import (
     SlotUnavailable,
     StoreUnavailable,
     Tenant,
+    TenantNotFound,
     TransactionConflict,
+    WeeklyHours,
 )
 from nxsched.embedded import APP_ROLE
 from store.booked import ACTS, ALAN, GRACE, assert_sound, count, rows, trail
@@ -536,7 +538,7 @@ def test_a_session_that_the_server_ended_because_it_lay_idle_is_one_error_and_no
 
 def test_a_transaction_that_failed_before_is_named(acme: Tenant, db: Database) -> None:
     with db.app.connect() as connection:
-        with pytest.raises(Exception, match="no_such_table"):
+        with pytest.raises(DBAPIError, match="no_such_table"):
             connection.execute(text("SELECT * FROM no_such_table"))
         with pytest.raises(StoreUnavailable, match="has failed before: roll it back"):
             acme.book("visit", start=NINE, attendee=GRACE, within=connection)
@@ -651,15 +653,26 @@ def test_another_database_or_driver_is_refused(acme: Tenant, db: Database) -> No
         acme.book("visit", start=NINE, attendee=GRACE, within=raw)  # type: ignore[arg-type]
 
 
-def test_a_tenant_can_be_made_and_set_up_in_the_applications_transaction(
-    scheduler: Scheduler, db: Database, clock: SettableClock
+def test_a_tenant_can_be_made_and_set_up_and_booked_in_the_applications_transaction(
+    scheduler: Scheduler, db: Database
 ) -> None:
-    assert clock.now() == NOW
-    from store.conftest import furnish  # noqa: PLC0415 - only here
-
+    hours = [WeeklyHours(days="mon-fri", start="09:00", end="17:00")]
     with db.app.connect() as connection:
-        new = scheduler.create_tenant("new", name="New", within=connection)
-        assert scheduler.tenant("new", within=connection).details(within=connection).name == "New"
-        connection.rollback()
-    with pytest.raises(Exception, match="there is no tenant 'new'"):
-        furnish(new)
+        for ends in (connection.rollback, connection.commit):
+            new = scheduler.create_tenant("new", name="New", within=connection)
+            assert scheduler.tenant("new", within=connection).details(within=connection).name == "New"
+            new.save_host(Host(slug="ada", timezone="UTC", weekly_hours=hours), within=connection)
+            new.save_event_type(EventType(slug="visit", duration=HALF, hosts=["ada"]), within=connection)
+            new.block("ada", BlockedPeriod(start=NINE, end=NINE + HALF), within=connection)
+            with pytest.raises(SlotUnavailable):
+                new.book("visit", start=NINE, attendee=GRACE, within=connection)
+            booking = new.book("visit", start=NINE + HALF, attendee=GRACE, within=connection)
+            with pytest.raises(TenantNotFound):
+                scheduler.tenant("new")
+            ends()
+            if ends == connection.rollback:
+                with pytest.raises(TenantNotFound):
+                    new.save_host(Host(slug="ada", timezone="UTC"))
+                assert count(db, "tenant") == count(db, "host") == count(db, "booking") == 0
+    assert scheduler.tenant("new").bookings().items == (booking,)
+    assert_sound(db)
