@@ -349,9 +349,11 @@ def test_who_had_the_hold_has_the_booking_although_others_were_booked_longer_ago
     acme.book("any", start=NINE + HOUR, attendee=ALAN, host="bob")
     if swept:
         acme.sweep()
-    assert acme.confirm_hold(hold.id, attendee=GRACE, if_free=True).hosts == ("bob",)
+    kept = acme.confirm_hold(hold.id, attendee=GRACE, if_free=True)
+    assert (kept.hosts, kept.assigned_because) == (("bob",), "held it before")
     acme.block("bob", BlockedPeriod(start=NINE + HALF, end=NINE + HOUR))
-    assert acme.confirm_hold(other.id, attendee=GRACE, if_free=True).hosts == ("ada",)
+    other_one = acme.confirm_hold(other.id, attendee=GRACE, if_free=True)
+    assert (other_one.hosts, other_one.assigned_because) == (("ada",), "least recently booked of 2 that were free")
     assert_sound(db)
 
 

@@ -80,12 +80,7 @@ def level(request: pytest.FixtureRequest) -> str:
     return found
 
 
-# SQLAlchemy sets the isolation of an engine's options when it connects: first that of the engine which the scheduler
-# makes of the application's, then that of the application's own, which has the last word.
-_NOT_YET = pytest.mark.xfail(strict=True, reason="isolation that the application's engine has as an option wins")
-
-
-@pytest.fixture(params=[pytest.param(one, marks=[_NOT_YET] * ("options" in one)) for one in GIVEN])
+@pytest.fixture(params=[*GIVEN])
 def scheduled(
     request: pytest.FixtureRequest, db: Database, acme: Tenant, clock: SettableClock, level: str
 ) -> Iterator[tuple[Scheduler, Engine]]:
@@ -186,7 +181,7 @@ def test_the_applications_own_transactions_stay_at_the_level_that_it_chose(
     assert rows(db, "SELECT DISTINCT status FROM nxsched.booking") == [("confirmed",)]
 
 
-@pytest.mark.parametrize("given", ["the engine", pytest.param("the engine's options", marks=_NOT_YET)])
+@pytest.mark.parametrize("given", ["the engine", "the engine's options"])
 def test_an_engine_in_autocommit_still_gives_us_transactions(db: Database, acme: Tenant, given: str) -> None:
     """A booking that fails half-way is not there, though each statement of the application's is committed at once."""
     engine = GIVEN[given][1](db, APP_ROLE, "AUTOCOMMIT")

@@ -196,10 +196,7 @@ def test_an_action_on_a_database_that_is_not_migrated_names_the_command_to_run(
         assert within.execute(text("SELECT 'still usable'")).scalar() == "still usable"
 
 
-_NOT_YET = pytest.mark.xfail(strict=True, reason="it asks for a worker_url, since the worker's policies are not there")
-
-
-@pytest.mark.parametrize("call", [pytest.param(one, marks=[_NOT_YET] * (one in {"tenants", "sweep"})) for one in ASKED])
+@pytest.mark.parametrize("call", ASKED)
 def test_a_scheduler_on_an_empty_database_names_the_command_to_run_whatever_it_is_asked(
     empty_db: Database, call: str
 ) -> None:

@@ -142,7 +142,7 @@ def _revive(connection: Connection, tools: Tools, standing: Standing, after: Boo
         duration=before.end - before.start,
         host=None,
         seats=before.seats,
-        preferred=before.hosts,
+        held=before.hosts,
     )
     made: list[Booking] = []
     action, kind = _KINDS[after.status]

@@ -23,11 +23,12 @@ def choose(
     host: str | None,
     *,
     preferred: Collection[str],
+    held: Collection[str] = (),
 ) -> Choice | None:
     """As many hosts of each group as it needs, all of them `able`; `None` where a group has too few.
 
-    The one who was asked for comes first, then those `preferred`, then who was booked longest ago, or never (`latest`
-    holds when, for those who were), then the order of the group.
+    The one who was asked for comes first, then those who had `held` the time, then those `preferred`, then who was
+    booked longest ago, or never (`latest` holds when, for those who were), then the order of the group.
     """
     chosen: list[str] = []
     because: list[str] = []
@@ -35,10 +36,13 @@ def choose(
         free = [slug for slug in group.members if slug in able]
         if len(free) < group.needed or (host in group.members and host not in free):
             return None
-        ranked = sorted(free, key=lambda slug: (slug != host, slug not in preferred, latest.get(slug, -1)))
+        ranked = sorted(
+            free, key=lambda slug: (slug != host, slug not in held, slug not in preferred, latest.get(slug, -1))
+        )
         chosen += sorted(ranked[: group.needed], key=group.members.index)
         if len(group.members) > group.needed:
-            because.append(_reason(group, host, len(free)))
+            kept = {*held}.issuperset(ranked[: group.needed])
+            because.append("held it before" if kept else _reason(group, host, len(free)))
     return Choice(tuple(chosen), "; ".join(because) or None)
 
 

@@ -42,7 +42,7 @@ _SAID = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """The slot that is wanted; `force` skips the rules, of holds there may not be too many, `preferred` come first."""
+    """The slot that is wanted; `force` skips the rules, of holds there may not be too many, `held` had it before."""
 
     event_type: str
     start: datetime
@@ -51,7 +51,7 @@ class Wanted:
     seats: int
     force: bool = False
     hold: bool = False
-    preferred: Sequence[str] = ()
+    held: Sequence[str] = ()
 
     @property
     def asked(self) -> Asked:
@@ -144,7 +144,8 @@ def _judged(connection: Connection, ground: Ground, wanted: Wanted, tools: Tools
         free,
         {slug: found.latest[no] for slug, no in settings.numbers.items() if no in found.latest},
         wanted.host,
-        preferred=wanted.preferred or able,
+        preferred=able,
+        held=wanted.held,
     )
     if choice is None:
         raise _refusal(wanted, reasons)

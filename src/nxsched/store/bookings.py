@@ -13,7 +13,7 @@ from nxsched.domain.bookings import Actor, Attendee, AuditEntry, Booking, Bookin
 from nxsched.domain.event_types import EventType
 from nxsched.domain.stored import read_event_type
 from nxsched.domain.tenants import TenantDetails
-from nxsched.errors import TransactionConflict
+from nxsched.store.conflicts import Waited
 
 # What is over at its hour is over, whether somebody has tidied it up or not.
 _STATUS: Final = "CASE WHEN b.status IN ('held', 'pending') AND b.expires_at <= :now THEN 'expired' ELSE b.status END"
@@ -170,7 +170,7 @@ def _one(connection: Connection, statement: TextClause, values: dict[str, Any]) 
 def _standing(connection: Connection, statement: TextClause, values: dict[str, Any]) -> list[Standing]:
     rows = connection.execute(statement, values).all()
     if any(row.parties is None for row in rows):  # while we waited for the row, it went to claims we do not see yet
-        raise TransactionConflict("the booking went to another occurrence in the meantime: run the transaction again")
+        raise Waited("the booking went to another occurrence in the meantime: run the transaction again")
     return [
         Standing(
             _booking(row, [one["slug"] for one in row.parties]),

@@ -27,7 +27,7 @@ _CONFLICTS: Final = {"40001": "a serialization failure", "40P01": "a deadlock"}
 
 
 class Waited(TransactionConflict):
-    """A statement waited so long that what was judged before it is out of date: the action is to be done again."""
+    """While a statement waited, what was read or judged before it went out of date: the action is to be done again."""
 
 
 class translated:  # noqa: N801 - used as a function
