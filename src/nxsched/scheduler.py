@@ -213,8 +213,11 @@ class Scheduler:
         engine = self._engine if url is None else connect.engine("url", url)
 
         def once() -> None:
-            with translated(), engine.begin() as connection:
+            with translated(), engine.connect() as connection:
+                # What another upgrade has made while this one waited for it must be seen.
+                connection.execution_options(isolation_level=connect.ISOLATION)
                 migrate.upgrade(connection, to, app_role=app_role, worker_role=worker_role, lock_timeout=_UPGRADE_WAITS)
+                connection.commit()
 
         try:
             _GIVING_WAY(once)

@@ -425,7 +425,7 @@ def test_a_sweep_goes_on_in_small_batches_until_nothing_is_left(
     with recorded(scheduler.engine) as found:
         swept = acme.sweep()
     assert (swept.holds, swept.pending, swept.keys, swept.total) == (8, 5, 4, 17)
-    due = [one.rows for one in found if "SKIP LOCKED" in one.sql]
+    due = [one.rows for one in found if "SKIP LOCKED" in one.sql and "DELETE" not in one.sql]
     assert due == [3, 3, 3, 2, 2, 0, 0, 0], "holds and pending ones, batch by batch"
     assert [one.rows for one in found if "DELETE FROM nxsched.idempotency_key" in one.sql] == [3, 1, 0, 0]
     assert {one.id for one in acme.holds()} == {one.id for one in keyed}

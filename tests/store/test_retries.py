@@ -228,7 +228,9 @@ def test_a_process_that_hangs_each_time_is_told_that_nothing_has_happened(
     options: dict[str, Any] = {"statement_timeout": timedelta(milliseconds=250), "clock": SettableClock(NOW)}
     with (
         Scheduler(db.url(APP_ROLE), **options) as scheduler,
-        pytest.raises(StoreUnavailable, match="idle-in-transaction timeout") as caught,
+        pytest.raises(
+            StoreUnavailable, match="lay idle for longer than idle_in_transaction_session_timeout allows"
+        ) as caught,
     ):
         scheduler.tenant("acme").book("visit", start=NINE, attendee=GRACE, idempotency_key="k")
     assert not caught.value.may_have_happened

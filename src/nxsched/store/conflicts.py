@@ -92,6 +92,7 @@ _REASONS: Final = {
     "42704": "something is gone that nxsched needs: {words}; `nxsched doctor` says what to do",
     "57014": "a statement took longer than statement_timeout allows, or was cancelled",
     "25P02": FAILED_BEFORE,
+    "25P03": "the server ended a transaction that lay idle for longer than idle_in_transaction_session_timeout allows",
     "25006": "the database takes no changes here, in a read-only transaction or on a standby server: {words}",
     # a prepared statement that is not there, or is there already
     "26000": _OTHER_SESSION,

@@ -22,10 +22,11 @@ _FIND: Final = text(
     " WHERE tenant_id = :tenant AND key = :key"
 )
 
+# One that somebody takes anew is passed by. An array is made once, where IN may be planned to take too many.
 _FORGET: Final = text("""
-DELETE FROM nxsched.idempotency_key WHERE tenant_id = :tenant AND expires_at <= :now AND key IN (
+DELETE FROM nxsched.idempotency_key WHERE tenant_id = :tenant AND expires_at <= :now AND key = ANY(ARRAY(
     SELECT key FROM nxsched.idempotency_key WHERE tenant_id = :tenant AND expires_at <= :now
-    ORDER BY key LIMIT :most)
+    LIMIT :most FOR UPDATE SKIP LOCKED))
 """)
 
 

@@ -26,7 +26,7 @@ RIGHTS: Final[dict[str, tuple[str, str]]] = {
     "booking": ("SELECT, INSERT, UPDATE", "SELECT, UPDATE"),
     "audit_entry": ("SELECT, INSERT", "SELECT, INSERT"),
     "outbox_event": ("SELECT, INSERT", "SELECT, INSERT, UPDATE, DELETE"),
-    "idempotency_key": ("SELECT, INSERT, UPDATE, DELETE", "SELECT, DELETE"),
+    "idempotency_key": ("SELECT, INSERT, UPDATE, DELETE", "SELECT, UPDATE, DELETE"),
     VERSION_TABLE: ("SELECT", "SELECT"),
 }
 """What each role may do; row-level security decides in which rows."""
