@@ -36,6 +36,7 @@ TABLES = {
         archived_at timestamptz,
         CONSTRAINT host_pkey PRIMARY KEY (tenant_id, host_no),
         CONSTRAINT host_slug_key UNIQUE (tenant_id, slug),
+        CONSTRAINT host_number_key UNIQUE (host_no),
         CONSTRAINT host_tenant_fkey FOREIGN KEY (tenant_id) REFERENCES nxsched.tenant
     """,
     # A period without a host closes the whole tenant. What it may block lies between the two ends of `reach`.

@@ -67,9 +67,10 @@ class SchemaOutdated(NxschedError):
 
     def __init__(self, *, found: str | None, wanted: str) -> None:
         state = f"is at revision {found}" if found else "lacks tables of nxsched, or columns of them"
-        super().__init__(
-            f"the database {state}, and {wanted} is needed: run `nxsched migrate` as the owner of its tables"
-        )
+        advice = f"and {wanted} is needed: run `nxsched migrate` as the owner of its tables"
+        if found and found > wanted:
+            advice = f"which this version of nxsched, made for {wanted}, does not know: upgrade nxsched"
+        super().__init__(f"the database {state}, {advice}")
         self.found = found
         self.wanted = wanted
 

@@ -149,6 +149,8 @@ class Scheduler:
         made = TenantDetails(id=id, name=name, sender=sender, settings=settings or {})
         call = Call(tenant=made.id, within=within, key=idempotency_key, actor=actor)
         self._units.write(actions.SAVE_TENANT, SaveTenant(tenant=made, new=True), call)
+        if within is None:
+            self._look_once()
         return Tenant(self._units, made.id)
 
     def tenant(self, id: str, *, within: Joined | None = None) -> Tenant:  # noqa: A002 - its name everywhere
@@ -163,14 +165,14 @@ class Scheduler:
         return found
 
     def tenants(self) -> list[TenantDetails]:
-        """All tenants, by id. Raises `StoreUnavailable` where the login sees one at a time: give a `worker_url`."""
+        """All tenants, by id. Raises `InvalidInput` where the login sees one at a time: give a `worker_url`."""
         return self._worker.run(lambda connection, _, __: list_tenants(connection), None, _NO_TENANT)
 
     def sweep(self, *, keep_days: int = 30) -> Swept:
         """Tidy up every tenant: what `Tenant.sweep` does, and events that were delivered `keep_days` ago or earlier.
 
         In short transactions; nothing depends on it, and several processes may do it at a time. Raises
-        `StoreUnavailable` where the login sees one tenant at a time: give a `worker_url`.
+        `InvalidInput` where the login sees one tenant at a time: give a `worker_url`.
         """
         checks.whole("keep_days", keep_days, least=0, most=MAX_RANGE_DAYS)
         done = Swept()

@@ -388,6 +388,8 @@ def test_what_was_not_approved_is_no_hold_and_no_booking_swept_or_not(
     wanted = {"cancel": "cancelled", "release": "released"}
     for swept in (False, True):
         assert acme.booking(id_).status == "expired"
+        with pytest.raises(BookingNotFound):
+            acme.hold(id_)
         for name, act in ACTS.items():
             with pytest.raises(InvalidTransition) as caught:
                 act(acme, id_)

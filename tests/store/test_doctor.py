@@ -189,7 +189,16 @@ def test_the_doctor_looks_at_the_workers_login_too(db: Database) -> None:
 def test_the_doctor_sees_a_worker_that_is_the_application(db: Database) -> None:
     result = run("doctor", "--url", db.url(APP_ROLE), "--worker-url", db.url(APP_ROLE))
     assert result.exit_code == 1
-    assert f"{APP_ROLE}, and lent to {APP_ROLE}" in result.stdout
+    assert f"{APP_ROLE} is the application's role" in result.stdout
+    assert "make another role for the worker" in " ".join(result.stdout.split())
+
+
+def test_the_doctor_sees_a_worker_that_is_lent_to_the_application(db: Database, stranger: str) -> None:
+    with db.superuser.begin() as connection:
+        connection.exec_driver_sql(f"GRANT {WORKER_ROLE} TO {stranger}")
+    result = run("doctor", "--url", db.url(stranger), "--worker-url", db.url(WORKER_ROLE))
+    assert result.exit_code == 1
+    assert f"{WORKER_ROLE}, and lent to {stranger}" in " ".join(result.stdout.split())
     assert "log in as two roles" in " ".join(result.stdout.split())
 
 

@@ -207,6 +207,16 @@ def test_a_scheduler_on_an_empty_database_names_the_command_to_run_whatever_it_i
         ASKED[call](scheduler)
 
 
+def test_tables_of_a_later_version_are_named_by_all_and_left_alone(db: Database) -> None:
+    with db.superuser.begin() as connection:
+        connection.execute(text("UPDATE nxsched.schema_version SET version_num = '0002'"))
+    with Scheduler(db.url(OWNER)) as scheduler:
+        for call in (scheduler.verify, scheduler.migrate):
+            with pytest.raises(SchemaOutdated, match=r"at revision 0002, .* does not know: upgrade nxsched") as caught:
+                call()
+            assert (caught.value.found, caught.value.wanted) == ("0002", "0001")
+
+
 def test_the_applications_role_cannot_migrate(empty_db: Database, db: Database) -> None:
     with (
         Scheduler(empty_db.url(APP_ROLE)) as scheduler,

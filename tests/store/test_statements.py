@@ -137,6 +137,17 @@ def test_holds_and_their_ends_take_few_statements(acme: Tenant, scheduler: Sched
     assert count(lambda: acme.cancel(hold.id, idempotency_key="third")) == 4
 
 
+def test_a_hold_that_is_had_again_takes_what_its_booking_takes_and_its_lock(
+    acme: Tenant, scheduler: Scheduler, clock: SettableClock
+) -> None:
+    acme.save_event_type(EventType(slug="team", duration=HALF, hosts=["ada", "bob", "cyd"], limits=LIMITS))
+    for event_type, most in (("visit", 5), ("team", 7)):
+        hold = acme.place_hold(event_type, start=NINE, ttl=timedelta(minutes=1))
+        clock.move(timedelta(minutes=1))
+        call = partial(acme.confirm_hold, hold.id, attendee=GRACE, if_free=True)
+        assert statements(scheduler, call) <= most
+
+
 def test_an_action_in_the_applications_transaction_takes_one_statement_more(acme: Tenant, scheduler: Scheduler) -> None:
     with scheduler.engine.begin() as within:
         # The tenant that was set before is put back.

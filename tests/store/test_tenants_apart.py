@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -12,7 +13,8 @@ from uuid import uuid4
 
 import pytest
 from sqlalchemy import Connection, Engine, Table, create_engine, text
-from sqlalchemy.exc import DBAPIError, ProgrammingError
+from sqlalchemy.exc import DBAPIError, IntegrityError, ProgrammingError
+from sqlalchemy.pool import NullPool
 
 from nxsched import (
     Attendee,
@@ -21,6 +23,7 @@ from nxsched import (
     EventType,
     Hold,
     Host,
+    LockTimeout,
     NxschedError,
     Scheduler,
     SettableClock,
@@ -430,6 +433,34 @@ def test_an_error_of_the_database_shows_no_values(db: Database) -> None:
         with pytest.raises(ProgrammingError) as caught:
             connection.execute(text("SELECT :secret FROM nowhere"), {"secret": "correct-horse"})
         assert "correct-horse" not in str(caught.value)
+
+
+def test_what_fails_in_an_engine_of_the_applications_shows_no_values_either(acme: Tenant, db: Database) -> None:
+    secret = uuid4().hex
+    engine = create_engine(db.url(APP_ROLE), poolclass=NullPool)
+    with Scheduler(engine, clock=SettableClock(NOW), lock_timeout=timedelta(milliseconds=50)) as scheduler:
+        theirs = scheduler.tenant("acme")
+        with db.app.connect() as ours:
+            acme.book("visit", start=NINE + HOUR, attendee=GRACE, within=ours)
+            with pytest.raises(LockTimeout) as caught:
+                theirs.book("visit", start=NINE + HOUR, attendee=Attendee(name=secret))
+            ours.rollback()
+    said = "".join(traceback.format_exception(caught.value))
+    assert "LockNotAvailable" in said
+    assert "SQL parameters hidden" in said
+    assert secret not in said
+
+
+def test_a_number_of_a_host_is_one_hosts_whatever_the_tenant(acme: Tenant, db: Database) -> None:
+    """Claims are kept apart by it: one that two tenants share would make the time of one the other's."""
+    assert acme.hosts()
+    copy = (
+        "INSERT INTO nxsched.host (tenant_id, host_no, slug, name, settings, attributes, created_at)"
+        " OVERRIDING SYSTEM VALUE"
+        " SELECT tenant_id, host_no, 'copy', name, settings, attributes, created_at FROM nxsched.host LIMIT 1"
+    )
+    with db.superuser.begin() as connection, pytest.raises(IntegrityError, match="host_number_key"):
+        connection.execute(text(copy.replace("SELECT tenant_id, host_no", "SELECT 'zeta', host_no")))
 
 
 def logins(db: Database) -> list[Engine]:

@@ -62,8 +62,8 @@ class Attendee:
 class Actor:
     """On whose behalf a change is made; it stands in the audit trail.
 
-    `role` is `attendee`, `staff`, `system` or a word of the application's own: policies bind by it. `id` and `name` are
-    the application's. Raises `InvalidInput`.
+    `role` is `attendee`, `staff`, `system` or a word of the application's own, in small letters: policies bind by it.
+    `id` and `name` are the application's, which has to know whose booking they may change. Raises `InvalidInput`.
     """
 
     role: str
@@ -72,7 +72,7 @@ class Actor:
 
     def __post_init__(self) -> None:
         """Check the values."""
-        checks.text("actor.role", self.role)
+        checks.role("actor.role", self.role)
         if self.id is not None:
             checks.text("actor.id", self.id)
         if self.name is not None:

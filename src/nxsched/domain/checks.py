@@ -163,6 +163,16 @@ def duration(field: str, value: object, *, least: int = 0) -> timedelta:
     return timedelta(minutes=minutes)
 
 
+def role(field: str, value: object) -> str:
+    """A word that policies compare letter by letter: what differs in capitals alone would be another one."""
+    found = text(field, value)
+    if found != found.lower() or found != found.strip():
+        raise InvalidInput(
+            field=field, reason=f"must be in small letters, without blanks around it, not {shown(found)}"
+        )
+    return found
+
+
 def one_of(field: str, value: object, choices: Sequence[str]) -> str:
     """One of the texts in `choices`."""
     if not isinstance(value, str) or value not in choices:

@@ -224,6 +224,10 @@ def _groups(value: object) -> tuple[HostGroup, ...]:
     given = checks.items("hosts", value, object)
     if not given:
         raise InvalidInput(field="hosts", reason="must name at least one host")
+    if len({isinstance(one, str) for one in given}) > 1:
+        raise InvalidInput(
+            field="hosts", reason="must be slugs, which make one group, or HostGroups, and not some of each"
+        )
     if isinstance(given[0], str):
         groups: tuple[HostGroup, ...] = (HostGroup(members=checks.items("hosts", given, str)),)
     else:

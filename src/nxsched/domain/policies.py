@@ -33,5 +33,5 @@ class Policies:
             checks.whole("most_moves", self.most_moves, least=0, most=MAX_CAPACITY)
         roles = checks.items("roles", self.roles, str)
         for i, role in enumerate(roles):
-            checks.text(f"roles[{i}]", role)
+            checks.role(f"roles[{i}]", role)
         object.__setattr__(self, "roles", roles)

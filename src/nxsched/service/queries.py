@@ -16,7 +16,7 @@ from nxsched.domain.commands import booking_id
 from nxsched.domain.instants import microseconds
 from nxsched.errors import BookingNotFound, InvalidInput
 from nxsched.service.tools import Tools
-from nxsched.store.bookings import Filter, fetch_booking, list_bookings, list_history
+from nxsched.store.bookings import Filter, fetch_booking, list_bookings, list_history, was_held
 
 OF_HOLDS = frozenset({BookingStatus.HELD, BookingStatus.EXPIRED, BookingStatus.RELEASED})
 
@@ -70,6 +70,8 @@ def hold(connection: Connection, id_: str, tools: Tools) -> Hold:
     """A hold, also one that is over; what became a booking is a hold no more."""
     found = booking(connection, id_, tools)
     if found.status not in OF_HOLDS:
+        raise BookingNotFound(id=id_)
+    if found.status is BookingStatus.EXPIRED and not was_held(connection, tools.tenant, id_):
         raise BookingNotFound(id=id_)
     return as_hold(found)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Final, Self
 
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, StatementError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from nxsched.errors import (
@@ -47,7 +47,9 @@ class translated:  # noqa: N801 - used as a function
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Raise the translation, if there is one."""
+        """Raise the translation, if there is one. The driver's own shows no values: they may be personal, or secret."""
+        if isinstance(error, StatementError):
+            error.hide_parameters = True
         found = None if error is None else translation(error, self.tenant, at_commit=self.at_commit)
         if found is not None:
             raise found from error

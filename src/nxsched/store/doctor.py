@@ -71,7 +71,9 @@ def examine(connection: Connection, now: datetime) -> Iterator[Finding]:
         name="schema",
         well=found == migrate.head(),
         found=f"revision {found}" if found else "no nxsched tables",
-        advice=f"revision {migrate.head()} is needed: run `nxsched migrate --url …` as the owner of the tables",
+        advice=f"this version of nxsched is made for {migrate.head()}: upgrade nxsched"
+        if found and found > migrate.head()
+        else f"revision {migrate.head()} is needed: run `nxsched migrate --url …` as the owner of the tables",
     )
     yield _clock(connection, now)
     yield Finding(name="time zones", well=True, found=zone_data())
@@ -93,6 +95,15 @@ def examine_worker(connection: Connection, app: str) -> Iterator[Finding]:
             well=False,
             found=f"{user} has no right to look into the schema",
             advice=f"as the owner of the tables: `nxsched migrate --url … --worker-role {user}`",
+        )
+        return
+    if user == app:
+        yield Finding(
+            name="worker",
+            well=False,
+            found=f"{user} is the application's role",
+            advice="the application must not cross tenants: make another role for the worker, and name it with"
+            " `nxsched migrate --worker-role`",
         )
         return
     if migrate.current(connection) is None:

@@ -57,7 +57,7 @@ def upgrade(
     it with `op.get_bind()`. The role that runs it becomes the owner of the tables. Upgrades of several processes wait
     for one another. `lock_timeout`, in milliseconds, is how long a statement may wait for a table that somebody uses,
     while all who come later wait behind it. Raises `InvalidInput` for a revision that is not known, for a role that
-    does not exist, and where somebody else owns the tables.
+    does not exist, and where somebody else owns the tables, and `SchemaOutdated` for tables of a later version.
     """
     options = _options(to)
     roles = Roles(app=app_role, worker=worker_role)
@@ -66,6 +66,9 @@ def upgrade(
     if lock_timeout is not None:
         connection.execute(text("SELECT set_config('lock_timeout', :wait, true)"), {"wait": str(lock_timeout)})
     _refuse_strangers(connection)
+    found = current(connection)
+    if found is not None and found > head():
+        raise SchemaOutdated(found=found, wanted=head())
     # A filter of row-level security over the owner's own statements would let a backfill do nothing; this raises.
     before = connection.execute(text("SELECT current_setting('row_security')")).scalar_one()
     connection.execute(text("SELECT set_config('row_security', 'off', true)"))

@@ -91,6 +91,7 @@ host: Final = _table(
     _needed("created_at", _INSTANT),
     Column("archived_at", _INSTANT),
     UniqueConstraint("tenant_id", "slug", name="host_slug_key"),
+    UniqueConstraint("host_no", name="host_number_key"),  # claims are kept apart by it, whatever the tenant
     _of_tenant("host"),
     key=("host_no",),
 )

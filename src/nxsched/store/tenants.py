@@ -9,7 +9,7 @@ from typing import Final
 from sqlalchemy import Connection, text
 
 from nxsched.domain.tenants import TenantDetails
-from nxsched.errors import StoreUnavailable
+from nxsched.errors import InvalidInput
 from nxsched.store.roles import worker_policy
 
 _INSERT: Final = text("""
@@ -55,13 +55,10 @@ def sees_all_tenants(connection: Connection) -> bool:
 
 
 def list_tenants(connection: Connection) -> list[TenantDetails]:
-    """All tenants, for a login that may see them all. Raises `StoreUnavailable` for any other."""
+    """All tenants, for a login that may see them all. Raises `InvalidInput` for any other."""
     if not sees_all_tenants(connection):
-        reason = (
-            "this login sees one tenant at a time: give the scheduler a worker_url whose role `nxsched migrate"
-            " --worker-role` has named"
-        )
-        raise StoreUnavailable(reason)
+        reason = "must log in as a role that sees all tenants: one that `nxsched migrate --worker-role` has named"
+        raise InvalidInput(field="worker_url", reason=reason)
     return [TenantDetails(**row._mapping) for row in connection.execute(_LIST)]  # noqa: SLF001 - as above
 
 
