@@ -17,7 +17,7 @@ from nxsched.domain.bookings import Actor, Swept
 from nxsched.domain.bounds import MAX_KEY_DAYS, MAX_RANGE_DAYS
 from nxsched.domain.commands import SaveTenant
 from nxsched.domain.tenants import TenantDetails
-from nxsched.errors import InvalidInput, LockTimeout, TransactionConflict
+from nxsched.errors import InvalidInput, LockTimeout, NxschedError, TransactionConflict
 from nxsched.service import actions
 from nxsched.service.sweeping import sweep_events
 from nxsched.service.unit import Call, Joined, Units
@@ -171,15 +171,23 @@ class Scheduler:
     def sweep(self, *, keep_days: int = 30) -> Swept:
         """Tidy up every tenant: what `Tenant.sweep` does, and events that were delivered `keep_days` ago or earlier.
 
-        In short transactions; nothing depends on it, and several processes may do it at a time. Raises
-        `InvalidInput` where the login sees one tenant at a time: give a `worker_url`.
+        In short transactions; nothing depends on it, and several processes may do it at a time. What fails in one
+        tenant is raised when all the others are swept. Raises `InvalidInput` where the login sees one tenant at a time:
+        give a `worker_url`.
         """
         checks.whole("keep_days", keep_days, least=0, most=MAX_RANGE_DAYS)
         done = Swept()
+        failed: list[NxschedError] = []
         for one in self.tenants():
-            done += Tenant(self._worker, one.id).sweep()
-            while (batch := self._worker.run(sweep_events, keep_days, Call(tenant=one.id))).total:
-                done += batch
+            try:
+                done += Tenant(self._worker, one.id).sweep()
+                while (batch := self._worker.run(sweep_events, keep_days, Call(tenant=one.id))).total:
+                    done += batch
+            except NxschedError as error:  # the others are not to wait for it
+                error.add_note(f"while the tenant {one.id} was swept; the others were all the same")
+                failed.append(error)
+        if failed:
+            raise failed[0]
         return done
 
     def verify(self) -> None:

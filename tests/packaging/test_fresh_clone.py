@@ -6,7 +6,9 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -32,8 +34,18 @@ def clean_environment() -> dict[str, str]:
     return {**kept, "PATH": os.pathsep.join(places)}
 
 
-def test_the_commands_of_the_readme_work_on_a_fresh_clone(tmp_path: Path) -> None:
-    clone = tmp_path / "nxsched"
+@pytest.fixture
+def elsewhere() -> Iterator[Path]:
+    """A folder that is none of pytest's: each session of it, the clone's too, closes its folders to other users.
+
+    The server is another user where root starts it.
+    """
+    with TemporaryDirectory(prefix="nxsched-clone-", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
+def test_the_commands_of_the_readme_work_on_a_fresh_clone(elsewhere: Path) -> None:
+    clone = elsewhere / "nxsched"
     env = clean_environment()
     subprocess.run(["git", "clone", "--quiet", str(ROOT), str(clone)], env=env, check=True, capture_output=True)
     first = re.search(r"^```sh\n(.*?)^```", (clone / "README.md").read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import pendulum
 import pytest
-from sqlalchemy import text
+from psycopg.types.json import set_json_loads
+from sqlalchemy import create_engine, event, text
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.pool import NullPool
 
 from nxsched import (
     Actor,
@@ -25,12 +30,14 @@ from nxsched import (
     Policies,
     PolicyViolation,
     Question,
+    Scheduler,
     SettableClock,
     SlotTaken,
     SlotUnavailable,
     Tenant,
     WeeklyHours,
 )
+from nxsched.embedded import APP_ROLE
 from nxsched.store.ground import fetch_ground
 from store.booked import ACTS, ALAN, GRACE, STAFF, assert_sound, count, rows, trail
 from store.conftest import DAY, HALF, HOUR, NINE, NOW, Database
@@ -668,4 +675,22 @@ def test_a_host_of_another_event_type_who_was_taken_meanwhile_is_replaced_in_the
     booking = acme.book("any", start=NINE, attendee=GRACE)
     assert booking.hosts == ("bob",)
     assert len(acme.bookings().items) == 2
+    assert_sound(db)
+
+
+def test_an_application_may_read_json_in_a_way_of_its_own(acme: Tenant, db: Database, clock: SettableClock) -> None:
+    asked = [Question(key="weight", label="How heavy?", kind="number")]
+    acme.save_event_type(EventType(slug="visit", duration=HALF, hosts=["ada"], questions=asked))
+    engine = create_engine(db.url(APP_ROLE), poolclass=NullPool)
+
+    @event.listens_for(engine, "connect")
+    def read_decimals(connection: Any, _: object) -> None:  # noqa: ANN401 - the driver's
+        set_json_loads(partial(json.loads, parse_float=Decimal), connection)
+
+    with Scheduler(engine, clock=clock) as scheduler:
+        tenant = scheduler.tenant("acme")
+        booking = tenant.book("visit", start=NINE, attendee=GRACE, answers={"weight": 1.5}, metadata={"a": [2.5]})
+        assert tenant.booking(booking.id) == booking
+        assert tenant.cancel(booking.id).status == "cancelled"
+        assert tenant.history(booking.id)[0].changes["answers"] == (None, {"weight": 1.5})
     assert_sound(db)

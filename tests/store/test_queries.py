@@ -446,6 +446,27 @@ def test_a_sweep_forgets_the_keys_that_are_over(db: Database, clock: SettableClo
         assert keys(db.superuser) == ["new"]
 
 
+def test_a_tenant_that_cannot_be_swept_keeps_no_other_waiting(
+    db: Database, scheduler: Scheduler, clock: SettableClock
+) -> None:
+    """Its event type has a time zone that this machine does not know."""
+    for slug in ("alpha", "beta"):
+        tenant = scheduler.create_tenant(slug, name=slug)
+        furnish(tenant)
+        tenant.place_hold("visit", start=NINE)
+    with db.superuser.begin() as connection:
+        broken = "UPDATE nxsched.event_type SET settings = settings || CAST(:zone AS jsonb) WHERE tenant_id = 'alpha'"
+        connection.execute(text(broken), {"zone": json.dumps({"timezone": "Mars/Phobos"})})
+    clock.move(HOUR)
+    for _ in range(2):
+        with pytest.raises(InvalidInput, match="Mars/Phobos") as caught:
+            scheduler.sweep()
+        assert caught.value.__notes__ == ["while the tenant alpha was swept; the others were all the same"]
+    with db.superuser.connect() as connection:
+        found = connection.execute(text("SELECT tenant_id, status FROM nxsched.booking ORDER BY 1")).all()
+    assert [tuple(one) for one in found] == [("alpha", "held"), ("beta", "expired")]
+
+
 def keys(engine: Engine) -> list[str]:
     with engine.connect() as connection:
         return list(connection.execute(text("SELECT key FROM nxsched.idempotency_key ORDER BY key")).scalars())

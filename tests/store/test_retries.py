@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from datetime import timedelta
 from typing import Any
 
@@ -271,6 +272,25 @@ def test_what_may_have_happened_is_not_forgotten_when_the_database_stays_away(
     assert caught.value.may_have_happened
     assert len(looked) == 6
     assert count(db, "booking") == int(happened)
+
+
+def test_a_doubt_is_told_though_the_last_try_has_only_waited(acme: Tenant, db: Database) -> None:
+    """The connection breaks at COMMIT, and before it is tried anew somebody else has the key in hand."""
+    options: dict[str, Any] = {"clock": SettableClock(NOW), "lock_timeout": timedelta(milliseconds=100)}
+    with ExitStack() as opened:
+        scheduler = opened.enter_context(Scheduler(db.url(APP_ROLE), **options))
+        tenant = scheduler.tenant("acme")
+
+        def fail(connection: Connection) -> None:
+            cut_at_commit(connection, db, happened=False)
+            theirs = opened.enter_context(db.app.connect())
+            acme.book("visit", start=NINE, attendee=GRACE, within=theirs, idempotency_key="k")
+
+        event.listen(scheduler.engine, "commit", fail, once=True)
+        with pytest.raises(StoreUnavailable, match="whether the change was made is not known") as caught:
+            tenant.book("visit", start=NINE, attendee=GRACE, idempotency_key="k")
+        assert caught.value.may_have_happened
+        assert isinstance(caught.value.__cause__, LockTimeout)
 
 
 def quicker(monkeypatch: pytest.MonkeyPatch, acme: Tenant, times: int) -> list[int]:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -34,6 +35,7 @@ from nxsched import (
     Tenant,
     WeeklyHours,
 )
+from nxsched.embedded import APP_ROLE, OWNER, WORKER_ROLE
 from nxsched.service import taking
 from nxsched.store import migrate
 from store.booked import ACTS, ALAN, GRACE, assert_sound, count, rows, trail
@@ -598,7 +600,7 @@ def test_an_expired_hold_that_is_wanted_again_is_judged_after_a_long_wait(
 
 
 def hold_beside(
-    today: Tenant, db: Database, whose: str, before: Callable[[Connection], object], **more: Any
+    today: Tenant, db: Database, whose: str, before: Callable[[Connection], object], ends: str = "rollback", **more: Any
 ) -> tuple[Any, datetime]:
     """A hold of one second that waited longer than that, and when the wait was over."""
     with db.app.connect() as ours, transaction(db, whose) as options:
@@ -606,7 +608,7 @@ def hold_beside(
         with beside(db, lambda: today.place_hold("visit", start=tomorrow(9), ttl=SECOND, **more, **options)) as told:
             time.sleep(1.2)
             free = database_time(db)
-            ours.rollback()
+            getattr(ours, ends)()
     assert_sound(db)
     return told[0], free
 
@@ -637,14 +639,15 @@ def test_a_hold_that_waited_for_its_key_lasts_from_then_on(today: Tenant, db: Da
 
 
 @in_any_transaction
+@pytest.mark.parametrize("ends", ["commit", "rollback"])
 def test_a_hold_that_waited_for_the_end_of_one_that_is_over_lasts_from_then_on(
-    today: Tenant, db: Database, whose: str
+    today: Tenant, db: Database, whose: str, ends: str
 ) -> None:
     """Somebody has the row of the expired hold in hand, and no lock on its host."""
     start = tomorrow(9)
     over = today.place_hold("visit", start=start, ttl=SECOND)
     wait_until(db, over.expires_at)
-    hold, free = hold_beside(today, db, whose, lambda ours: today.release_hold(over.id, within=ours))
+    hold, free = hold_beside(today, db, whose, lambda ours: today.release_hold(over.id, within=ours), ends)
     assert today.hold(over.id).status == "expired"
     assert hold.created_at >= free
     assert hold.expires_at == hold.created_at + SECOND
@@ -851,3 +854,12 @@ def test_an_upgrade_that_waited_for_another_sees_what_that_has_made_whatever_the
             first.commit()
         assert told == [None]
         scheduler.verify()
+
+
+def test_roles_are_looked_at_when_other_upgrades_have_named_theirs(empty_db: Database) -> None:
+    with Scheduler(empty_db.url(OWNER)) as scheduler, empty_db.owner.connect() as first:
+        migrate.upgrade(first, app_role=APP_ROLE, worker_role=WORKER_ROLE)
+        with beside(empty_db, partial(scheduler.migrate, app_role=WORKER_ROLE, worker_role=APP_ROLE)) as told:
+            first.commit()
+        assert isinstance(told[0], InvalidInput)
+        assert told[0].field == "app_role"

@@ -615,6 +615,12 @@ def test_a_slot_is_a_tuple_with_names() -> None:
     assert (start, end, hosts, seats_left) == (slot.start, slot.end, slot.hosts, slot.seats_left)
 
 
+def test_slugs_and_groups_are_not_mixed() -> None:
+    for hosts in (["ada", HostGroup(members=["bob"])], [HostGroup(members=["bob"]), "ada"]):
+        with pytest.raises(InvalidInput, match=r"^hosts\[1\]: is of another kind than the first: give slugs"):
+            EventType(duration=timedelta(minutes=30), hosts=hosts)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     ("hosts", "field", "reason"),
     [

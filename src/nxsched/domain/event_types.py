@@ -224,10 +224,12 @@ def _groups(value: object) -> tuple[HostGroup, ...]:
     given = checks.items("hosts", value, object)
     if not given:
         raise InvalidInput(field="hosts", reason="must name at least one host")
-    if len({isinstance(one, str) for one in given}) > 1:
-        raise InvalidInput(
-            field="hosts", reason="must be slugs, which make one group, or HostGroups, and not some of each"
+    other = next((i for i, one in enumerate(given) if {type(one), type(given[0])} == {str, HostGroup}), None)
+    if other is not None:
+        reason = (
+            "is of another kind than the first: give slugs, which are one group, or HostGroups, and not some of each"
         )
+        raise InvalidInput(field=f"hosts[{other}]", reason=reason)
     if isinstance(given[0], str):
         groups: tuple[HostGroup, ...] = (HostGroup(members=checks.items("hosts", given, str)),)
     else:

@@ -55,6 +55,8 @@ class Question:
             return value
         if self.kind == "choice":
             return checks.one_of(field, value, self.choices)
+        if not isinstance(value, list | tuple):  # others are read once only, or in another order each time
+            raise InvalidInput(field=field, reason=f"must be a list of choices, not {checks.shown(value)}")
         chosen = checks.items(field, value, str)
         return [checks.one_of(f"{field}[{i}]", one, self.choices) for i, one in enumerate(chosen)]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
+from time import monotonic
 
 from sqlalchemy import Connection
 
@@ -16,6 +17,10 @@ from nxsched.service.ids import new_id
 from nxsched.service.tools import Tools
 from nxsched.store.bookings import Standing, lock_booking, lock_expired, was_held
 from nxsched.store.changes import Change, Place, Record, end_bookings
+from nxsched.store.transactions import tell_time
+
+_NOTICED = 0.05
+"""Seconds after which a statement may have waited for somebody."""
 
 _ENDS = {
     BookingStatus.CANCELLED: ("cancel", "booking.cancelled"),
@@ -98,14 +103,17 @@ def expire(connection: Connection, tools: Tools, over: Sequence[Standing]) -> li
 def expire_in_the_way(connection: Connection, tools: Tools, hosts: Sequence[int], place: Place) -> datetime | None:
     """End what has expired and reaches into the time of `place` on these hosts, which are locked.
 
-    Somebody may confirm one of them at this moment: whoever locks its row first has it. Gives the time after the wait
-    for them, if there was one.
+    Somebody may confirm one of them at this moment, or end it: whoever locks its row first has it. Gives the time after
+    the wait for them, if there was one. A row that went to somebody else says nothing of it, so it is measured here.
     """
     span = place.busy_from, place.busy_until
+    begun = monotonic()
     over = lock_expired(connection, tools.tenant, hosts, span, tools.now)
-    told = max((one.told for one in over if one.waited), default=None)
-    expire(connection, tools if told is None else tools.at(told), over)
-    return told
+    waited = not over or monotonic() - begun > _NOTICED
+    if waited:
+        tools = tools.at(tell_time(connection))
+    expire(connection, tools, over)
+    return tools.now if waited else None
 
 
 def change(standing: Standing, after: Booking, kind: str, reason: str | None) -> Change:

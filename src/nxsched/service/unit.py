@@ -17,7 +17,14 @@ from nxsched.clock import Clock
 from nxsched.domain import checks
 from nxsched.domain.bookings import Actor
 from nxsched.domain.commands import fingerprint
-from nxsched.errors import IdempotencyConflict, InvalidInput, NxschedError, StoreUnavailable, TransactionConflict
+from nxsched.errors import (
+    IdempotencyConflict,
+    InvalidInput,
+    LockTimeout,
+    NxschedError,
+    StoreUnavailable,
+    TransactionConflict,
+)
 from nxsched.service.ids import new_id
 from nxsched.service.tools import Tools
 from nxsched.store.conflicts import FAILED_BEFORE, Waited, translated
@@ -137,6 +144,11 @@ class Units:
         except StoreUnavailable as error:
             error.may_have_happened = any(doubts)  # what a later try cannot know
             raise
+        except (TransactionConflict, LockTimeout) as error:
+            if not any(doubts):
+                raise
+            reason = f"the connection broke at COMMIT, and whether the change was made is not known yet: {error}"
+            raise StoreUnavailable(reason, may_have_happened=True) from error
         return found
 
     def _alone(self, work: Callable[[Connection, C, Tools], R], asked: C, call: Call) -> R:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,9 +19,11 @@ from nxsched.store.conflicts import Waited
 # What is over at its hour is over, whether somebody has tidied it up or not.
 _STATUS: Final = "CASE WHEN b.status IN ('held', 'pending') AND b.expires_at <= :now THEN 'expired' ELSE b.status END"
 
+# JSON comes as text: an application may have told the driver to read it in a way of its own.
 _COLUMNS: Final = """b.id::text AS id, b.occurrence_id::text AS occurrence_id, e.slug AS event_type, b.starts_at,
     b.ends_at, b.seats, b.attendee_name, b.attendee_email, b.attendee_timezone, b.attendee_reference,
-    b.answers, b.metadata, b.location, b.reference, b.series_id::text AS series_id, b.organizer, b.sequence, b.version,
+    b.answers::text AS answers, b.metadata::text AS metadata, b.location, b.reference, b.series_id::text AS series_id,
+    b.organizer, b.sequence, b.version,
     b.assigned_because, b.created_at, b.expires_at"""
 
 _HOSTS: Final = """ARRAY(SELECT h.slug FROM nxsched.claim c
@@ -94,7 +97,7 @@ _LOCK_DUE: Final = text(
 )
 
 _HISTORY: Final = text(
-    "SELECT booking_id::text, version, action, at, actor, reason, changes FROM nxsched.audit_entry"
+    "SELECT booking_id::text, version, action, at, actor::text, reason, changes::text FROM nxsched.audit_entry"
     " WHERE tenant_id = :tenant AND booking_id = CAST(:id AS uuid) ORDER BY version"
 )
 
@@ -196,9 +199,9 @@ def list_history(connection: Connection, tenant: str, id_: str) -> list[AuditEnt
             version=row.version,
             action=row.action,
             at=row.at.astimezone(UTC),
-            actor=Actor(**row.actor) if row.actor else None,
+            actor=Actor(**json.loads(row.actor)) if row.actor else None,
             reason=row.reason,
-            changes={field: (before, after) for field, (before, after) in row.changes.items()},
+            changes={field: (before, after) for field, (before, after) in json.loads(row.changes).items()},
         )
         for row in connection.execute(_HISTORY, {"tenant": tenant, "id": id_})
     ]
@@ -276,9 +279,9 @@ def _booking(row: Row[Any], hosts: Sequence[str]) -> Booking:
         hosts=tuple(hosts),
         attendee=attendee,
         seats=row.seats,
-        answers=row.answers,
+        answers=json.loads(row.answers),
         location=row.location,
-        metadata=row.metadata,
+        metadata=json.loads(row.metadata),
         reference=row.reference,
         series_id=row.series_id,
         organizer=row.organizer,

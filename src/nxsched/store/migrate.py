@@ -61,8 +61,8 @@ def upgrade(
     """
     options = _options(to)
     roles = Roles(app=app_role, worker=worker_role)
-    roles.check(connection)
     connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
+    roles.check(connection)
     if lock_timeout is not None:
         connection.execute(text("SELECT set_config('lock_timeout', :wait, true)"), {"wait": str(lock_timeout)})
     _refuse_strangers(connection)

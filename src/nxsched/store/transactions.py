@@ -22,6 +22,7 @@ _JOIN: Final = text(
     f"SELECT current_setting('{TENANT_SETTING}', true), set_config('{TENANT_SETTING}', :tenant, true),"
     " clock_timestamp()"
 )
+_NOW: Final = text("SELECT clock_timestamp()")
 _LEAVE: Final = text(f"SELECT set_config('{TENANT_SETTING}', :before, true)")
 
 
@@ -33,6 +34,12 @@ def enter(connection: Connection, tenant: str, *, lock_timeout: int, statement_t
     found: datetime = connection.execute(
         _OPEN, {"tenant": tenant, "lock_timeout": str(lock_timeout), "statement_timeout": str(statement_timeout)}
     ).one()[1]
+    return found.astimezone(UTC)
+
+
+def tell_time(connection: Connection) -> datetime:
+    """The database's time."""
+    found: datetime = connection.execute(_NOW).scalar_one()
     return found.astimezone(UTC)
 
 
