@@ -8,6 +8,8 @@ PYTHON ?= $(shell for p in python3 python3.12 python3.11 python3.13 python3.14; 
 	$$p -c '$(USABLE)' 2>/dev/null && { echo $$p; break; }; done)
 VENV ?= .venv
 BIN := $(VENV)/bin
+# Half of the time a test waits for its server, or for somebody who waits: two workers for each processor.
+WORKERS ?= $(shell echo $$((2 * $$(nproc 2>/dev/null || echo 1))))
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .PHONY: help demo test check format fix lint types layers docs docs-output coverage test-slow test-all mutation bench build clean python
@@ -38,7 +40,7 @@ demo: $(VENV)/demo ## See it at work: bookings on a real PostgreSQL, a race for 
 		$(BIN)/nxsched slots examples/$$name.json --picture demo/$$name.svg > /dev/null || exit 1; done
 
 test: $(VENV)/dev ## Run the tests, less than 5 minutes
-	$(BIN)/pytest -n auto -m "not slow" --cov --cov-report=
+	$(BIN)/pytest -n $(WORKERS) -m "not slow" --cov --cov-report=
 
 check: format lint types layers test coverage docs ## All that must pass before a commit
 	@echo "make check: all is well"

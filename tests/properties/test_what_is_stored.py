@@ -47,7 +47,7 @@ POLICIES = st.builds(
     cancel_notice=st.none() | MINUTES,
     reschedule_notice=st.none() | MINUTES,
     most_moves=st.none() | st.integers(0, 1_000_000),
-    roles=st.lists(TEXTS, max_size=3),
+    roles=st.lists(TEXTS.map(str.lower).map(str.strip).filter(bool), max_size=3),
 )
 
 
