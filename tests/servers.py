@@ -56,7 +56,8 @@ def database(server: EmbeddedServer, *, migrated: bool = True) -> Iterator[str]:
     name = f"test_{os.getpid()}_{next(_numbers)}"
     source = _TEMPLATE if migrated else "template0"
     with psycopg.connect(superuser(server), autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name} OWNER {OWNER} TEMPLATE {source}")
+        # Where nothing has to reach the disk, a copy of the files is several times as fast as one through the log.
+        connection.execute(f"CREATE DATABASE {name} OWNER {OWNER} TEMPLATE {source} STRATEGY FILE_COPY")
         try:
             yield name
         finally:
