@@ -40,7 +40,7 @@ demo: $(VENV)/demo ## See it at work: bookings on a real PostgreSQL, a race for 
 		$(BIN)/nxsched slots examples/$$name.json --picture demo/$$name.svg > /dev/null || exit 1; done
 
 test: $(VENV)/dev ## Run the tests, less than 5 minutes
-	$(BIN)/pytest -n $(WORKERS) -m "not slow" --cov --cov-report=
+	$(BIN)/pytest -n $(WORKERS) -m "not slow" $(TRACED)
 
 check: format lint types layers test coverage docs ## All that must pass before a commit
 	@echo "make check: all is well"
@@ -62,8 +62,10 @@ types: $(VENV)/dev ## Check types, and that the public API is typed in full
 layers: $(VENV)/dev ## Check that imports go downwards only
 	$(BIN)/lint-imports
 
+check coverage: TRACED := --cov --cov-report=
+
 coverage: test ## Every branch of the calculator is tested
-	$(BIN)/coverage report --include='src/nxsched/slots/*,src/nxsched/domain/*' --fail-under=100
+	$(BIN)/coverage report --fail-under=100
 
 docs: $(VENV)/dev ## Build the documentation; a warning is an error
 	$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build/html
