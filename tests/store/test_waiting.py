@@ -17,6 +17,7 @@ from sqlalchemy import Connection, text
 from nxsched import (
     Actor,
     BlockedPeriod,
+    Booking,
     EventType,
     EventTypeNotFound,
     HoldExpired,
@@ -97,10 +98,11 @@ def beside(db: Database, call: Callable[[], Any]) -> Iterator[list[Any]]:
             told.append(error)
 
     thread = threading.Thread(target=run, daemon=True)
+    waiting = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    before = len(rows(db, waiting))
     thread.start()
     until = time.monotonic() + PATIENCE.total_seconds()
-    waiting = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-    while not rows(db, waiting):
+    while len(rows(db, waiting)) == before:
         assert not told, f"it did not wait: {told[0]!r}"
         assert time.monotonic() < until, "it neither waits nor ends"
         time.sleep(0.005)
@@ -838,6 +840,33 @@ def test_the_hosts_of_an_expired_hold_are_locked_in_the_order_that_everybody_kee
             assert rows(db, "SELECT slug FROM nxsched.host FOR UPDATE SKIP LOCKED") == [("cyd",)]
             ours.rollback()
     assert told[0].status == "confirmed"
+    assert_sound(db)
+
+
+@pytest.mark.parametrize("act", ["book", "confirm"])
+def test_two_who_wait_for_a_host_whom_a_third_changes_while_a_fourth_has_a_claim_do_not_wait_for_one_another(
+    acme: Tenant, db: Database, clock: SettableClock, act: str
+) -> None:
+    """PostgreSQL lets who locks and changes a row in one statement wait for its old version, and so in a circle."""
+    for slug in ("pool", "first", "second"):
+        acme.save_event_type(EventType(slug=slug, duration=HALF, hosts=["ada", "bob"]))
+    slots = {"first": NINE + 2 * HOUR, "second": NINE + 3 * HOUR}
+    holds = {slug: acme.place_hold(slug, start=start, host="ada", ttl=MINUTE) for slug, start in slots.items()}
+    clock.move(MINUTE)
+
+    def have(slug: str) -> Booking:
+        with db.app.begin() as connection:
+            if act == "book":
+                return acme.book(slug, start=slots[slug], host="ada", attendee=ALAN, within=connection)
+            return acme.confirm_hold(holds[slug].id, attendee=ALAN, if_free=True, within=connection)
+
+    with db.app.connect() as claiming, db.app.connect() as changing:
+        acme.book("visit", start=NINE, attendee=GRACE, within=claiming)
+        acme.book("pool", start=NINE + HOUR, host="ada", attendee=GRACE, within=changing)
+        with beside(db, partial(have, "first")) as first, beside(db, partial(have, "second")) as second:
+            changing.commit()
+        assert [getattr(one, "status", one) for one in (*first, *second)] == ["confirmed"] * 2
+        claiming.commit()
     assert_sound(db)
 
 

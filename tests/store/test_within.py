@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -165,19 +166,36 @@ def test_a_time_taken_since_the_snapshot_is_refused_or_a_conflict_and_the_transa
 
 
 @every_level
-def test_an_old_snapshot_cannot_go_past_a_limit(acme: Tenant, db: Database, level: str) -> None:
-    acme.save_event_type(EventType(slug="any", duration=HALF, hosts=["ada", "bob"], limits=[Limit(per="day", count=1)]))
+@pytest.mark.parametrize("how", ["booked", "confirmed", "had again"])
+@pytest.mark.parametrize("whose", ["event", "host"])
+def test_an_old_snapshot_cannot_go_past_a_limit(
+    acme: Tenant, db: Database, clock: SettableClock, level: str, whose: str, how: str
+) -> None:
+    one = [Limit(per="day", count=1)]
+    if whose == "event":
+        acme.save_event_type(EventType(slug="limited", duration=HALF, hosts=["ada", "bob"], limits=one))
+    else:
+        acme.save_event_type(EventType(slug="limited", duration=HALF, hosts=["ada"]))
+        acme.save_host(replace(acme.host("ada"), limits=one))
+    minute = timedelta(minutes=1)
+    hold = None if how == "booked" else acme.place_hold("limited", start=NINE, ttl=minute)
     with joined(db, level, "connection") as (within, connection):
         connection.execute(text("SELECT count(*) FROM orders"))  # the snapshot is taken here
-        acme.book("any", start=NINE, attendee=ALAN)
+        clock.move(minute * (how == "had again"))
+        if hold is None:
+            acme.book("limited", start=NINE, attendee=ALAN)
+        else:
+            acme.confirm_hold(hold.id, attendee=ALAN, if_free=True)
+        clock.move(minute)  # in the snapshot there is nothing but a hold that is over
         if level == "READ COMMITTED":
             with pytest.raises(SlotUnavailable) as caught:
-                acme.book("any", start=NINE + HOUR, attendee=GRACE, within=within)
+                acme.book("limited", start=NINE + HOUR, attendee=GRACE, within=within)
             assert not isinstance(caught.value, SlotTaken)
-            assert "event_limit" in {reason.code for reason in caught.value.reasons}
+            told = {reason.code for reason in caught.value.reasons}
+            assert told & {"event_limit", "host_limit"} == {f"{whose}_limit"}
         else:
             with pytest.raises(TransactionConflict):
-                acme.book("any", start=NINE + HOUR, attendee=GRACE, within=within)
+                acme.book("limited", start=NINE + HOUR, attendee=GRACE, within=within)
         within.commit()
     assert count(db, "booking") == count(db, "claim", "active") == 1
     assert_sound(db)

@@ -17,7 +17,7 @@ from nxsched.errors import BlockedPeriodNotFound, EventTypeNotFound, HostNotFoun
 from nxsched.service.tools import Tools
 from nxsched.store import event_types as store_event_types
 from nxsched.store import hosts as store_hosts
-from nxsched.store import locks, tenants
+from nxsched.store import tenants
 
 
 def save_tenant(connection: Connection, command: SaveTenant, tools: Tools) -> TenantDetails:
@@ -124,8 +124,9 @@ def unblock(connection: Connection, command: Unblock, tools: Tools) -> None:
 
 def replace_busy(connection: Connection, command: ReplaceBusy, tools: Tools) -> None:
     """Put what a source reports in the place of all it had reported in a range."""
-    number = _number(connection, command.host, tools)
-    locks.lock(connection, tools.tenant, locks.Locks(hosts=frozenset([number])))
+    number = store_hosts.lock_host(connection, tools.tenant, command.host)
+    if number is None:
+        raise HostNotFound(slug=command.host)
     span = command.start.astimezone(UTC), command.end.astimezone(UTC)
     store_hosts.replace_busy(connection, tools.tenant, number, command.source, span, command.seconds)
 

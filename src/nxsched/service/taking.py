@@ -111,7 +111,7 @@ def take(connection: Connection, wanted: Wanted, tools: Tools, write: Write) -> 
             continue
         if counts != counted:
             continue
-        taken = _judged(connection, ground, wanted, tools)
+        taken = _judged(connection, ground, wanted, tools, held)
         if told := _cleared(connection, ground, taken):
             tools = tools.at(told)
             continue
@@ -122,7 +122,7 @@ def take(connection: Connection, wanted: Wanted, tools: Tools, write: Write) -> 
     raise TransactionConflict("somebody else was quicker again and again: run the transaction again")
 
 
-def _judged(connection: Connection, ground: Ground, wanted: Wanted, tools: Tools) -> Taken:
+def _judged(connection: Connection, ground: Ground, wanted: Wanted, tools: Tools, held: Locks) -> Taken:
     """The hosts who take the slot, and where it will stand. Raises the refusals."""
     start = epoch_exact("start", wanted.start)
     settings, found = ground.settings, ground.found
@@ -149,10 +149,12 @@ def _judged(connection: Connection, ground: Ground, wanted: Wanted, tools: Tools
     )
     if choice is None:
         raise _refusal(wanted, reasons)
+    hosts = [settings.numbers[slug] for slug in choice.hosts]
     place = Place(
         occurrence=new_id(),
         event_type=settings.number,
-        hosts=[settings.numbers[slug] for slug in choice.hosts],
+        hosts=hosts,
+        locked=held & hosts,
         busy_from=instant(before),
         busy_until=instant(after),
     )

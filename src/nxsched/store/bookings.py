@@ -59,23 +59,19 @@ _LOCK_COUNTED: Final = text(
 WITH its AS (
     SELECT event_type_no, occurrence_id FROM nxsched.booking WHERE tenant_id = :tenant AND id = CAST(:id AS uuid)
 ), first AS (
-    UPDATE nxsched.event_type e SET claim_version = claim_version + 1 FROM its
-    WHERE e.tenant_id = :tenant AND e.event_type_no = its.event_type_no AND (:anew OR e.settings->'limits' <> '[]')
-    RETURNING 1
+    SELECT e.event_type_no FROM its JOIN nxsched.event_type e ON e.event_type_no = its.event_type_no
+    WHERE e.tenant_id = :tenant AND (:anew OR e.settings->'limits' <> '[]') FOR NO KEY UPDATE OF e
 ), second AS (
-    UPDATE nxsched.host h SET claim_version = claim_version + 1 FROM (
-        SELECT l.host_no FROM (
-            SELECT c.host_no, false AS anew FROM its
-            JOIN nxsched.claim c ON c.tenant_id = :tenant AND c.occurrence_id = its.occurrence_id
-            UNION
-            SELECT m.host_no, true FROM its
-            JOIN nxsched.event_type_member m ON m.tenant_id = :tenant AND m.event_type_no = its.event_type_no
-            WHERE :anew
-        ) wanted JOIN nxsched.host l ON l.tenant_id = :tenant AND l.host_no = wanted.host_no
-        WHERE (SELECT count(*) FROM first) >= 0 AND (wanted.anew OR l.settings->'limits' <> '[]')
-        ORDER BY l.host_no FOR NO KEY UPDATE OF l
-    ) locked WHERE h.tenant_id = :tenant AND h.host_no = locked.host_no
-    RETURNING 1
+    SELECT h.host_no FROM (
+        SELECT c.host_no FROM its
+        JOIN nxsched.claim c ON c.tenant_id = :tenant AND c.occurrence_id = its.occurrence_id
+        UNION
+        SELECT m.host_no FROM its
+        JOIN nxsched.event_type_member m ON m.tenant_id = :tenant AND m.event_type_no = its.event_type_no
+        WHERE :anew
+    ) wanted JOIN nxsched.host h ON h.tenant_id = :tenant AND h.host_no = wanted.host_no
+    WHERE (SELECT count(*) FROM first) >= 0 AND (:anew OR h.settings->'limits' <> '[]')
+    ORDER BY h.host_no FOR NO KEY UPDATE OF h
 )"""
     + _LOCKED.format(which="b.id = CAST(:id AS uuid) AND (SELECT count(*) FROM second) >= 0", most="", wait="")
 )

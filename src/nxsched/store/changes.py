@@ -16,6 +16,7 @@ from sqlalchemy import Connection, Row, text
 
 from nxsched.domain.bookings import Booking
 from nxsched.store.conflicts import Waited
+from nxsched.store.locks import Locks
 from nxsched.store.statements import statement
 
 # One text of JSON holds every row that is written: a server reads it faster than a driver makes thirty parameters.
@@ -27,7 +28,8 @@ wanted AS (
         expires_at timestamptz{more})
 )"""
 
-_PLACED: Final = """, occurrence_id uuid, event_type_no bigint, hosts bigint[], starts_at timestamptz,
+_PLACED: Final = """, occurrence_id uuid, event_type_no bigint, hosts bigint[], locked_event_type bigint,
+        locked_hosts bigint[], starts_at timestamptz,
         ends_at timestamptz, busy_from timestamptz, busy_until timestamptz, seats int, location text, organizer text,
         nonce text"""
 
@@ -68,9 +70,18 @@ _WON_COLUMNS: Final = "won told waited"
 
 _ALL_CLAIMED: Final = "(SELECT count(*) FROM claimed) = cardinality(w.hosts)"
 
-_INSERT: Final = statement(
-    f"""
-WITH {_CLAIMING}, {_CLAIMED}, changed AS (
+# Who counts with an older snapshot, or will, must not count what this changes: see `nxsched.store.locks`.
+_COUNTED: Final = """
+counted AS (
+    UPDATE nxsched.event_type e SET claim_version = claim_version + 1 FROM wanted w
+    WHERE e.tenant_id = :tenant AND e.event_type_no = w.locked_event_type
+), counted_hosts AS (
+    UPDATE nxsched.host h SET claim_version = claim_version + 1 FROM wanted w
+    WHERE h.tenant_id = :tenant AND h.host_no = ANY(w.locked_hosts)
+)"""
+
+_INSERTED: Final = f"""
+changed AS (
     INSERT INTO nxsched.booking (tenant_id, id, occurrence_id, event_type_no, status, starts_at, ends_at, seats,
         attendee_name, attendee_email, attendee_timezone, attendee_reference, answers, metadata, location, reference,
         organizer, sequence, version, moves, assigned_because, nonce, created_at, expires_at)
@@ -81,9 +92,10 @@ WITH {_CLAIMING}, {_CLAIMED}, changed AS (
     RETURNING id
 ), {_RECORDED}
 {_WON}
-""",
-    _WON_COLUMNS,
-)
+"""
+
+_INSERT: Final = statement(f"WITH {_CLAIMING}, {_CLAIMED}, {_INSERTED}", _WON_COLUMNS)
+_INSERT_COUNTED: Final = statement(f"WITH {_CLAIMING}, {_CLAIMED}, {_COUNTED}, {_INSERTED}", _WON_COLUMNS)
 
 _DETAILS: Final = """
 status = w.status, version = w.version, attendee_name = w.attendee_name, attendee_email = w.attendee_email,
@@ -94,7 +106,14 @@ _CONFIRM: Final = text(f"""
 WITH {_CHANGED}, changed AS (
     UPDATE nxsched.booking b SET {_DETAILS} FROM wanted w
     WHERE b.tenant_id = :tenant AND b.id = w.id AND b.version = w.version - 1
-    RETURNING b.id, b.occurrence_id, b.expires_at
+    RETURNING b.id, b.occurrence_id, b.event_type_no, b.expires_at
+), counted AS (
+    UPDATE nxsched.event_type e SET claim_version = claim_version + 1 FROM changed
+    WHERE e.tenant_id = :tenant AND e.event_type_no = changed.event_type_no AND e.settings->'limits' <> '[]'
+), counted_hosts AS (
+    UPDATE nxsched.host h SET claim_version = claim_version + 1
+    FROM changed JOIN nxsched.claim c ON c.tenant_id = :tenant AND c.occurrence_id = changed.occurrence_id
+    WHERE h.tenant_id = :tenant AND h.host_no = c.host_no AND h.settings->'limits' <> '[]'
 ), occurred AS (
     UPDATE nxsched.occurrence o SET held_until = changed.expires_at FROM changed
     WHERE o.tenant_id = :tenant AND o.id = changed.occurrence_id
@@ -106,7 +125,7 @@ SELECT id FROM changed
 """)
 
 _REVIVE: Final = text(f"""
-WITH {_CLAIMING}, {_CLAIMED}, changed AS (
+WITH {_CLAIMING}, {_CLAIMED}, {_COUNTED}, changed AS (
     UPDATE nxsched.booking b SET {_DETAILS}, occurrence_id = w.occurrence_id, assigned_because = w.assigned_because
     FROM wanted w
     WHERE b.tenant_id = :tenant AND b.id = w.id AND b.version = w.version - 1 AND b.status = 'expired'
@@ -201,13 +220,17 @@ class Record:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Where a new booking stands: a new occurrence, its hosts' numbers in the order of the groups, their busy time."""
+    """Where a new booking stands: a new occurrence, its hosts' numbers in the order of the groups, their busy time.
+
+    `locked` is what is counted of it.
+    """
 
     occurrence: str
     event_type: int
     hosts: Sequence[int]
     busy_from: datetime
     busy_until: datetime
+    locked: Locks
 
     def row(self, booking: Booking) -> dict[str, Any]:
         """What the row of `wanted` has of it."""
@@ -215,6 +238,8 @@ class Place:
             "occurrence_id": self.occurrence,
             "event_type_no": self.event_type,
             "hosts": list(self.hosts),
+            "locked_event_type": self.locked.event_type,
+            "locked_hosts": list(self.locked.hosts),
             "busy_from": self.busy_from.isoformat(),
             "busy_until": self.busy_until.isoformat(),
             "starts_at": booking.start.isoformat(),
@@ -244,7 +269,8 @@ def insert_booking(connection: Connection, record: Record, change: Change, place
         "organizer": booking.organizer,
         "nonce": nonce,
     }
-    return _won(connection.execute(_INSERT, record.values([row])).one(), place)
+    insert = _INSERT_COUNTED if place.locked != Locks() else _INSERT
+    return _won(connection.execute(insert, record.values([row])).one(), place)
 
 
 def revive_booking(connection: Connection, record: Record, change: Change, place: Place) -> Won:

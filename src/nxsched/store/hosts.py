@@ -37,6 +37,10 @@ RETURNING true
 
 _NUMBER: Final = text("SELECT host_no FROM nxsched.host WHERE tenant_id = :tenant AND slug = :slug")
 
+_LOCK: Final = text("""
+UPDATE nxsched.host SET claim_version = claim_version + 1 WHERE tenant_id = :tenant AND slug = :slug RETURNING host_no
+""")
+
 _BLOCK: Final = text("""
 INSERT INTO nxsched.blocked_period (tenant_id, id, host_no, definition, reach_from, reach_until, created_at)
 VALUES (:tenant, CAST(:id AS uuid), :host, CAST(:definition AS jsonb), :reach_from, :reach_until, :now)
@@ -107,6 +111,12 @@ def archive_host(connection: Connection, tenant: str, slug: str, now: datetime) 
 def fetch_host_number(connection: Connection, tenant: str, slug: str) -> int | None:
     """The number of a host."""
     number: int | None = connection.execute(_NUMBER, {"tenant": tenant, "slug": slug}).scalar()
+    return number
+
+
+def lock_host(connection: Connection, tenant: str, slug: str) -> int | None:
+    """Lock a host as `nxsched.store.locks` does, and change it at once; gives its number."""
+    number: int | None = connection.execute(_LOCK, {"tenant": tenant, "slug": slug}).scalar()
     return number
 
 

@@ -1,35 +1,32 @@
 """Take turns: locks on an event type and on hosts, in one order, so that nobody waits in a circle.
 
-A lock is a change. A row that was only locked would let a transaction with an older snapshot (REPEATABLE READ, the
-application's own) count what it cannot see; where the row changed, that transaction gets a serialization failure.
+A lock alone would let a transaction with an older snapshot (REPEATABLE READ, the application's own) count what it
+cannot see. So whoever books under locks changes the rows as well, in the statement that writes the booking: then that
+transaction gets a serialization failure. Lock and change are two statements: one that does both comes to a row twice,
+and where the row has got a new version meanwhile, PostgreSQL may wait for the old one, and in a circle.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
 from sqlalchemy import Connection, text
 
-_EVENT_TYPE: Final = """
-UPDATE nxsched.event_type SET claim_version = claim_version + 1
-WHERE tenant_id = :tenant AND event_type_no = :event_type RETURNING clock_timestamp() AS at"""
-
-_HOSTS: Final = """
-UPDATE nxsched.host h SET claim_version = claim_version + 1 FROM (
+# A scalar subquery is computed before the scan that it filters: the event type's lock comes first. The time is told
+# outside, after the wait.
+_LOCK: Final = text("""
+WITH first AS (
+    SELECT event_type_no FROM nxsched.event_type
+    WHERE tenant_id = :tenant AND event_type_no = :event_type FOR NO KEY UPDATE
+), second AS (
     SELECT host_no FROM nxsched.host
-    WHERE tenant_id = :tenant AND host_no = ANY(CAST(:hosts AS bigint[])) {after}
+    WHERE tenant_id = :tenant AND host_no = ANY(CAST(:hosts AS bigint[])) AND (SELECT count(*) FROM first) >= 0
     ORDER BY host_no FOR NO KEY UPDATE
-) locked
-WHERE h.tenant_id = :tenant AND h.host_no = locked.host_no RETURNING clock_timestamp() AS at"""
-
-_LOCK_HOSTS: Final = text(_HOSTS.format(after=""))
-# A scalar subquery is computed before the scan that it filters: the event type's lock comes first.
-_LOCK_BOTH: Final = text(
-    f"WITH first AS ({_EVENT_TYPE}), second AS ({_HOSTS.format(after='AND (SELECT count(*) FROM first) >= 0')})"
-    " SELECT max(at) FROM (SELECT at FROM first UNION ALL SELECT at FROM second) AS ats"
 )
+SELECT clock_timestamp() FROM (SELECT count(*) FROM second OFFSET 0) AS locked""")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +44,13 @@ class Locks:
         """Both together."""
         return Locks(other.event_type or self.event_type, self.hosts | other.hosts)
 
+    def __and__(self, hosts: Iterable[int]) -> Locks:
+        """Of the hosts, only these."""
+        return Locks(self.event_type, self.hosts & {*hosts})
+
 
 def lock(connection: Connection, tenant: str, wanted: Locks) -> datetime:
     """Lock an event type, if one is given, and then hosts, in the order of their numbers; gives the time after that."""
-    values: dict[str, object] = {"tenant": tenant, "hosts": list(wanted.hosts)}
-    if wanted.event_type is None:
-        rows = connection.execute(_LOCK_HOSTS, values)
-    else:
-        rows = connection.execute(_LOCK_BOTH, {**values, "event_type": wanted.event_type})
-    times: list[datetime] = [row[0].astimezone(UTC) for row in rows]
-    return max(times)
+    values = {"tenant": tenant, "event_type": wanted.event_type, "hosts": list(wanted.hosts)}
+    told: datetime = connection.execute(_LOCK, values).scalar_one()
+    return told.astimezone(UTC)
