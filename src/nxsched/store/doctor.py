@@ -138,6 +138,16 @@ def _server(connection: Connection) -> Finding:
     )
 
 
+def _encoding(connection: Connection) -> Finding:
+    found = connection.execute(text("SHOW server_encoding")).scalar_one()
+    return Finding(
+        name="encoding",
+        well=found == migrate.ENCODING,
+        found=found,
+        advice=f"nxsched needs {migrate.ENCODING}: make a database with that encoding, and move what there is into it",
+    )
+
+
 def _clock(connection: Connection, now: datetime) -> Finding:
     theirs = connection.execute(text("SELECT clock_timestamp()")).scalar_one()
     apart = abs((theirs.astimezone(UTC) - now).total_seconds())

@@ -18,6 +18,9 @@ from nxsched.errors import InvalidInput, SchemaOutdated
 from nxsched.store.roles import Roles, grant, statements
 from nxsched.store.schema import SCHEMA, VERSION_TABLE
 
+ENCODING: Final = "UTF8"
+"""Of the database, as PostgreSQL calls it."""
+
 _LOCK: Final = 0x6E787363  # "nxsc": two upgrades at a time go one after the other
 
 
@@ -57,7 +60,8 @@ def upgrade(
     it with `op.get_bind()`. The role that runs it becomes the owner of the tables. Upgrades of several processes wait
     for one another. `lock_timeout`, in milliseconds, is how long a statement may wait for a table that somebody uses,
     while all who come later wait behind it. Raises `InvalidInput` for a revision that is not known, for a role that
-    does not exist, and where somebody else owns the tables, and `SchemaOutdated` for tables of a later version.
+    does not exist, for a database that is not in UTF-8, and where somebody else owns the tables, and `SchemaOutdated`
+    for tables of a later version.
     """
     options = _options(to)
     roles = Roles(app=app_role, worker=worker_role)
@@ -65,6 +69,7 @@ def upgrade(
     roles.check(connection)
     if lock_timeout is not None:
         connection.execute(text("SELECT set_config('lock_timeout', :wait, true)"), {"wait": str(lock_timeout)})
+    _refuse_other_encodings(connection)
     _refuse_strangers(connection)
     found = current(connection)
     if found is not None and found > head():
@@ -91,6 +96,17 @@ def sql(to: str = "head", *, app_role: str | None = None, worker_role: str | Non
         out.write(f"{statement};\n\n")
     out.write("COMMIT;\n")
     return out.getvalue()
+
+
+def _refuse_other_encodings(connection: Connection) -> None:
+    """Names of people are text of any script; elsewhere some could not be written, or would be read as bytes."""
+    found = connection.execute(text("SHOW server_encoding")).scalar_one()
+    if found != ENCODING:
+        reason = (
+            f"is a database in {found}, and nxsched needs {ENCODING}: make one with"
+            f" CREATE DATABASE … ENCODING '{ENCODING}' TEMPLATE template0"
+        )
+        raise InvalidInput(field="url", reason=reason)
 
 
 def _refuse_strangers(connection: Connection) -> None:
