@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -32,11 +33,23 @@ def unwell(db: Database, role: str = APP_ROLE) -> list[str]:
     return [one.name for one in findings(db, role).values() if not one.well]
 
 
+@pytest.fixture(params=["LATIN1", "SQL_ASCII"])
+def other(request: pytest.FixtureRequest, empty_db: Database) -> Iterator[str]:
+    """A database of the owner's in another encoding."""
+    name = f"{empty_db.name}_{request.param.lower()}"
+    with empty_db.superuser.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
+        connection.exec_driver_sql(
+            f"CREATE DATABASE {name} OWNER {OWNER} ENCODING '{request.param}' LOCALE 'C' TEMPLATE template0"
+        )
+        yield empty_db.server.url(OWNER, name)
+        connection.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
+
+
 def test_a_migrated_database_is_well_in_the_eyes_of_the_applications_role(db: Database) -> None:
     assert unwell(db) == []
     result = run("doctor", "--url", db.url(APP_ROLE))
     assert result.exit_code == 0
-    assert [line.split()[0] for line in result.stdout.splitlines()[1:]] == ["ok"] * 10
+    assert [line.split()[0] for line in result.stdout.splitlines()[1:]] == ["ok"] * 11
     assert run("doctor", NXSCHED_URL=db.url(APP_ROLE)).exit_code == 0
 
 
@@ -225,6 +238,15 @@ def test_of_an_empty_database_the_doctor_says_to_migrate(empty_db: Database) -> 
     assert result.exit_code == 1
     assert "no nxsched tables" in result.stdout
     assert "run `nxsched migrate --url" in " ".join(result.stdout.split())
+
+
+def test_a_database_in_another_encoding_is_named_and_not_migrated(other: str) -> None:
+    result = run("migrate", "--url", other)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "nxsched needs UTF8: make one with CREATE DATABASE … ENCODING 'UTF8'" in " ".join(result.stderr.split())
+    result = run("doctor", "--url", other)
+    assert result.exit_code == 1
+    assert "nxsched needs UTF8" in " ".join(result.stdout.split())
 
 
 def test_the_command_migrates_and_says_where_the_tables_are(empty_db: Database) -> None:

@@ -47,7 +47,12 @@ def engine(field: str, url: str | URL) -> Engine:
         )
         raise InvalidInput(field=field, reason=reason)
     try:
-        made = create_engine(found, hide_parameters=True, isolation_level=ISOLATION)
+        made = create_engine(
+            found,
+            hide_parameters=True,
+            isolation_level=ISOLATION,
+            connect_args={"client_encoding": "UTF8"},  # else a database in SQL_ASCII answers in bytes
+        )
     except ImportError as error:
         raise MissingExtra(what="PostgreSQL, on a machine without libpq,", extra="binary") from error
     _MADE.add(made)

@@ -57,6 +57,7 @@ class Finding:
 def examine(connection: Connection, now: datetime) -> Iterator[Finding]:
     """All findings, by the role that `connection` logged in as; `now` is what the application's clock shows."""
     yield _server(connection)
+    yield _encoding(connection)
     user, looks = connection.execute(_LOOKS, {"schema": SCHEMA}).one()
     if not looks:
         yield Finding(
