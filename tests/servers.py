@@ -1,4 +1,8 @@
-"""Real PostgreSQL servers for tests: one of each version for a whole run, and a new database for each test."""
+"""Real PostgreSQL servers for tests: one of each version for a whole run, and a new database for each test.
+
+`NXSCHED_TEST_POSTGRES`, a URL for the superuser `postgres`, has the tests of the store run on that server instead: of a
+version that the embedded package does not hold. The three roles are made there, and must come in without a password.
+"""
 
 from __future__ import annotations
 
@@ -8,21 +12,65 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 from itertools import count
 from pathlib import Path
 
 import psycopg
-from sqlalchemy import create_engine
+from sqlalchemy import URL, create_engine, make_url
 from sqlalchemy.pool import NullPool
 
-from nxsched.embedded import APP_ROLE, OWNER, WORKER_ROLE, EmbeddedServer, start
+from nxsched.embedded import APP_ROLE, OWNER, VERSIONS, WORKER_ROLE, EmbeddedServer, start
 from nxsched.store import migrate
 
-_TEMPLATE = "migrated"
+_GIVEN = "NXSCHED_TEST_POSTGRES"
 _MEMORY = Path("/dev/shm")  # noqa: S108 - the folders in it are made with names of their own
 _ROOM = 8 * 2**30
 _numbers = count()
+
+
+@dataclass(frozen=True)
+class GivenServer:
+    """A server that somebody else has started, as tests see an embedded one."""
+
+    place: URL
+    folder: Path
+
+    def url(self, role: str, database: str) -> str:
+        found = self.place.set(drivername="postgresql+psycopg", username=role, database=database)
+        return found.render_as_string(hide_password=False)
+
+    def socket_uri(self, role: str, database: str) -> str:
+        return self.url(role, database).replace("+psycopg", "", 1)
+
+    def close(self) -> None:
+        """It goes on without us."""
+
+
+Server = EmbeddedServer | GivenServer
+
+
+def versions() -> list[int]:
+    """The versions that tests run on, the newest first; 0 is the server that was given."""
+    return [0] if _GIVEN in os.environ else sorted(VERSIONS, reverse=True)
+
+
+def _given(run: str) -> GivenServer:
+    return GivenServer(make_url(os.environ[_GIVEN]), folder(run) / "given")
+
+
+def _opened(run: str, version: int) -> Server:
+    if version:
+        return start(folder(run) / str(version), version=version)
+    found = _given(run)
+    place = found.folder
+    place.mkdir(parents=True, exist_ok=True)
+    with _alone(place / "roles"), psycopg.connect(superuser(found), autocommit=True) as connection:
+        for role in (OWNER, APP_ROLE, WORKER_ROLE):
+            if connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [role]).fetchone() is None:
+                connection.execute(f'CREATE ROLE "{role}" LOGIN')
+    return found
 
 
 def folder(run: str) -> Path:
@@ -37,37 +85,44 @@ def _place() -> Path:
     return _MEMORY if roomy else Path(tempfile.gettempdir())
 
 
-def started(run: str, version: int) -> EmbeddedServer:
+def started(run: str, version: int) -> Server:
     """The server of a version, with a migrated database to copy from."""
-    server = start(folder(run) / str(version), version=version)
+    server, template = _opened(run, version), _template()
     with _alone(server.folder / "template"), psycopg.connect(superuser(server), autocommit=True) as connection:
-        if connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [_TEMPLATE]).fetchone() is None:
+        if connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [template]).fetchone() is None:
             # Nothing of it outlives the tests, so nothing has to reach the disk.
-            for setting in ("fsync", "full_page_writes", "autovacuum"):
-                connection.execute(f"ALTER SYSTEM SET {setting} = off")
-            connection.execute("SELECT pg_reload_conf()")
-            connection.execute(f"CREATE DATABASE {_TEMPLATE}_new OWNER {OWNER}")
-            engine = create_engine(server.url(OWNER, f"{_TEMPLATE}_new"), poolclass=NullPool)
+            if version:
+                for setting in ("fsync", "full_page_writes", "autovacuum"):
+                    connection.execute(f"ALTER SYSTEM SET {setting} = off")
+                connection.execute("SELECT pg_reload_conf()")
+            connection.execute(f"CREATE DATABASE {template}_new OWNER {OWNER}")
+            engine = create_engine(server.url(OWNER, f"{template}_new"), poolclass=NullPool)
             with engine.begin() as owner:
                 migrate.upgrade(owner, app_role=APP_ROLE, worker_role=WORKER_ROLE)
                 owner.exec_driver_sql(f"GRANT CREATE ON SCHEMA public TO {APP_ROLE}")  # as in an embedded database
-            connection.execute(f"ALTER DATABASE {_TEMPLATE}_new RENAME TO {_TEMPLATE}")
+            connection.execute(f"ALTER DATABASE {template}_new RENAME TO {template}")
     return server
 
 
-def superuser(server: EmbeddedServer, database: str = "postgres") -> str:
+def _template() -> str:
+    """The migrated database that others are copied from, of this run of the tests alone."""
+    return f"migrated_{os.environ['NXSCHED_TEST_RUN']}"
+
+
+def superuser(server: Server, database: str = "postgres") -> str:
     """Where the server's superuser connects to."""
     return server.socket_uri("postgres", database)
 
 
 @contextmanager
-def database(server: EmbeddedServer, *, migrated: bool = True) -> Iterator[str]:
+def database(server: Server, *, migrated: bool = True) -> Iterator[str]:
     """A database of its own for one test; gives its name."""
     name = f"test_{os.getpid()}_{next(_numbers)}"
-    source = _TEMPLATE if migrated else "template0"
+    source = _template() if migrated else "template0"
     with psycopg.connect(superuser(server), autocommit=True) as connection:
+        strategy = " STRATEGY FILE_COPY" if connection.info.server_version >= 15_00_00 else ""  # else there is no other
         # Where nothing has to reach the disk, a copy of the files is several times as fast as one through the log.
-        connection.execute(f"CREATE DATABASE {name} OWNER {OWNER} TEMPLATE {source} STRATEGY FILE_COPY")
+        connection.execute(f"CREATE DATABASE {name} OWNER {OWNER} TEMPLATE {source}{strategy}")
         try:
             yield name
         finally:
@@ -84,6 +139,9 @@ def wait_until_stopped(place: Path) -> None:
 def remove(run: str) -> None:
     """Wait until the servers of a run have stopped, and remove their folders."""
     wait_until_stopped(folder(run))
+    if _GIVEN in os.environ and (folder(run) / "given").exists():
+        with psycopg.connect(superuser(_given(run)), autocommit=True) as connection:
+            connection.execute(f"DROP DATABASE IF EXISTS {_template()}")
     shutil.rmtree(folder(run), ignore_errors=True)
 
 

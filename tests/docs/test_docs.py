@@ -40,7 +40,7 @@ from markdown_it import MarkdownIt
 import nxsched
 from nxsched import Scheduler
 from nxsched.cli import main as cli
-from nxsched.embedded import VERSIONS, EmbeddedServer
+from nxsched.embedded import VERSIONS
 from nxsched.errors import InvalidInput
 from nxsched.slots.scenario import decode, load
 
@@ -203,7 +203,7 @@ def shared_server() -> Iterator[None]:
     names: dict[Path, str] = {}
     with ExitStack() as stack:
 
-        def start(path: str | Path, *, version: int = version) -> EmbeddedServer:
+        def start(path: str | Path, *, version: int = version) -> servers.Server:
             folder = Path(path).resolve()
             if folder not in names:
                 kept = servers.started(run, version)

@@ -13,14 +13,14 @@ from sqlalchemy.pool import NullPool
 
 import servers
 from nxsched import EventType, Host, HostGroup, Scheduler, SettableClock, Tenant, WeeklyHours
-from nxsched.embedded import APP_ROLE, OWNER, VERSIONS, WORKER_ROLE, EmbeddedServer
+from nxsched.embedded import APP_ROLE, OWNER, WORKER_ROLE
 
 
 @dataclass(frozen=True)
 class Database:
     """A database, as its owner, the application's role, the worker and the superuser see it."""
 
-    server: EmbeddedServer
+    server: servers.Server
     name: str
     owner: Engine
     app: Engine
@@ -31,22 +31,22 @@ class Database:
         return self.server.url(role, self.name)
 
 
-NEWEST = max(VERSIONS)
+VERSIONS = servers.versions()
 
 
 @pytest.fixture(
     scope="session",
     # The older ones take as long again: `make test-slow` runs them, and so does every change before it lands.
-    params=[pytest.param(one, marks=[pytest.mark.slow] * (one != NEWEST)) for one in sorted(VERSIONS, reverse=True)],
+    params=[pytest.param(one, marks=[pytest.mark.slow] * (one != VERSIONS[0])) for one in VERSIONS],
     ids="postgres {}".format,
 )
-def server(request: pytest.FixtureRequest) -> Iterator[EmbeddedServer]:
+def server(request: pytest.FixtureRequest) -> Iterator[servers.Server]:
     found = servers.started(os.environ["NXSCHED_TEST_RUN"], request.param)
     yield found
     found.close()
 
 
-def _seen(server: EmbeddedServer, name: str) -> Database:
+def _seen(server: servers.Server, name: str) -> Database:
     engines = [
         create_engine(server.url(role, name), poolclass=NullPool) for role in (OWNER, APP_ROLE, WORKER_ROLE, "postgres")
     ]
@@ -54,13 +54,13 @@ def _seen(server: EmbeddedServer, name: str) -> Database:
 
 
 @pytest.fixture
-def db(server: EmbeddedServer) -> Iterator[Database]:
+def db(server: servers.Server) -> Iterator[Database]:
     with servers.database(server) as name:
         yield _seen(server, name)
 
 
 @pytest.fixture
-def empty_db(server: EmbeddedServer) -> Iterator[Database]:
+def empty_db(server: servers.Server) -> Iterator[Database]:
     with servers.database(server, migrated=False) as name:
         yield _seen(server, name)
 
