@@ -12,10 +12,10 @@ BIN := $(VENV)/bin
 WORKERS ?= $(shell echo $$((2 * $$(nproc 2>/dev/null || echo 1))))
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo test check format fix lint types layers docs docs-output coverage test-slow test-all mutation bench build clean python
+.PHONY: help demo test check format fix lint types layers docs docs-output coverage test-slow test-server test-all mutation bench build clean python
 
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 
 python:
 	@test -n "$(PYTHON)" || { echo "nxsched needs Python 3.11 or later with its venv module, and found none." \
@@ -79,6 +79,11 @@ test-slow: $(VENV)/dev ## Run what takes long: many more examples, every zone, a
 	NXSCHED_PROFILE=slow $(BIN)/pytest -n auto -m "not slow" tests/properties/test_against_the_model.py
 	$(BIN)/pytest -n auto -m slow
 	$(BIN)/python tests/mutation.py --sample
+
+test-server: $(VENV)/dev ## Run the tests of the store on another server: POSTGRES=postgresql://postgres@…
+	@test -n "$(POSTGRES)" || { echo "make test-server needs POSTGRES=, a URL for the superuser postgres of a server" \
+		"where roles come in without a password, such as postgresql://postgres@/postgres?host=/var/run/postgresql" >&2; exit 1; }
+	NXSCHED_TEST_POSTGRES="$(POSTGRES)" $(BIN)/pytest -n $(WORKERS) -m "not slow" tests/store --deselect tests/store/test_embedded.py
 
 mutation: $(VENV)/dev ## Mutate all of the calculator and list the survivors (half an hour)
 	$(BIN)/python tests/mutation.py

@@ -141,7 +141,7 @@ def test_a_hold_that_is_had_again_takes_what_its_booking_takes_and_its_lock(
     acme: Tenant, scheduler: Scheduler, clock: SettableClock
 ) -> None:
     acme.save_event_type(EventType(slug="team", duration=HALF, hosts=["ada", "bob", "cyd"], limits=LIMITS))
-    for event_type, most in (("visit", 5), ("team", 7)):
+    for event_type, most in (("visit", 5), ("team", 6)):
         hold = acme.place_hold(event_type, start=NINE, ttl=timedelta(minutes=1))
         clock.move(timedelta(minutes=1))
         call = partial(acme.confirm_hold, hold.id, attendee=GRACE, if_free=True)

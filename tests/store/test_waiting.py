@@ -22,6 +22,7 @@ from nxsched import (
     EventTypeNotFound,
     HoldExpired,
     Host,
+    HostGroup,
     InvalidInput,
     InvalidTransition,
     Limit,
@@ -867,6 +868,74 @@ def test_two_who_wait_for_a_host_whom_a_third_changes_while_a_fourth_has_a_claim
             changing.commit()
         assert [getattr(one, "status", one) for one in (*first, *second)] == ["confirmed"] * 2
         claiming.commit()
+    assert_sound(db)
+
+
+def committed(db: Database, call: Callable[..., Booking]) -> Callable[[], Booking]:
+    """The call in the application's transaction, which commits; a deadlock would reach its caller."""
+
+    def run() -> Booking:
+        with db.app.begin() as connection:
+            return call(within=connection)
+
+    return run
+
+
+@pytest.mark.parametrize("whose", ["event type", "host"])
+def test_a_limit_that_is_set_while_somebody_waits_to_confirm_is_not_locked_behind_the_hold(
+    acme: Tenant, db: Database, whose: str
+) -> None:
+    hold = acme.place_hold("visit", start=NINE, ttl=HOUR)
+    confirm = committed(db, partial(acme.confirm_hold, hold.id, attendee=ALAN))
+    with db.app.connect() as ours:
+        acme.release_hold(hold.id, within=ours)
+        with beside(db, confirm) as first:
+            limit(acme, whose, TWO)
+            with beside(db, confirm) as second:
+                ours.rollback()
+    assert [getattr(one, "status", one) for one in (*first, *second)] == ["confirmed"] * 2
+    assert_sound(db)
+
+
+def test_who_comes_to_need_a_lock_that_goes_before_those_it_has_begins_anew(today: Tenant, db: Database) -> None:
+    today.save_host(replace(today.host("ada"), slug="bob"))
+    today.save_event_type(EventType(slug="other", duration=HALF, hosts=["bob"]))
+    today.save_event_type(EventType(slug="all", duration=HALF, hosts=[HostGroup(members=["ada", "bob"], need="all")]))
+    span: dict[str, Any] = {"source": "calendar", "start": tomorrow(9), "end": tomorrow(10), "periods": []}
+    book = committed(db, partial(today.book, "all", start=tomorrow(9), attendee=ALAN))
+    with db.app.connect() as ours:
+        today.replace_busy("bob", **span, within=ours)
+        bobs = today.place_hold("other", start=tomorrow(9), ttl=SECOND)
+        adas = today.place_hold("visit", start=tomorrow(9), ttl=2 * SECOND)
+        wait_until(db, bobs.expires_at)
+        with beside(db, book) as first:  # bob's hold is over, and he is waited for; ada's would refuse
+            wait_until(db, adas.expires_at)
+            with beside(db, book) as second:  # ada's is over, too, and her lock goes first
+                ours.commit()
+    assert sorted(str(getattr(one, "status", getattr(one, "code", one))) for one in (*first, *second)) == [
+        "confirmed",
+        "slot_taken",
+    ]
+    assert_sound(db)
+
+
+def test_an_expired_hold_whose_hosts_changed_while_it_was_waited_for_begins_anew(
+    acme: Tenant, db: Database, clock: SettableClock
+) -> None:
+    acme.save_event_type(EventType(slug="other", duration=HALF, hosts=["bob"]))
+    acme.save_event_type(EventType(slug="limited", duration=HALF, hosts=["ada", "bob"], limits=TWO))
+    hold = acme.place_hold("other", start=NINE, ttl=MINUTE)
+    clock.move(MINUTE)
+    confirm = committed(db, partial(acme.confirm_hold, hold.id, attendee=ALAN, if_free=True))
+    book = committed(db, partial(acme.book, "limited", start=NINE + HOUR, attendee=ALAN))
+    with db.app.connect() as saving, db.app.connect() as releasing:
+        acme.release_hold(hold.id, within=releasing)
+        acme.save_event_type(EventType(slug="other", duration=HALF, hosts=["ada", "bob"]), within=saving)
+        with beside(db, confirm) as first:
+            saving.commit()  # it goes on to wait for the hold, with bob's lock and without ada's
+            with beside(db, book) as second:
+                releasing.rollback()
+    assert [getattr(one, "status", one) for one in (*first, *second)] == ["confirmed"] * 2
     assert_sound(db)
 
 

@@ -124,7 +124,7 @@ def confirm_hold(connection: Connection, command: ConfirmHold, tools: Tools) -> 
     if before.status is BookingStatus.HELD and not (has_expired(before, tools.now) or has_expired(after, tools.now)):
         action, kind = _KINDS[status]
         record = _record(tools, "confirm" if action == "book" else action)
-        confirm_booking(connection, record, change(standing, after, kind, None))
+        confirm_booking(connection, record, change(standing, after, kind, None), standing.counted)
         return after
     if not command.if_free:
         raise HoldExpired(id=before.id, expired_at=min(at for at in (before.expires_at, after.expires_at) if at))
@@ -157,7 +157,7 @@ def _revive(connection: Connection, tools: Tools, standing: Standing, after: Boo
         )
 
     try:
-        take(connection, wanted, tools, write)
+        take(connection, wanted, tools, write, standing.locked)
     except (InvalidInput, EventTypeNotFound) as error:  # what was asked for then is no longer offered
         raise SlotUnavailable(f"the hold cannot be had again: {error}") from error
     return made[0]

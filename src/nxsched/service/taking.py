@@ -25,6 +25,7 @@ from nxsched.service.slots import Asked, able_at, explained, question
 from nxsched.service.tools import Tools
 from nxsched.slots.explain import refusals
 from nxsched.store.changes import Place, Won
+from nxsched.store.conflicts import Waited
 from nxsched.store.facts import Counts, Found, counts_of
 from nxsched.store.ground import Ground, fetch_ground
 from nxsched.store.locks import Locks, lock
@@ -81,15 +82,17 @@ Write = Callable[[Taken], Won]
 """Writes the booking with its claims; gives the numbers of the hosts whose time was free."""
 
 
-def take(connection: Connection, wanted: Wanted, tools: Tools, write: Write) -> Taken:
+def take(connection: Connection, wanted: Wanted, tools: Tools, write: Write, had: Locks | None = None) -> Taken:
     """Claim the slot and write what stands on it, or raise `SlotTaken` or `SlotUnavailable`.
+
+    `had` is what was locked before a booking was: where that is not all, it is too late to lock more.
 
     Which locks are needed, and what is counted under them, the settings say; and while we wait for a lock, or for
     somebody who wants the same time, all may change. So the ground is read, what it asks for is locked and counted, and
     it is read again, until it asks for nothing more and what it offers can be had.
     """
     start = epoch_exact("start", wanted.start)
-    counts, held = Counts(holds=wanted.hold), Locks()
+    counts, held = Counts(holds=wanted.hold), had or Locks()
     for _ in range(_ROUNDS):
         ground = fetch_ground(
             connection,
@@ -106,6 +109,8 @@ def take(connection: Connection, wanted: Wanted, tools: Tools, write: Write) -> 
         counts = counts_of(ground.settings, (start, start + 1), latest=pool, holds=wanted.hold)
         needed = _locks(ground, wanted, start)
         if not needed <= held:
+            if had is not None or not needed.may_follow(held):
+                raise Waited("what has to be locked changed in the meantime: run the transaction again")
             held |= needed
             tools = tools.at(lock(connection, tools.tenant, held))
             continue
@@ -154,7 +159,7 @@ def _judged(connection: Connection, ground: Ground, wanted: Wanted, tools: Tools
         occurrence=new_id(),
         event_type=settings.number,
         hosts=hosts,
-        locked=held & hosts,
+        counted=held & hosts,
         busy_from=instant(before),
         busy_until=instant(after),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -15,6 +15,7 @@ from nxsched.domain.event_types import EventType
 from nxsched.domain.stored import read_event_type
 from nxsched.domain.tenants import TenantDetails
 from nxsched.store.conflicts import Waited
+from nxsched.store.locks import Locks
 
 # What is over at its hour is over, whether somebody has tidied it up or not.
 _STATUS: Final = "CASE WHEN b.status IN ('held', 'pending') AND b.expires_at <= :now THEN 'expired' ELSE b.status END"
@@ -39,7 +40,8 @@ _ONE: Final = text(
 
 # The time is told outside, after the wait for the rows.
 _LOCKED: Final = f"""
-SELECT *, clock_timestamp() AS told, clock_timestamp() - statement_timestamp() > interval '50 ms' AS waited FROM (
+SELECT *, {{locked}}, clock_timestamp() AS told, clock_timestamp() - statement_timestamp() > interval '50 ms' AS waited
+FROM (
 SELECT {_COLUMNS}, b.status, e.name AS event_type_name, e.settings::text AS settings, t.name AS tenant_name, t.sender, (
     SELECT jsonb_agg(jsonb_build_object('slug', h.slug, 'name', h.name, 'email', h.email,
         'timezone', h.settings->>'timezone') ORDER BY c.place)
@@ -50,7 +52,11 @@ WHERE b.tenant_id = :tenant AND {{which}} ORDER BY b.id {{most}} FOR NO KEY UPDA
 ) AS locked
 """
 
-_LOCK_ONE: Final = text(_LOCKED.format(which="b.id = CAST(:id AS uuid)", most="", wait=""))
+_NO_LOCKS: Final = (
+    "NULL::bigint AS locked, NULL::bigint AS counted, NULL::bigint[] AS hosts, NULL::bigint[] AS counted_hosts"
+)
+
+_LOCK_ONE: Final = text(_LOCKED.format(which="b.id = CAST(:id AS uuid)", most="", wait="", locked=_NO_LOCKS))
 
 # What is counted is locked first, in the order that everybody keeps: the event type, its hosts, the booking. A scalar
 # subquery is computed before the scan that it filters.
@@ -59,21 +65,31 @@ _LOCK_COUNTED: Final = text(
 WITH its AS (
     SELECT event_type_no, occurrence_id FROM nxsched.booking WHERE tenant_id = :tenant AND id = CAST(:id AS uuid)
 ), first AS (
-    SELECT e.event_type_no FROM its JOIN nxsched.event_type e ON e.event_type_no = its.event_type_no
+    SELECT e.event_type_no, e.settings->'limits' <> '[]' AS counts
+    FROM its JOIN nxsched.event_type e ON e.event_type_no = its.event_type_no
     WHERE e.tenant_id = :tenant AND (:anew OR e.settings->'limits' <> '[]') FOR NO KEY UPDATE OF e
 ), second AS (
-    SELECT h.host_no FROM (
-        SELECT c.host_no FROM its
-        JOIN nxsched.claim c ON c.tenant_id = :tenant AND c.occurrence_id = its.occurrence_id
-        UNION
-        SELECT m.host_no FROM its
-        JOIN nxsched.event_type_member m ON m.tenant_id = :tenant AND m.event_type_no = its.event_type_no
-        WHERE :anew
+    SELECT h.host_no, wanted.taken AND h.settings->'limits' <> '[]' AS counts FROM (
+        SELECT host_no, bool_or(taken) AS taken FROM (
+            SELECT c.host_no, true AS taken FROM its
+            JOIN nxsched.claim c ON c.tenant_id = :tenant AND c.occurrence_id = its.occurrence_id
+            UNION ALL
+            SELECT m.host_no, false FROM its
+            JOIN nxsched.event_type_member m ON m.tenant_id = :tenant AND m.event_type_no = its.event_type_no
+            WHERE :anew
+        ) AS either GROUP BY host_no
     ) wanted JOIN nxsched.host h ON h.tenant_id = :tenant AND h.host_no = wanted.host_no
     WHERE (SELECT count(*) FROM first) >= 0 AND (:anew OR h.settings->'limits' <> '[]')
     ORDER BY h.host_no FOR NO KEY UPDATE OF h
 )"""
-    + _LOCKED.format(which="b.id = CAST(:id AS uuid) AND (SELECT count(*) FROM second) >= 0", most="", wait="")
+    + _LOCKED.format(
+        which="b.id = CAST(:id AS uuid) AND (SELECT count(*) FROM second) >= 0",
+        most="",
+        wait="",
+        locked="""(SELECT event_type_no FROM first) AS locked, ARRAY(SELECT host_no FROM second) AS hosts,
+    (SELECT event_type_no FROM first WHERE counts) AS counted,
+    ARRAY(SELECT host_no FROM second WHERE counts) AS counted_hosts""",
+    )
 )
 
 _LOCK_IN_THE_WAY: Final = text(
@@ -84,12 +100,15 @@ _LOCK_IN_THE_WAY: Final = text(
         AND c.busy_until > :busy_from AND c.busy_from < :busy_until)""",
         most="",
         wait="",
+        locked=_NO_LOCKS,
     )
 )
 
 # What somebody else has in hand just now, they end or confirm themselves.
 _LOCK_DUE: Final = text(
-    _LOCKED.format(which="b.status = :status AND b.expires_at <= :now", most="LIMIT :most", wait="SKIP LOCKED")
+    _LOCKED.format(
+        which="b.status = :status AND b.expires_at <= :now", most="LIMIT :most", wait="SKIP LOCKED", locked=_NO_LOCKS
+    )
 )
 
 _HISTORY: Final = text(
@@ -112,6 +131,7 @@ class Standing:
     """A booking as it is stored, locked, with what its messages need beside it.
 
     `parties` are its hosts, as JSON; `told` is the time after the wait for the lock, `waited` whether there was one.
+    `locked` is what was locked before it, and `counted` is that of it which its confirmation is counted by.
     """
 
     booking: Booking
@@ -121,6 +141,8 @@ class Standing:
     parties: Sequence[Mapping[str, Any]]
     told: datetime
     waited: bool
+    locked: Locks
+    counted: Locks
 
 
 def fetch_booking(connection: Connection, tenant: str, id_: str, now: datetime) -> Booking | None:
@@ -165,7 +187,8 @@ def _one(connection: Connection, statement: TextClause, values: dict[str, Any]) 
     """A booking, locked. After a wait it is read again: what is beside it was read before."""
     found = _standing(connection, statement, values)
     if any(one.waited for one in found):
-        found = _standing(connection, _LOCK_ONE, {"tenant": values["tenant"], "id": values["id"]})
+        again = _standing(connection, _LOCK_ONE, {"tenant": values["tenant"], "id": values["id"]})
+        found = [replace(now, locked=one.locked, counted=one.counted) for one, now in zip(found, again, strict=True)]
     return next(iter(found), None)
 
 
@@ -182,6 +205,8 @@ def _standing(connection: Connection, statement: TextClause, values: dict[str, A
             row.parties,
             row.told.astimezone(UTC),
             row.waited,
+            Locks(row.locked, frozenset(row.hosts or ())),
+            Locks(row.counted, frozenset(row.counted_hosts or ())),
         )
         for row in rows
     ]

@@ -28,12 +28,14 @@ wanted AS (
         expires_at timestamptz{more})
 )"""
 
-_PLACED: Final = """, occurrence_id uuid, event_type_no bigint, hosts bigint[], locked_event_type bigint,
-        locked_hosts bigint[], starts_at timestamptz,
+_COUNTS: Final = ", counted bigint, counted_hosts bigint[]"
+
+_PLACED: Final = f"""{_COUNTS}, occurrence_id uuid, event_type_no bigint, hosts bigint[], starts_at timestamptz,
         ends_at timestamptz, busy_from timestamptz, busy_until timestamptz, seats int, location text, organizer text,
         nonce text"""
 
 _CHANGED: Final = _WANTED.format(more="")
+_CONFIRMING: Final = _WANTED.format(more=_COUNTS)
 _CLAIMING: Final = _WANTED.format(more=_PLACED)
 
 _RECORDED: Final = """
@@ -74,10 +76,10 @@ _ALL_CLAIMED: Final = "(SELECT count(*) FROM claimed) = cardinality(w.hosts)"
 _COUNTED: Final = """
 counted AS (
     UPDATE nxsched.event_type e SET claim_version = claim_version + 1 FROM wanted w
-    WHERE e.tenant_id = :tenant AND e.event_type_no = w.locked_event_type
+    WHERE e.tenant_id = :tenant AND e.event_type_no = w.counted
 ), counted_hosts AS (
     UPDATE nxsched.host h SET claim_version = claim_version + 1 FROM wanted w
-    WHERE h.tenant_id = :tenant AND h.host_no = ANY(w.locked_hosts)
+    WHERE h.tenant_id = :tenant AND h.host_no = ANY(w.counted_hosts)
 )"""
 
 _INSERTED: Final = f"""
@@ -103,17 +105,10 @@ attendee_timezone = w.attendee_timezone, attendee_reference = w.attendee_referen
 metadata = w.metadata, reference = w.reference, expires_at = w.expires_at"""
 
 _CONFIRM: Final = text(f"""
-WITH {_CHANGED}, changed AS (
+WITH {_CONFIRMING}, {_COUNTED}, changed AS (
     UPDATE nxsched.booking b SET {_DETAILS} FROM wanted w
     WHERE b.tenant_id = :tenant AND b.id = w.id AND b.version = w.version - 1
-    RETURNING b.id, b.occurrence_id, b.event_type_no, b.expires_at
-), counted AS (
-    UPDATE nxsched.event_type e SET claim_version = claim_version + 1 FROM changed
-    WHERE e.tenant_id = :tenant AND e.event_type_no = changed.event_type_no AND e.settings->'limits' <> '[]'
-), counted_hosts AS (
-    UPDATE nxsched.host h SET claim_version = claim_version + 1
-    FROM changed JOIN nxsched.claim c ON c.tenant_id = :tenant AND c.occurrence_id = changed.occurrence_id
-    WHERE h.tenant_id = :tenant AND h.host_no = c.host_no AND h.settings->'limits' <> '[]'
+    RETURNING b.id, b.occurrence_id, b.expires_at
 ), occurred AS (
     UPDATE nxsched.occurrence o SET held_until = changed.expires_at FROM changed
     WHERE o.tenant_id = :tenant AND o.id = changed.occurrence_id
@@ -222,7 +217,7 @@ class Record:
 class Place:
     """Where a new booking stands: a new occurrence, its hosts' numbers in the order of the groups, their busy time.
 
-    `locked` is what is counted of it.
+    `counted` is what of it is counted, and locked.
     """
 
     occurrence: str
@@ -230,7 +225,7 @@ class Place:
     hosts: Sequence[int]
     busy_from: datetime
     busy_until: datetime
-    locked: Locks
+    counted: Locks
 
     def row(self, booking: Booking) -> dict[str, Any]:
         """What the row of `wanted` has of it."""
@@ -238,13 +233,16 @@ class Place:
             "occurrence_id": self.occurrence,
             "event_type_no": self.event_type,
             "hosts": list(self.hosts),
-            "locked_event_type": self.locked.event_type,
-            "locked_hosts": list(self.locked.hosts),
+            **_counted(self.counted),
             "busy_from": self.busy_from.isoformat(),
             "busy_until": self.busy_until.isoformat(),
             "starts_at": booking.start.isoformat(),
             "ends_at": booking.end.isoformat(),
         }
+
+
+def _counted(locks: Locks) -> dict[str, Any]:
+    return {"counted": locks.event_type, "counted_hosts": list(locks.hosts)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,7 +267,7 @@ def insert_booking(connection: Connection, record: Record, change: Change, place
         "organizer": booking.organizer,
         "nonce": nonce,
     }
-    insert = _INSERT_COUNTED if place.locked != Locks() else _INSERT
+    insert = _INSERT_COUNTED if place.counted != Locks() else _INSERT
     return _won(connection.execute(insert, record.values([row])).one(), place)
 
 
@@ -287,9 +285,9 @@ def _won(row: Row[Any], place: Place) -> Won:
     return found
 
 
-def confirm_booking(connection: Connection, record: Record, change: Change) -> None:
-    """Make a booking of a hold that is locked."""
-    connection.execute(_CONFIRM, record.values([change.row()]))
+def confirm_booking(connection: Connection, record: Record, change: Change, counted: Locks) -> None:
+    """Make a booking of a hold that is locked, as is what it is counted by."""
+    connection.execute(_CONFIRM, record.values([{**change.row(), **_counted(counted)}]))
 
 
 def end_bookings(connection: Connection, record: Record, changes: Sequence[Change]) -> None:

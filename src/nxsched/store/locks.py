@@ -40,6 +40,12 @@ class Locks:
         """Whether the other holds all of these."""
         return self.event_type in {None, other.event_type} and self.hosts <= other.hosts
 
+    def may_follow(self, held: Locks) -> bool:
+        """Whether what `held` lacks of these comes, in the order that everybody keeps, after all that it has."""
+        if self.event_type not in {None, held.event_type} and held.hosts:
+            return False
+        return max(held.hosts, default=0) < min(self.hosts - held.hosts, default=1 << 63)
+
     def __or__(self, other: Locks) -> Locks:
         """Both together."""
         return Locks(other.event_type or self.event_type, self.hosts | other.hosts)
