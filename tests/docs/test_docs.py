@@ -199,12 +199,12 @@ def reading(page: Path) -> Iterator[Reader]:
 @contextmanager
 def shared_server() -> Iterator[None]:
     """Let `Scheduler.embedded` make a database on the server of this run, a new one for each folder."""
-    run, version = os.environ["NXSCHED_TEST_RUN"], VERSIONS[-1]
+    run = os.environ["NXSCHED_TEST_RUN"]
     names: dict[Path, str] = {}
     with ExitStack() as stack:
 
-        def start(path: str | Path, *, version: int = version) -> servers.Server:
-            folder = Path(path).resolve()
+        def start(path: str | Path, *, version: int | None = None) -> servers.Server:
+            folder, version = Path(path).resolve(), version or VERSIONS[-1]
             if folder not in names:
                 kept = servers.started(run, version)
                 stack.callback(kept.close)
