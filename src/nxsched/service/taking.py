@@ -82,17 +82,17 @@ Write = Callable[[Taken], Won]
 """Writes the booking with its claims; gives the numbers of the hosts whose time was free."""
 
 
-def take(connection: Connection, wanted: Wanted, tools: Tools, write: Write, had: Locks | None = None) -> Taken:
+def take(connection: Connection, wanted: Wanted, tools: Tools, write: Write, before: Locks | None = None) -> Taken:
     """Claim the slot and write what stands on it, or raise `SlotTaken` or `SlotUnavailable`.
 
-    `had` is what was locked before a booking was: where that is not all, it is too late to lock more.
+    `before` is what was locked before a booking was: where that is not all, it is too late to lock more.
 
     Which locks are needed, and what is counted under them, the settings say; and while we wait for a lock, or for
     somebody who wants the same time, all may change. So the ground is read, what it asks for is locked and counted, and
     it is read again, until it asks for nothing more and what it offers can be had.
     """
     start = epoch_exact("start", wanted.start)
-    counts, held = Counts(holds=wanted.hold), had or Locks()
+    counts, locked = Counts(holds=wanted.hold), before or Locks()
     for _ in range(_ROUNDS):
         ground = fetch_ground(
             connection,
@@ -108,15 +108,15 @@ def take(connection: Connection, wanted: Wanted, tools: Tools, write: Write, had
         pool = is_pool(ground.settings.event_type)
         counts = counts_of(ground.settings, (start, start + 1), latest=pool, holds=wanted.hold)
         needed = _locks(ground, wanted, start)
-        if not needed <= held:
-            if had is not None or not needed.may_follow(held):
+        if not needed <= locked:
+            if before is not None or not needed.may_follow(locked):
                 raise Waited("what has to be locked changed in the meantime: run the transaction again")
-            held |= needed
-            tools = tools.at(lock(connection, tools.tenant, held))
+            locked |= needed
+            tools = tools.at(lock(connection, tools.tenant, locked))
             continue
         if counts != counted:
             continue
-        taken = _judged(connection, ground, wanted, tools, held)
+        taken = _judged(connection, ground, wanted, tools, locked)
         if told := _cleared(connection, ground, taken):
             tools = tools.at(told)
             continue
@@ -127,7 +127,7 @@ def take(connection: Connection, wanted: Wanted, tools: Tools, write: Write, had
     raise TransactionConflict("somebody else was quicker again and again: run the transaction again")
 
 
-def _judged(connection: Connection, ground: Ground, wanted: Wanted, tools: Tools, held: Locks) -> Taken:
+def _judged(connection: Connection, ground: Ground, wanted: Wanted, tools: Tools, locked: Locks) -> Taken:
     """The hosts who take the slot, and where it will stand. Raises the refusals."""
     start = epoch_exact("start", wanted.start)
     settings, found = ground.settings, ground.found
@@ -159,7 +159,7 @@ def _judged(connection: Connection, ground: Ground, wanted: Wanted, tools: Tools
         occurrence=new_id(),
         event_type=settings.number,
         hosts=hosts,
-        counted=held & hosts,
+        counted=locked & hosts,
         busy_from=instant(before),
         busy_until=instant(after),
     )
