@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
-from typing import Literal
+from typing import Literal, cast
 
 from nxsched.domain import checks
 from nxsched.domain.bounds import (
@@ -214,7 +214,7 @@ class EventType:
     @property
     def groups(self) -> tuple[HostGroup, ...]:
         """`hosts` as groups."""
-        return tuple(group for group in self.hosts if isinstance(group, HostGroup))
+        return cast("tuple[HostGroup, ...]", self.hosts)  # what they became when they were checked
 
 
 def _groups(value: object) -> tuple[HostGroup, ...]:

@@ -78,7 +78,7 @@ def changes(before: Booking | None, after: Booking) -> dict[str, tuple[Any, Any]
 
 def _plain(value: object) -> Any:  # noqa: ANN401 - JSON
     if isinstance(value, datetime):
-        return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+        return value.astimezone(UTC).isoformat()[: -len("+00:00")] + "Z"
     if isinstance(value, Attendee):
         return {
             "name": value.name,

@@ -16,7 +16,7 @@ from nxsched.service.tools import Tools
 from nxsched.slots.answer import Slots
 from nxsched.slots.calculator import offered
 from nxsched.slots.explain import refusals
-from nxsched.slots.facts import Terms, prepare
+from nxsched.slots.facts import prepare
 from nxsched.slots.intervals import Interval
 from nxsched.slots.prepared import Prepared
 from nxsched.slots.query import asked_range
@@ -77,18 +77,22 @@ def explained(connection: Connection, settings: Settings, asked: Asked, start: i
 def settings_of(connection: Connection, asked: Asked, tools: Tools) -> Settings:
     """What is set for the question, with the duration that is asked for."""
     span = asked.start.astimezone(UTC), asked.end.astimezone(UTC)
-    return fetch_settings(connection, tools.tenant, asked.event_type, span, tools.now, asked.moving).lasting(
-        asked.duration
+    return fetch_settings(
+        connection,
+        tools.tenant,
+        asked.event_type,
+        span,
+        tools.now,
+        duration=asked.duration,
+        moving=asked.moving,
     )
 
 
 def question(settings: Settings, found: Found, span: Interval, now: datetime, host: str | None) -> Prepared:
     """The question in integers; the time is rounded up to a whole second (rule 1)."""
-    terms = Terms(settings.event_type, settings.hosts, settings.blocked, settings.closures, host)
-    return prepare(terms, found.facts, *span, epoch_ceil("now", now))
+    return prepare(settings.terms, found.facts, *span, epoch_ceil("now", now), host)
 
 
 def able_at(asked: Prepared, start: int) -> tuple[str, ...]:
     """The hosts that can take `start`, none where it is not offered: what is offered is what can be booked."""
-    slots = offered(asked, 1)
-    return slots[0].hosts if len(slots) and slots[0].start == instant(start) else ()
+    return next((slot.hosts for slot in offered(asked, 1) if slot.start == instant(start)), ())

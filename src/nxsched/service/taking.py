@@ -185,14 +185,17 @@ def _locks(ground: Ground, wanted: Wanted, start: int) -> Locks:
     lock: the constraint sees overlaps, and there is nothing else to see.
     """
     settings, event_type = ground.settings, ground.settings.event_type
+    counted = bool(event_type.limits) or is_pool(event_type)
+    if not (counted or settings.limited or any(ground.found.expired.values())):
+        return Locks()
     hosts = set(settings.hosts)
     for group in event_type.groups:
         if group.needed == 1 and wanted.host in group.members:
             hosts -= {*group.members} - {wanted.host}
     numbers = {settings.numbers[slug] for slug in hosts}
-    if event_type.limits or is_pool(event_type):
+    if counted:
         return Locks(settings.number, frozenset(numbers))
-    if any(host.limits for host in settings.hosts.values()):
+    if settings.limited:
         return Locks(None, frozenset(numbers))
     before, after = (int(one.total_seconds()) for one in (event_type.buffer_before, event_type.buffer_after))
     end = start + int(event_type.duration.total_seconds())

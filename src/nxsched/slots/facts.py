@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cached_property
 from operator import itemgetter
 from typing import Final
 
@@ -23,14 +24,30 @@ from nxsched.slots.zones import zone
 
 
 @dataclass(frozen=True, slots=True)
+class Cast:
+    """The members of the groups, with nothing taken; their places by slug, and the groups."""
+
+    members: tuple[Member, ...]
+    places: Mapping[str, int]
+    groups: tuple[Group, ...]
+
+
+@dataclass(frozen=True)
 class Terms:
-    """What the application has set, by slug, and the one host that is asked for, if any."""
+    """What the application has set, by slug; it is never changed, and what is worked out of it alone is kept."""
 
     event_type: EventType
     hosts: Mapping[str, Host]
     blocked: Mapping[str, Sequence[BlockedPeriod]]
     closures: Sequence[BlockedPeriod]
-    host: str | None = None
+
+    @cached_property
+    def cast(self) -> Cast:
+        """Who plays a part in it."""
+        slugs = [slug for group in self.event_type.groups for slug in group.members]
+        places = {slug: i for i, slug in enumerate(slugs)}
+        groups = (Group(sum(1 << places[slug] for slug in one.members), one.needed) for one in self.event_type.groups)
+        return Cast(_idle_members(self, [self.hosts[slug] for slug in slugs]), places, tuple(groups))
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,18 +78,20 @@ def reach(event_type: EventType) -> tuple[timedelta, timedelta]:
     return longest + event_type.buffer_before + wider, longest + event_type.buffer_after + wider
 
 
-def prepare(terms: Terms, facts: Facts, start: int, end: int, now: int) -> Prepared:
-    """Work out what does not depend on the range. Raises `InvalidInput` for a host that is no member."""
-    event = terms.event_type
-    slugs = [slug for group in event.groups for slug in group.members]
-    places = {slug: i for i, slug in enumerate(slugs)}
-    if terms.host is not None and terms.host not in places:
-        raise InvalidInput(field="host", reason=f"{checks.shown(terms.host)} is in no host group of the event type")
-    timezone = event.timezone or terms.hosts[slugs[0]].timezone
+def prepare(terms: Terms, facts: Facts, start: int, end: int, now: int, host: str | None) -> Prepared:
+    """Work out what does not depend on the range; `host` is the one that is asked for, if any.
+
+    Raises `InvalidInput` for a host that is no member.
+    """
+    event, cast = terms.event_type, terms.cast
+    places = cast.places
+    if host is not None and host not in places:
+        raise InvalidInput(field="host", reason=f"{checks.shown(host)} is in no host group of the event type")
+    timezone = event.timezone or cast.members[0].timezone
     duration = int(event.duration.total_seconds())
     standing = by_start(facts.standing, duration) if event.slug and event.capacity > 1 else {}
     open_ones = {
-        at: one for at, ones in standing.items() if (one := joinable(_with(ones, terms), event.capacity, places))
+        at: one for at, ones in standing.items() if (one := joinable(_with(ones, host), event.capacity, places))
     }
     return Prepared(
         start=start,
@@ -88,9 +107,9 @@ def prepare(terms: Terms, facts: Facts, start: int, end: int, now: int) -> Prepa
         capacity=event.capacity,
         before=int(event.buffer_before.total_seconds()),
         after=int(event.buffer_after.total_seconds()),
-        members=_members(terms, [terms.hosts[slug] for slug in slugs], facts, duration),
-        groups=tuple(Group(sum(1 << places[slug] for slug in group.members), group.needed) for group in event.groups),
-        required=1 << places[terms.host] if terms.host is not None else 0,
+        members=tuple(_with_facts(one, terms.hosts[one.slug], facts, duration) for one in cast.members),
+        groups=cast.groups,
+        required=1 << places[host] if host is not None else 0,
         places=places,
         reached=reached(event.limits, facts.of_event_type, timezone, duration),
         standing=standing,
@@ -99,12 +118,12 @@ def prepare(terms: Terms, facts: Facts, start: int, end: int, now: int) -> Prepa
     )
 
 
-def _with(ones: Sequence[Occurrence], terms: Terms) -> Sequence[Occurrence]:
+def _with(ones: Sequence[Occurrence], host: str | None) -> Sequence[Occurrence]:
     """Those of the occurrences that the host takes part in who is asked for."""
-    return ones if terms.host is None else [one for one in ones if terms.host in one.hosts]
+    return ones if host is None else [one for one in ones if host in one.hosts]
 
 
-def _members(terms: Terms, hosts: Sequence[Host], facts: Facts, duration: int) -> tuple[Member, ...]:
+def _idle_members(terms: Terms, hosts: Sequence[Host]) -> tuple[Member, ...]:
     hours: dict[object, Hours] = {}
     closures = [f"closures[{i}]" for i in range(len(terms.closures))]
     blocks: dict[tuple[int, ...], tuple[BlockedPeriod, ...]] = {}
@@ -114,8 +133,6 @@ def _members(terms: Terms, hosts: Sequence[Host], facts: Facts, duration: int) -
         shared = hours.get(key) or hours.setdefault(key, read_hours(host))
         own_blocks = terms.blocked.get(host.slug, ())
         blocked = (*own_blocks, *terms.closures)
-        taken = facts.taken.get(host.slug, [])
-        taken.sort(key=itemgetter(0, 1))
         members.append(
             Member(
                 bit=1 << i,
@@ -125,12 +142,31 @@ def _members(terms: Terms, hosts: Sequence[Host], facts: Facts, duration: int) -
                 # The same periods, not equal ones: Python calls instants equal that differ by a fold alone.
                 blocked=blocks.setdefault(tuple(map(id, blocked)), blocked),
                 places=(*(f"hosts.{host.slug}.blocked[{n}]" for n in range(len(own_blocks))), *closures),
-                taken=taken,
-                busy=tuple(union((start, end) for start, end, _ in taken)),
-                reached=reached(host.limits, facts.of_host.get(host.slug, ()), host.timezone, duration),
+                taken=(),
+                busy=(),
+                reached=(),
             )
         )
     return tuple(members)
+
+
+def _with_facts(idle: Member, host: Host, facts: Facts, duration: int) -> Member:
+    """The member with what is taken."""
+    taken = facts.taken.get(host.slug)
+    if not taken and not host.limits:
+        return idle
+    taken = sorted(taken or (), key=itemgetter(0, 1))
+    return Member(
+        bit=idle.bit,
+        slug=idle.slug,
+        timezone=idle.timezone,
+        hours=idle.hours,
+        blocked=idle.blocked,
+        places=idle.places,
+        taken=taken,
+        busy=tuple(union((start, end) for start, end, _ in taken)),
+        reached=reached(host.limits, facts.of_host.get(host.slug, ()), host.timezone, duration),
+    )
 
 
 def _days(window: BookingWindow, today: int) -> Interval:

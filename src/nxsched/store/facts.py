@@ -208,12 +208,11 @@ def counts_of(settings: Settings, asked: Interval, *, latest: bool = False, hold
     `latest` for when each host was last booked, `holds` for those of the tenant that stand.
     """
     event = settings.event_type
-    limited = {settings.numbers[slug]: host.limits for slug, host in settings.hosts.items() if host.limits}
-    of_hosts = [limit for limits in limited.values() for limit in limits]
+    of_hosts = [limit for limits in settings.limited.values() for limit in limits]
     return Counts(
         event_type=settings.number if event.limits else None,
         of_event_type=_periods(event.limits, asked) if event.limits else None,
-        limited=tuple(sorted(limited)),
+        limited=tuple(sorted(settings.limited)),
         of_hosts=_periods(of_hosts, asked) if of_hosts else None,
         latest=latest,
         holds=holds,
@@ -274,7 +273,7 @@ def fetch_facts(
 
 def read_facts(settings: Settings, rows: Sequence[Any]) -> Found:
     """What the rows say; those of settings are passed over."""
-    slugs = {no: slug for slug, no in settings.numbers.items()}
+    slugs = settings.slugs
     taken: dict[str, list[Taken]] = {}
     of_event_type: Sequence[Interval] = ()
     of_host: dict[str, Sequence[Interval]] = {}

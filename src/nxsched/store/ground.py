@@ -51,5 +51,5 @@ def fetch_ground(  # noqa: PLR0913 - what is asked
     start = start.astimezone(UTC)
     values = {"tenant": tenant, "slug": slug, "start": start, "now": now, **set_for(start, start), **counts.values()}
     rows = connection.execute(_statement(counts.parts()), values).all()
-    settings = read_settings(rows, slug).lasting(duration)
+    settings = read_settings(rows, slug, duration)
     return Ground(settings, read_facts(settings, rows))

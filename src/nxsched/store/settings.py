@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from functools import cache, lru_cache
+from functools import cache, cached_property, lru_cache
 from typing import Any, Final
 
 from sqlalchemy import Connection, TextualSelect
 
 from nxsched.domain.availability import BlockedPeriod
 from nxsched.domain.bounds import MAX_MINUTES
-from nxsched.domain.event_types import EventType
+from nxsched.domain.event_types import EventType, Limit
 from nxsched.domain.hosts import Host
 from nxsched.domain.stored import read_blocked, read_event_type, read_host
 from nxsched.domain.tenants import TenantDetails
 from nxsched.errors import BookingNotFound, EventTypeNotFound
+from nxsched.slots.facts import Terms
 from nxsched.store.statements import GROUND, statement
 
 
@@ -38,9 +39,12 @@ class Moved:
     occurrence: str | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Settings:
-    """An event type with its number, the tenant, the hosts by slug with their numbers, and their blocked time."""
+    """An event type with its number, the tenant, the hosts by slug with their numbers, and their blocked time.
+
+    The same rows give the same object: what is worked out of it is kept with it, and nothing in it is changed.
+    """
 
     number: int
     event_type: EventType
@@ -49,12 +53,22 @@ class Settings:
     numbers: Mapping[str, int]
     blocked: Mapping[str, list[BlockedPeriod]]
     closures: tuple[BlockedPeriod, ...]
-    moved: Moved | None
+    moved: Moved | None = None
 
-    def lasting(self, duration: timedelta | None) -> Settings:
-        """The same with the duration that is asked for. Raises `InvalidInput` where it is not offered."""
-        event_type = self.event_type.lasting(duration)
-        return self if event_type is self.event_type else replace(self, event_type=event_type)
+    @cached_property
+    def terms(self) -> Terms:
+        """What the calculator has to know of it."""
+        return Terms(self.event_type, self.hosts, self.blocked, self.closures)
+
+    @cached_property
+    def slugs(self) -> Mapping[int, str]:
+        """The hosts' slugs by their numbers."""
+        return {no: slug for slug, no in self.numbers.items()}
+
+    @cached_property
+    def limited(self) -> Mapping[int, Sequence[Limit]]:
+        """The limits of the hosts that have some, by their numbers."""
+        return {self.numbers[slug]: host.limits for slug, host in self.hosts.items() if host.limits}
 
 
 NO_TIMES: Final = "NULL::bigint[], NULL::bigint[], NULL::text[], NULL::boolean[]"
@@ -105,25 +119,48 @@ def set_for(start: datetime, end: datetime) -> dict[str, object]:
     return {"set_from": start - _AROUND, "set_until": end + _AROUND}
 
 
-def fetch_settings(
-    connection: Connection, tenant: str, slug: str, span: tuple[datetime, datetime], now: datetime, moving: str | None
+def fetch_settings(  # noqa: PLR0913 - what is asked
+    connection: Connection,
+    tenant: str,
+    slug: str,
+    span: tuple[datetime, datetime],
+    now: datetime,
+    *,
+    duration: timedelta | None,
+    moving: str | None,
 ) -> Settings:
-    """The event type `slug` and all that is set for starts in `span`.
+    """The event type `slug` with a duration that it offers, and all that is set for starts in `span`.
 
-    `moving` is a booking that is looked up beside it. Raises `EventTypeNotFound`, also for an archived one, and
-    `BookingNotFound`.
+    `moving` is a booking that is looked up beside it. Raises `EventTypeNotFound`, also for an archived one,
+    `BookingNotFound`, and `InvalidInput` for a duration that is not offered.
     """
     values = {"tenant": tenant, "slug": slug, **set_for(*span)}
     if moving is not None:
         values |= {"moving": moving, "now": now}
-    found = read_settings(connection.execute(_statement(moving=moving is not None), values).all(), slug)
-    if moving is not None and found.moved is None:
-        raise BookingNotFound(id=moving)
-    return found
+    rows = connection.execute(_statement(moving=moving is not None), values).all()
+    found = read_settings(rows, slug, duration)
+    if moving is None:
+        return found
+    for kind, _, key, _, _, words, flag, *_ in rows:
+        if kind == "moved":
+            return replace(found, moved=Moved(key, None if flag else words))
+    raise BookingNotFound(id=moving)
 
 
-def read_settings(rows: Sequence[Any], slug: str) -> Settings:
-    """What the rows say of the event type `slug`; those of taken time are passed over. Raises `EventTypeNotFound`."""
+_SET: Final = frozenset({"event_type", "tenant", "host", "blocked", "closure"})
+"""The kinds of rows that say what is set, in their first seven columns."""
+
+
+def read_settings(rows: Sequence[Any], slug: str, duration: timedelta | None) -> Settings:
+    """What the rows say of the event type `slug`; those of anything else are passed over.
+
+    Raises `EventTypeNotFound`, and `InvalidInput` for a duration that is not offered.
+    """
+    return _settings(slug, duration, tuple([row[:7] for row in rows if row[0] in _SET]))
+
+
+@lru_cache(maxsize=128)
+def _settings(slug: str, duration: timedelta | None, rows: Sequence[Sequence[Any]]) -> Settings:
     event: EventType | None = None
     number = 0
     details: TenantDetails | None = None
@@ -131,8 +168,7 @@ def read_settings(rows: Sequence[Any], slug: str) -> Settings:
     numbers: dict[str, int] = {}
     blocked: dict[int, list[BlockedPeriod]] = {}
     closures: list[BlockedPeriod] = []
-    moved: Moved | None = None
-    for kind, no, key, name, address, words, flag, *_ in rows:
+    for kind, no, key, name, address, words, flag in rows:
         if kind == "host":
             hosts[key] = _open_host(key, name, address, words, archived=flag)
             numbers[key] = no
@@ -141,15 +177,13 @@ def read_settings(rows: Sequence[Any], slug: str) -> Settings:
         elif kind == "closure":
             closures.append(read_blocked(key, words))
         elif kind == "event_type":
-            number, event = no, read_event_type(key, name, words, archived=flag)
+            number, event = no, read_event_type(key, name, words, archived=flag).lasting(duration)
         elif kind == "tenant":
             details = _tenant(key, name, address)
-        elif kind == "moved":
-            moved = Moved(key, None if flag else words)
     if event is None or details is None:
         raise EventTypeNotFound(slug=slug)
     of_hosts = {slug: blocked[no] for slug, no in numbers.items() if no in blocked}
-    return Settings(number, event, details, hosts, numbers, of_hosts, tuple(closures), moved)
+    return Settings(number, event, details, hosts, numbers, of_hosts, tuple(closures))
 
 
 @lru_cache(maxsize=1024)
