@@ -15,13 +15,17 @@ from nxsched.domain.commands import (
     Book,
     Cancel,
     ConfirmHold,
+    Decline,
+    Mark,
     PlaceHold,
     ReleaseHold,
     ReplaceBusy,
+    Reschedule,
     SaveEventType,
     SaveHost,
     SaveTenant,
     Unblock,
+    Update,
     booking_id,
     details,
 )
@@ -368,6 +372,106 @@ class Tenant:
         `PolicyViolation`.
         """
         return self._write(actions.CANCEL, Cancel(id=booking_id, reason=reason), within, idempotency_key, actor)
+
+    def reschedule(
+        self,
+        booking_id: str,
+        *,
+        start: datetime,
+        duration: timedelta | None = None,
+        host: str | None = None,
+        reason: str | None = None,
+        force: bool = False,
+        within: Joined | None = None,
+        idempotency_key: str | None = None,
+        actor: Actor | None = None,
+    ) -> Booking:
+        """Move a booking that is confirmed or pending to another start, if a slot is offered there.
+
+        It is judged as if it were not there, as `find_slots(moving=…)` shows, and keeps its id, its state and, unless
+        others are given and where they can, its duration and its hosts; of a class, its attendee moves alone. `force`
+        is that of `book`. Raises `BookingNotFound`, `InvalidTransition`, `SlotTaken`, `SlotUnavailable` and, for an
+        actor whom the event type's policies bind, `PolicyViolation`.
+        """
+        command = Reschedule(id=booking_id, start=start, duration=duration, host=host, reason=reason, force=force)
+        return self._write(actions.RESCHEDULE, command, within, idempotency_key, actor)
+
+    def update(
+        self,
+        booking_id: str,
+        *,
+        location: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        within: Joined | None = None,
+        idempotency_key: str | None = None,
+        actor: Actor | None = None,
+    ) -> Booking:
+        """Change the location of a booking, or all of its metadata; what is `None` stays, and `""` is no location.
+
+        Raises `BookingNotFound`, and `InvalidTransition` for a booking that is over.
+        """
+        command = Update(id=booking_id, location=location, metadata=metadata)
+        return self._write(actions.UPDATE, command, within, idempotency_key, actor)
+
+    def approve(
+        self,
+        booking_id: str,
+        *,
+        within: Joined | None = None,
+        idempotency_key: str | None = None,
+        actor: Actor | None = None,
+    ) -> Booking:
+        """Confirm a booking that waits for approval; no rule is judged again.
+
+        Raises `BookingNotFound`, and `InvalidTransition`, also where it has expired: at its start, it is over.
+        """
+        command = Mark(id=booking_id, as_=BookingStatus.CONFIRMED)
+        return self._write(actions.MARK, command, within, idempotency_key, actor)
+
+    def decline(
+        self,
+        booking_id: str,
+        *,
+        reason: str | None = None,
+        within: Joined | None = None,
+        idempotency_key: str | None = None,
+        actor: Actor | None = None,
+    ) -> Booking:
+        """Turn down a booking that waits for approval, and free its time.
+
+        Raises `BookingNotFound` and `InvalidTransition`.
+        """
+        return self._write(actions.DECLINE, Decline(id=booking_id, reason=reason), within, idempotency_key, actor)
+
+    def complete(
+        self,
+        booking_id: str,
+        *,
+        within: Joined | None = None,
+        idempotency_key: str | None = None,
+        actor: Actor | None = None,
+    ) -> Booking:
+        """Say that a booking took place, also of one that was marked as no-show by mistake.
+
+        Raises `BookingNotFound` and `InvalidTransition`.
+        """
+        command = Mark(id=booking_id, as_=BookingStatus.COMPLETED)
+        return self._write(actions.MARK, command, within, idempotency_key, actor)
+
+    def mark_no_show(
+        self,
+        booking_id: str,
+        *,
+        within: Joined | None = None,
+        idempotency_key: str | None = None,
+        actor: Actor | None = None,
+    ) -> Booking:
+        """Say that nobody came, also of a booking that was marked as completed by mistake.
+
+        Raises `BookingNotFound` and `InvalidTransition`.
+        """
+        command = Mark(id=booking_id, as_=BookingStatus.NO_SHOW)
+        return self._write(actions.MARK, command, within, idempotency_key, actor)
 
     # Read.
 

@@ -56,10 +56,16 @@ def assert_sound(db: Database) -> None:
     ), "two active claims of a host overlap"
     assert not rows(
         db,
-        "SELECT b.id FROM nxsched.booking b JOIN nxsched.occurrence o ON o.id = b.occurrence_id"
-        " LEFT JOIN nxsched.claim c ON c.occurrence_id = o.id"
-        " WHERE (b.status IN ('held', 'pending', 'confirmed', 'completed', 'no_show')) <> (o.active AND c.active)",
-    ), "a claim and its booking disagree on whether the time is taken"
+        "SELECT o.id FROM nxsched.occurrence o LEFT JOIN nxsched.claim c ON c.occurrence_id = o.id LEFT JOIN ("
+        "   SELECT occurrence_id, starts_at, ends_at, CASE WHEN status IN ('held', 'pending') THEN expires_at"
+        "     ELSE 'infinity' END AS ends FROM nxsched.booking"
+        "   WHERE status IN ('held', 'pending', 'confirmed', 'completed', 'no_show')"
+        " ) b ON b.occurrence_id = o.id GROUP BY o.id, o.active, o.held_until, c.active, c.held_until"
+        ", o.starts_at, o.ends_at HAVING o.active <> (count(b.ends) > 0) OR c.active IS DISTINCT FROM o.active"
+        " OR o.held_until IS DISTINCT FROM nullif(max(b.ends), 'infinity')"
+        " OR c.held_until IS DISTINCT FROM o.held_until"
+        " OR bool_or((b.starts_at, b.ends_at) <> (o.starts_at, o.ends_at))",
+    ), "a claim and its bookings disagree on when the time is taken, and until when"
     assert not rows(
         db,
         "SELECT b.id FROM nxsched.booking b LEFT JOIN nxsched.audit_entry a ON a.booking_id = b.id"

@@ -263,12 +263,7 @@ def test_another_duration_can_be_chosen_where_it_is_given(acme: Tenant) -> None:
     assert caught.value.field == "duration"
 
 
-def test_seats_are_refused_until_they_can_be_booked(acme: Tenant) -> None:
-    acme.save_event_type(EventType(slug="class", duration=HALF, capacity=10, hosts=["ada"]))
-    for act in (acme.book, acme.place_hold):
-        with pytest.raises(InvalidInput, match="has 10 seats") as caught:
-            act("class", start=NINE, attendee=GRACE)
-        assert caught.value.field == "event_type"
+def test_more_seats_than_there_are_cannot_be_asked_for(acme: Tenant) -> None:
     with pytest.raises(InvalidInput, match="must be at most 1, not 2"):
         acme.book("visit", start=NINE, attendee=GRACE, seats=2)
 

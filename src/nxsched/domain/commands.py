@@ -12,7 +12,7 @@ from uuid import UUID
 
 from nxsched.domain import checks
 from nxsched.domain.availability import BlockedPeriod, busy_seconds
-from nxsched.domain.bookings import Attendee
+from nxsched.domain.bookings import Attendee, BookingStatus
 from nxsched.domain.bounds import MAX_CAPACITY, MAX_HOLD_MINUTES, MAX_JSON, MAX_PERIODS, MAX_TEXT
 from nxsched.domain.event_types import EventType
 from nxsched.domain.hosts import Host
@@ -129,6 +129,64 @@ class Cancel:
         object.__setattr__(self, "id", booking_id("booking_id", self.id))
         if self.reason is not None:
             checks.text("reason", self.reason)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decline(Cancel):
+    """Turn down a booking that waits for approval."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mark:
+    """Say of a booking that it is approved, that it took place, or that nobody came: `as_` is its state then."""
+
+    id: str
+    as_: BookingStatus
+
+    def __post_init__(self) -> None:
+        """Check the value."""
+        object.__setattr__(self, "id", booking_id("booking_id", self.id))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Update:
+    """Change what can be changed of a booking that stands; what is `None` stays."""
+
+    id: str
+    location: str | None
+    metadata: Mapping[str, Any] | None
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        object.__setattr__(self, "id", booking_id("booking_id", self.id))
+        if self.location is not None:
+            checks.text("location", self.location, empty=True)
+        if self.metadata is not None:
+            object.__setattr__(self, "metadata", checks.json_object("metadata", self.metadata, most=MAX_JSON))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reschedule:
+    """Move a booking to another start."""
+
+    id: str
+    start: datetime
+    duration: timedelta | None
+    host: str | None
+    reason: str | None
+    force: bool
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        object.__setattr__(self, "id", booking_id("booking_id", self.id))
+        epoch_exact("start", self.start)
+        if self.duration is not None:
+            checks.duration("duration", self.duration, least=1)
+        if self.host is not None:
+            checks.text("host", self.host)
+        if self.reason is not None:
+            checks.text("reason", self.reason)
+        checks.flag("force", self.force)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,8 +24,15 @@ def payload(
     tenant: TenantDetails,
     hosts: Sequence[Mapping[str, Any]],
     reason: str | None,
+    *,
+    before: Booking | None = None,
 ) -> dict[str, Any]:
-    """What an event says: enough to write a message without another query, and no secret."""
+    """What an event says: enough to write a message without another query, and no secret.
+
+    `previous` is where the booking was `before`, if it has moved.
+    """
+    old = before and {"start": _plain(before.start), "end": _plain(before.end), "hosts": [*before.hosts]}
+    new = {"start": _plain(booking.start), "end": _plain(booking.end), "hosts": [*booking.hosts]}
     return {
         "format": PAYLOAD_FORMAT,
         "tenant": {"id": tenant.id, "name": tenant.name, "sender": tenant.sender},
@@ -36,6 +43,7 @@ def payload(
         },
         "booking": written(booking),
         "hosts": [dict(one) for one in hosts],
+        "previous": old if old != new else None,
         "reason": reason,
     }
 

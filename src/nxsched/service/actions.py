@@ -16,18 +16,22 @@ from nxsched.domain.commands import (
     Book,
     Cancel,
     ConfirmHold,
+    Decline,
+    Mark,
     PlaceHold,
     ReleaseHold,
     ReplaceBusy,
+    Reschedule,
     SaveEventType,
     SaveHost,
     SaveTenant,
     Unblock,
+    Update,
 )
 from nxsched.domain.event_types import EventType
 from nxsched.domain.hosts import Host
 from nxsched.domain.tenants import TenantDetails
-from nxsched.service import booking, ending, queries, setup
+from nxsched.service import booking, ending, marking, moving, queries, setup
 from nxsched.service.tools import Tools
 from nxsched.service.unit import Action
 
@@ -69,6 +73,18 @@ CONFIRM_HOLD: Final[Action[ConfirmHold, Booking]] = Action(
 RELEASE_HOLD: Final[Action[ReleaseHold, Hold]] = Action(do=_release, subject=lambda command, _: command.id, again=_hold)
 CANCEL: Final[Action[Cancel, Booking]] = Action(
     do=ending.cancel, subject=lambda command, _: command.id, again=queries.booking
+)
+RESCHEDULE: Final[Action[Reschedule, Booking]] = Action(
+    do=moving.reschedule, subject=lambda command, _: command.id, again=queries.booking
+)
+DECLINE: Final[Action[Decline, Booking]] = Action(
+    do=ending.decline, subject=lambda command, _: command.id, again=queries.booking
+)
+MARK: Final[Action[Mark, Booking]] = Action(
+    do=marking.mark, subject=lambda command, _: command.id, again=queries.booking
+)
+UPDATE: Final[Action[Update, Booking]] = Action(
+    do=marking.update, subject=lambda command, _: command.id, again=queries.booking
 )
 SAVE_TENANT: Final[Action[SaveTenant, TenantDetails]] = Action(
     do=setup.save_tenant, subject=lambda command, _: command.tenant.id, again=_tenant

@@ -11,15 +11,14 @@ from sqlalchemy import Connection
 from nxsched.domain import checks
 from nxsched.domain.bookings import Booking, BookingStatus
 from nxsched.domain.commands import Book, ConfirmHold, PlaceHold
-from nxsched.domain.events import changes, payload
 from nxsched.domain.questions import answers
 from nxsched.errors import EventTypeNotFound, HoldExpired, InvalidInput, InvalidTransition, SlotUnavailable
 from nxsched.service.ending import change, expire, found, has_expired, is_hold, status_now
-from nxsched.service.ids import new_id, new_nonce
-from nxsched.service.taking import Taken, Wanted, take
+from nxsched.service.ids import new_nonce
+from nxsched.service.taking import Taken, Wanted, changed, take
 from nxsched.service.tools import Tools
 from nxsched.store.bookings import Standing, lock_counted
-from nxsched.store.changes import Change, Record, Won, confirm_booking, insert_booking, revive_booking
+from nxsched.store.changes import Record, Won, change_bookings, insert_booking, move_bookings
 
 _KINDS = {
     BookingStatus.HELD: ("hold", "booking.held"),
@@ -124,7 +123,7 @@ def confirm_hold(connection: Connection, command: ConfirmHold, tools: Tools) -> 
     if before.status is BookingStatus.HELD and not (has_expired(before, tools.now) or has_expired(after, tools.now)):
         action, kind = _KINDS[status]
         record = _record(tools, "confirm" if action == "book" else action)
-        confirm_booking(connection, record, change(standing, after, kind, None), standing.counted)
+        change_bookings(connection, record, [change(standing, after, kind, None)], standing.counted)
         return after
     if not command.if_free:
         raise HoldExpired(id=before.id, expired_at=min(at for at in (before.expires_at, after.expires_at) if at))
@@ -152,9 +151,8 @@ def _revive(connection: Connection, tools: Tools, standing: Standing, after: Boo
             after, version=before.version + 1, hosts=taken.choice.hosts, assigned_because=taken.choice.because
         )
         made[:] = [booking]
-        return revive_booking(
-            connection, _record(taken.tools, action), _change(taken, before, booking, kind), taken.place
-        )
+        one = changed(connection, taken, before, booking, kind)
+        return move_bookings(connection, _record(taken.tools, action), [one], taken.place, moved=0)
 
     try:
         take(connection, wanted, tools, write, standing.locked)
@@ -192,15 +190,8 @@ def _booking(taken: Taken, **said: Any) -> Booking:
 
 def _insert(connection: Connection, taken: Taken, booking: Booking) -> Won:
     action, kind = _KINDS[booking.status]
-    one = _change(taken, None, booking, kind)
+    one = changed(connection, taken, None, booking, kind)
     return insert_booking(connection, _record(taken.tools, action), one, taken.place, new_nonce())
-
-
-def _change(taken: Taken, before: Booking | None, booking: Booking, kind: str) -> Change:
-    hosts = [taken.settings.hosts[slug] for slug in booking.hosts]
-    parties = [{"slug": one.slug, "name": one.name, "email": one.email, "timezone": one.timezone} for one in hosts]
-    told = payload(booking, taken.settings.event_type, taken.settings.tenant, parties, None)
-    return Change(after=booking, kind=kind, event_id=new_id(), changes=changes(before, booking), payload=told)
 
 
 def _record(tools: Tools, action: str) -> Record:

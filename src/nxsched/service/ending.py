@@ -10,13 +10,14 @@ from time import monotonic
 from sqlalchemy import Connection
 
 from nxsched.domain.bookings import Booking, BookingStatus
-from nxsched.domain.commands import Cancel, ReleaseHold
+from nxsched.domain.commands import Cancel, Decline, ReleaseHold
 from nxsched.domain.events import changes, payload
-from nxsched.errors import BookingNotFound, InvalidTransition, PolicyViolation
+from nxsched.errors import BookingNotFound, InvalidTransition
 from nxsched.service.ids import new_id
+from nxsched.service.policies import keep_for_cancelling
 from nxsched.service.tools import Tools
 from nxsched.store.bookings import Standing, lock_booking, lock_expired, was_held
-from nxsched.store.changes import Change, Place, Record, end_bookings
+from nxsched.store.changes import Change, Place, Record, change_bookings
 from nxsched.store.transactions import tell_time
 
 _NOTICED = 0.05
@@ -24,8 +25,23 @@ _NOTICED = 0.05
 
 _ENDS = {
     BookingStatus.CANCELLED: ("cancel", "booking.cancelled"),
+    BookingStatus.DECLINED: ("decline", "booking.declined"),
     BookingStatus.RELEASED: ("release", "booking.hold_released"),
 }
+
+
+def decline(connection: Connection, command: Decline, tools: Tools) -> Booking:
+    """Turn a pending booking down; once more with the same result."""
+    standing = found(lock_booking(connection, tools.tenant, command.id), command.id)
+    tools = tools.at(standing.told)
+    before = standing.booking
+    if before.status is BookingStatus.DECLINED:
+        return before
+    status = status_now(before, tools.now)
+    if status is not BookingStatus.PENDING:
+        raise InvalidTransition(id=before.id, from_status=status, to_status="declined")
+    after = replace(before, status=BookingStatus.DECLINED, version=before.version + 1)
+    return _end(connection, tools, standing, after, command.reason)
 
 
 def cancel(connection: Connection, command: Cancel, tools: Tools) -> Booking:
@@ -38,7 +54,7 @@ def cancel(connection: Connection, command: Cancel, tools: Tools) -> Booking:
     status = status_now(before, tools.now)
     if status not in {BookingStatus.CONFIRMED, BookingStatus.PENDING}:
         raise InvalidTransition(id=before.id, from_status=status, to_status="cancelled")
-    _keep_notice(standing, tools)
+    keep_for_cancelling(standing, tools)
     after = replace(before, status=BookingStatus.CANCELLED, version=before.version + 1, sequence=before.sequence + 1)
     return _end(connection, tools, standing, after, command.reason)
 
@@ -96,7 +112,7 @@ def expire(connection: Connection, tools: Tools, over: Sequence[Standing]) -> li
         for one in over
         for kind in ["booking.hold_expired" if one.booking.status is BookingStatus.HELD else "booking.expired"]
     ]
-    end_bookings(connection, record, done)
+    change_bookings(connection, record, done)
     return [one.after for one in done]
 
 
@@ -130,16 +146,5 @@ def change(standing: Standing, after: Booking, kind: str, reason: str | None) ->
 def _end(connection: Connection, tools: Tools, standing: Standing, after: Booking, reason: str | None) -> Booking:
     action, kind = _ENDS[after.status]
     record = Record(tenant=tools.tenant, now=tools.now, action=action, actor=tools.actor_json, reason=reason)
-    end_bookings(connection, record, [change(standing, after, kind, reason)])
+    change_bookings(connection, record, [change(standing, after, kind, reason)])
     return after
-
-
-def _keep_notice(standing: Standing, tools: Tools) -> None:
-    """The policy of the event type on cancelling, for the roles that it binds."""
-    policies = standing.event_type.policies
-    if policies.cancel_notice is None or tools.actor is None or tools.actor.role not in policies.roles:
-        return
-    until = standing.booking.start - policies.cancel_notice
-    if tools.now > until:
-        words = f"the booking could be cancelled until {until.isoformat()}, {policies.cancel_notice} before its start"
-        raise PolicyViolation(words, policy="cancel_notice", until=until)

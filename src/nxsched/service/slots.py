@@ -68,10 +68,12 @@ def explain(connection: Connection, asked: Asked, tools: Tools) -> list[Refusal]
     return explained(connection, settings, asked, start, tools)
 
 
-def explained(connection: Connection, settings: Settings, asked: Asked, start: int, tools: Tools) -> list[Refusal]:
-    """Every rule that refuses `start`, with the names of the bookings that are in the way."""
+def explained(
+    connection: Connection, settings: Settings, asked: Asked, start: int, tools: Tools, seats: int = 1
+) -> list[Refusal]:
+    """Every rule that refuses so many seats at `start`, with the names of the bookings that are in the way."""
     found = fetch_facts(connection, tools.tenant, settings, (start, start + 1), tools.now, "explain")
-    return refusals(question(settings, found, (start, start + 1), tools.now, asked.host), start)
+    return refusals(question(settings, found, (start, start + 1), tools.now, asked.host, seats), start)
 
 
 def settings_of(connection: Connection, asked: Asked, tools: Tools) -> Settings:
@@ -88,9 +90,11 @@ def settings_of(connection: Connection, asked: Asked, tools: Tools) -> Settings:
     )
 
 
-def question(settings: Settings, found: Found, span: Interval, now: datetime, host: str | None) -> Prepared:
+def question(
+    settings: Settings, found: Found, span: Interval, now: datetime, host: str | None, seats: int = 1
+) -> Prepared:
     """The question in integers; the time is rounded up to a whole second (rule 1)."""
-    return prepare(settings.terms, found.facts, *span, epoch_ceil("now", now), host)
+    return prepare(settings.terms, found.facts, *span, epoch_ceil("now", now), host=host, seats=seats)
 
 
 def able_at(asked: Prepared, start: int) -> tuple[str, ...]:

@@ -14,7 +14,9 @@ from typing import Final
 
 from sqlalchemy import Connection
 
+from nxsched.domain.bookings import Booking
 from nxsched.domain.bounds import MAX_OPEN_HOLDS
+from nxsched.domain.events import changes, payload
 from nxsched.domain.instants import epoch_exact, instant
 from nxsched.domain.refusals import Refusal
 from nxsched.errors import InvalidInput, PolicyViolation, SlotTaken, SlotUnavailable, TransactionConflict
@@ -24,12 +26,14 @@ from nxsched.service.ids import new_id
 from nxsched.service.slots import Asked, able_at, explained, question
 from nxsched.service.tools import Tools
 from nxsched.slots.explain import refusals
-from nxsched.store.changes import Place, Won
+from nxsched.slots.seats import Occurrence, in_order
+from nxsched.store.changes import Change, Place, Won
 from nxsched.store.conflicts import Waited
 from nxsched.store.facts import Counts, Found, counts_of
 from nxsched.store.ground import Ground, fetch_ground
+from nxsched.store.hosts import fetch_host
 from nxsched.store.locks import Locks, lock
-from nxsched.store.settings import Settings
+from nxsched.store.settings import Moved, Settings
 
 _CLASH = frozenset({"busy", "not_enough_hosts", "full"})
 """What is said of a slot that is only refused because somebody has it."""
@@ -43,7 +47,10 @@ _SAID = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """The slot that is wanted; `force` skips the rules, of holds there may not be too many, `held` had it before."""
+    """The slot that is wanted; `force` skips the rules, of holds there may not be too many, `held` had it before.
+
+    `moved` is the booking that is to be moved there: it is judged as if it were not there.
+    """
 
     event_type: str
     start: datetime
@@ -53,6 +60,7 @@ class Wanted:
     force: bool = False
     hold: bool = False
     held: Sequence[str] = ()
+    moved: Moved | None = None
 
     @property
     def asked(self) -> Asked:
@@ -79,7 +87,7 @@ class Taken:
 
 
 Write = Callable[[Taken], Won]
-"""Writes the booking with its claims; gives the numbers of the hosts whose time was free."""
+"""Writes the booking with its claims; says whether their time was free."""
 
 
 def take(connection: Connection, wanted: Wanted, tools: Tools, write: Write, before: Locks | None = None) -> Taken:
@@ -102,6 +110,7 @@ def take(connection: Connection, wanted: Wanted, tools: Tools, write: Write, bef
             tools.now,
             counts,
             duration=wanted.duration,
+            moved=wanted.moved,
         )
         _check(ground.settings, wanted)
         counted = counts
@@ -120,11 +129,23 @@ def take(connection: Connection, wanted: Wanted, tools: Tools, write: Write, bef
         if told := _cleared(connection, ground, taken):
             tools = tools.at(told)
             continue
-        won = _written(connection, taken, write)
-        if len(won.hosts) == len(taken.place.hosts):
+        won = _written(connection, taken, write, moves=wanted.moved is not None)
+        if won.done:
             return taken
         tools = tools.at(won.told)
     raise TransactionConflict("somebody else was quicker again and again: run the transaction again")
+
+
+def changed(
+    connection: Connection, taken: Taken, before: Booking | None, after: Booking, kind: str, reason: str | None = None
+) -> Change:
+    """A booking in the place that was taken, new or moved, with its records."""
+    settings, tools = taken.settings, taken.tools
+    found = [settings.hosts.get(slug) or fetch_host(connection, tools.tenant, slug) for slug in after.hosts]
+    hosts = [one for one in found if one is not None]  # who has left the groups may still hold a class
+    parties = [{"slug": one.slug, "name": one.name, "email": one.email, "timezone": one.timezone} for one in hosts]
+    told = payload(after, settings.event_type, settings.tenant, parties, reason, before=before)
+    return Change(after=after, kind=kind, event_id=new_id(), changes=changes(before, after), payload=told)
 
 
 def _judged(connection: Connection, ground: Ground, wanted: Wanted, tools: Tools, locked: Locks) -> Taken:
@@ -134,11 +155,13 @@ def _judged(connection: Connection, ground: Ground, wanted: Wanted, tools: Tools
     if found.holds >= MAX_OPEN_HOLDS:
         words = f"{MAX_OPEN_HOLDS} holds stand already, as many as a tenant may have: release some, or let them expire"
         raise PolicyViolation(words, policy="open_holds")
-    asked = question(settings, found, (start, start + 1), tools.now, wanted.host)
+    asked = question(settings, found, (start, start + 1), tools.now, wanted.host, wanted.seats)
     able = able_at(asked, start)
     reasons: list[Refusal] = [] if able else refusals(asked, start)
     if reasons and not wanted.force:  # asked again for the names of what is in the way, which may be gone by now
-        raise _refusal(wanted, explained(connection, settings, wanted.asked, start, tools) or reasons)
+        raise _refusal(wanted, explained(connection, settings, wanted.asked, start, tools, wanted.seats) or reasons)
+    if one := asked.joinable.get(start):
+        return _joining(ground, tools, locked, one)
     before, after = start - asked.before, start + asked.duration + asked.after
     free = set(able)
     if wanted.force:
@@ -166,12 +189,27 @@ def _judged(connection: Connection, ground: Ground, wanted: Wanted, tools: Tools
     return Taken(settings, choice, place, instant(start), instant(start + asked.duration), tools)
 
 
+def _joining(ground: Ground, tools: Tools, locked: Locks, one: Occurrence) -> Taken:
+    """The seats that are left of an occurrence: nothing new is claimed, and nobody is chosen."""
+    settings = ground.settings
+    start, end = instant(one.start), instant(one.end)
+    places = settings.terms.cast.places
+    place = Place(
+        occurrence=ground.found.occurrences[one.start, one.hosts],
+        event_type=settings.number,
+        hosts=(),
+        counted=locked & (),
+        busy_from=start,
+        busy_until=end,
+        joins=True,
+    )
+    choice = Choice(in_order(one.hosts, places), None)
+    return Taken(settings, choice, place, start, end, tools)
+
+
 def _check(settings: Settings, wanted: Wanted) -> None:
-    """What this version cannot do, and what cannot be."""
+    """What cannot be."""
     event_type = settings.event_type
-    if event_type.capacity > 1:
-        reason = f"{event_type.slug} has {event_type.capacity} seats; event types with seats cannot be booked yet"
-        raise InvalidInput(field="event_type", reason=reason)
     if wanted.seats > event_type.capacity:
         raise InvalidInput(field="seats", reason=f"must be at most {event_type.capacity}, not {wanted.seats}")
     if wanted.host is not None and wanted.host not in settings.hosts:
@@ -181,25 +219,24 @@ def _check(settings: Settings, wanted: Wanted) -> None:
 def _locks(ground: Ground, wanted: Wanted, start: int) -> Locks:
     """What has to be locked: what is counted, and hosts whose time something has that has expired.
 
-    That is the event type, for its limits or its pool, and then every host that may be chosen. A plain booking needs no
-    lock: the constraint sees overlaps, and there is nothing else to see.
+    That is the event type, for its limits, its seats or its pool, and then every host that may be chosen. A plain
+    booking needs no lock: the constraint sees overlaps, and there is nothing else to see.
     """
     settings, event_type = ground.settings, ground.settings.event_type
-    counted = bool(event_type.limits) or is_pool(event_type)
-    if not (counted or settings.limited or any(ground.found.expired.values())):
-        return Locks()
+    chosen = bool(event_type.limits) or is_pool(event_type)
+    number = settings.number if chosen or event_type.capacity > 1 else None
+    if not (chosen or settings.limited or any(ground.found.expired.values())):
+        return Locks(number)
     hosts = set(settings.hosts)
     for group in event_type.groups:
         if group.needed == 1 and wanted.host in group.members:
             hosts -= {*group.members} - {wanted.host}
     numbers = {settings.numbers[slug] for slug in hosts}
-    if counted:
-        return Locks(settings.number, frozenset(numbers))
-    if settings.limited:
-        return Locks(None, frozenset(numbers))
+    if chosen or settings.limited:
+        return Locks(number, frozenset(numbers))
     before, after = (int(one.total_seconds()) for one in (event_type.buffer_before, event_type.buffer_after))
     end = start + int(event_type.duration.total_seconds())
-    return Locks(None, frozenset(_in_the_way(ground.found, numbers, start - before, end + after)))
+    return Locks(number, frozenset(_in_the_way(ground.found, numbers, start - before, end + after)))
 
 
 def _in_the_way(found: Found, hosts: Iterable[int], start: int, end: int) -> list[int]:
@@ -215,14 +252,13 @@ def _cleared(connection: Connection, ground: Ground, taken: Taken) -> datetime |
     return expire_in_the_way(connection, taken.tools, over, place) if over else None
 
 
-def _written(connection: Connection, taken: Taken, write: Write) -> Won:
-    """Write; with a savepoint where some claims may be had and others not."""
-    place = taken.place
-    if len(place.hosts) == 1:
+def _written(connection: Connection, taken: Taken, write: Write, *, moves: bool) -> Won:
+    """Write; with a savepoint where something may be done and other things not."""
+    if len(taken.place.hosts) <= 1 and not moves:
         return write(taken)
     with connection.begin_nested() as savepoint:
         won = write(taken)
-        if len(won.hosts) < len(place.hosts):
+        if not won.done:
             savepoint.rollback()
     return won
 

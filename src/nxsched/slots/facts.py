@@ -78,8 +78,10 @@ def reach(event_type: EventType) -> tuple[timedelta, timedelta]:
     return longest + event_type.buffer_before + wider, longest + event_type.buffer_after + wider
 
 
-def prepare(terms: Terms, facts: Facts, start: int, end: int, now: int, host: str | None) -> Prepared:
-    """Work out what does not depend on the range; `host` is the one that is asked for, if any.
+def prepare(  # noqa: PLR0913 - a question
+    terms: Terms, facts: Facts, start: int, end: int, now: int, *, host: str | None, seats: int = 1
+) -> Prepared:
+    """Work out what does not depend on the range; `host` is the one that is asked for, if any, with so many seats.
 
     Raises `InvalidInput` for a host that is no member.
     """
@@ -91,7 +93,7 @@ def prepare(terms: Terms, facts: Facts, start: int, end: int, now: int, host: st
     duration = int(event.duration.total_seconds())
     standing = by_start(facts.standing, duration) if event.slug and event.capacity > 1 else {}
     open_ones = {
-        at: one for at, ones in standing.items() if (one := joinable(_with(ones, host), event.capacity, places))
+        at: one for at, ones in standing.items() if (one := joinable(_with(ones, host), event.capacity, places, seats))
     }
     return Prepared(
         start=start,

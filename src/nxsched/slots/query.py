@@ -80,7 +80,7 @@ class SlotQuery:
         )
         keep(self, "busy", {s: checks.items(f"hosts.{s}.busy", pairs, object) for s, pairs in self.busy.items()})
         terms = Terms(self.event_type, {host.slug: host for host in hosts}, self.blocked, self.closures)
-        keep(self, "prepared", prepare(terms, _facts(self), start, end, epoch_ceil("now", self.now), self.host))
+        keep(self, "prepared", prepare(terms, _facts(self), start, end, epoch_ceil("now", self.now), host=self.host))
 
     @property
     def timezone(self) -> str:

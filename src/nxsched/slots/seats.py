@@ -43,9 +43,14 @@ def by_start(standing: Iterable[Occurrence], seconds: int) -> dict[int, list[Occ
     return found
 
 
-def joinable(standing: Iterable[Occurrence], capacity: int, places: Mapping[str, int]) -> Occurrence | None:
-    """Of the occurrences at one start, the fullest with a seat left; between equals the one whose hosts come first."""
-    with_room = [one for one in standing if one.seats < capacity]
+def joinable(
+    standing: Iterable[Occurrence], capacity: int, places: Mapping[str, int], seats: int = 1
+) -> Occurrence | None:
+    """Of the occurrences at one start, the fullest with so many seats left.
+
+    Between equals it is the one whose hosts come first.
+    """
+    with_room = [one for one in standing if one.seats + seats <= capacity]
     return min(with_room, key=lambda one: (-one.seats, _order(one.hosts, places)), default=None)
 
 

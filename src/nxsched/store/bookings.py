@@ -16,6 +16,7 @@ from nxsched.domain.stored import read_event_type
 from nxsched.domain.tenants import TenantDetails
 from nxsched.store.conflicts import Waited
 from nxsched.store.locks import Locks
+from nxsched.store.settings import counts
 
 # What is over at its hour is over, whether somebody has tidied it up or not.
 _STATUS: Final = "CASE WHEN b.status IN ('held', 'pending') AND b.expires_at <= :now THEN 'expired' ELSE b.status END"
@@ -24,7 +25,7 @@ _STATUS: Final = "CASE WHEN b.status IN ('held', 'pending') AND b.expires_at <= 
 _COLUMNS: Final = """b.id::text AS id, b.occurrence_id::text AS occurrence_id, e.slug AS event_type, b.starts_at,
     b.ends_at, b.seats, b.attendee_name, b.attendee_email, b.attendee_timezone, b.attendee_reference,
     b.answers::text AS answers, b.metadata::text AS metadata, b.location, b.reference, b.series_id::text AS series_id,
-    b.organizer, b.sequence, b.version,
+    b.organizer, b.sequence, b.version, b.moves,
     b.assigned_because, b.created_at, b.expires_at"""
 
 _HOSTS: Final = """ARRAY(SELECT h.slug FROM nxsched.claim c
@@ -38,7 +39,8 @@ _ONE: Final = text(
     f"SELECT {_COLUMNS}, {_STATUS} AS status, {_HOSTS} {_FROM} WHERE b.tenant_id = :tenant AND b.id = CAST(:id AS uuid)"
 )
 
-# The time is told outside, after the wait for the rows.
+# The occurrence first: who joins it, leaves it or stays, decides with the others what becomes of it. The time is told
+# outside, after the wait for the rows.
 _LOCKED: Final = f"""
 SELECT *, {{locked}}, clock_timestamp() AS told, clock_timestamp() - statement_timestamp() > interval '50 ms' AS waited
 FROM (
@@ -48,7 +50,8 @@ SELECT {_COLUMNS}, b.status, e.name AS event_type_name, e.settings::text AS sett
     FROM nxsched.claim c JOIN nxsched.host h ON h.tenant_id = b.tenant_id AND h.host_no = c.host_no
     WHERE c.tenant_id = b.tenant_id AND c.occurrence_id = b.occurrence_id) AS parties
 {_FROM} JOIN nxsched.tenant t ON t.tenant_id = b.tenant_id
-WHERE b.tenant_id = :tenant AND {{which}} ORDER BY b.id {{most}} FOR NO KEY UPDATE OF b {{wait}}
+    JOIN nxsched.occurrence o ON o.tenant_id = b.tenant_id AND o.id = b.occurrence_id
+WHERE b.tenant_id = :tenant AND {{which}} ORDER BY b.occurrence_id, b.id {{most}} FOR NO KEY UPDATE OF o, b {{wait}}
 ) AS locked
 """
 
@@ -65,9 +68,10 @@ _LOCK_COUNTED: Final = text(
 WITH its AS (
     SELECT event_type_no, occurrence_id FROM nxsched.booking WHERE tenant_id = :tenant AND id = CAST(:id AS uuid)
 ), first AS (
-    SELECT e.event_type_no, e.settings->'limits' <> '[]' AS counts
+    SELECT e.event_type_no, e.settings->'limits' <> '[]' OR (e.settings->>'capacity')::int > 1 AS counts
     FROM its JOIN nxsched.event_type e ON e.event_type_no = its.event_type_no
-    WHERE e.tenant_id = :tenant AND (:anew OR e.settings->'limits' <> '[]') FOR NO KEY UPDATE OF e
+    WHERE e.tenant_id = :tenant
+        AND (:anew OR e.settings->'limits' <> '[]' OR (e.settings->>'capacity')::int > 1) FOR NO KEY UPDATE OF e
 ), second AS (
     SELECT h.host_no, wanted.taken AND h.settings->'limits' <> '[]' AS counts FROM (
         SELECT host_no, bool_or(taken) AS taken FROM (
@@ -117,6 +121,14 @@ _HISTORY: Final = text(
 )
 
 
+_IS_THERE: Final = text("SELECT 1 FROM nxsched.booking WHERE tenant_id = :tenant AND id = CAST(:id AS uuid)")
+
+_ALONE: Final = text(f"""
+SELECT NOT EXISTS (
+    SELECT FROM nxsched.booking b WHERE b.tenant_id = :tenant AND b.occurrence_id = CAST(:occurrence AS uuid)
+    AND b.id <> CAST(:id AS uuid) AND {counts("b")})
+""")
+
 _BEFORE_ITS_END: Final = text("""
 SELECT CASE b.status WHEN 'expired' THEN (
     SELECT changes->'status'->>0 FROM nxsched.audit_entry
@@ -130,7 +142,8 @@ FROM nxsched.booking b WHERE b.tenant_id = :tenant AND b.id = CAST(:id AS uuid)
 class Standing:
     """A booking as it is stored, locked, with what its messages need beside it.
 
-    `parties` are its hosts, as JSON; `told` is the time after the wait for the lock, `waited` whether there was one.
+    `parties` are its hosts, as JSON; `moves` is how often it was moved; `told` is the time after the wait for the lock,
+    `waited` whether there was one.
     `locked` is what was locked before it, and `counted` is that of it which its confirmation is counted by.
     """
 
@@ -139,6 +152,7 @@ class Standing:
     event_type: EventType
     tenant: TenantDetails
     parties: Sequence[Mapping[str, Any]]
+    moves: int
     told: datetime
     waited: bool
     locked: Locks
@@ -157,11 +171,18 @@ def lock_booking(connection: Connection, tenant: str, id_: str) -> Standing | No
 
 
 def lock_counted(connection: Connection, tenant: str, id_: str, *, anew: bool) -> Standing | None:
-    """The same, after what its confirmation is counted by: an event type with limits, and hosts with limits.
+    """The same, after what it is counted by: an event type with limits or seats, and hosts with limits.
 
-    `anew` locks the event type and all of its hosts, limits or not, for a hold that may have to be judged anew.
+    `anew` locks the event type and all of its hosts, limits or not, for what may have to be judged anew.
     """
     return _one(connection, _LOCK_COUNTED, {"tenant": tenant, "id": id_, "anew": anew})
+
+
+def stands_alone(connection: Connection, tenant: str, standing: Standing, now: datetime) -> bool:
+    """Whether nobody else has seats in the booking's occurrence, which is locked."""
+    values = {"tenant": tenant, "occurrence": standing.occurrence, "id": standing.booking.id, "now": now}
+    alone: bool = connection.execute(_ALONE, values).scalar_one()
+    return alone
 
 
 def lock_expired(
@@ -186,6 +207,8 @@ def was_held(connection: Connection, tenant: str, id_: str) -> bool:
 def _one(connection: Connection, statement: TextClause, values: dict[str, Any]) -> Standing | None:
     """A booking, locked. After a wait it is read again: what is beside it was read before."""
     found = _standing(connection, statement, values)
+    if not found and connection.execute(_IS_THERE, {"tenant": values["tenant"], "id": values["id"]}).one_or_none():
+        raise Waited("the booking went to another occurrence in the meantime: run the transaction again")
     if any(one.waited for one in found):
         again = _standing(connection, _LOCK_ONE, {"tenant": values["tenant"], "id": values["id"]})
         found = [replace(now, locked=one.locked, counted=one.counted) for one, now in zip(found, again, strict=True)]
@@ -203,6 +226,7 @@ def _standing(connection: Connection, statement: TextClause, values: dict[str, A
             read_event_type(row.event_type, row.event_type_name, row.settings, archived=False),
             TenantDetails(id=values["tenant"], name=row.tenant_name, sender=row.sender),
             row.parties,
+            row.moves,
             row.told.astimezone(UTC),
             row.waited,
             Locks(row.locked, frozenset(row.hosts or ())),

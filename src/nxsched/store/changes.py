@@ -12,31 +12,27 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, text
+from sqlalchemy import Connection, TextualSelect, text
 
 from nxsched.domain.bookings import Booking
 from nxsched.store.conflicts import Waited
-from nxsched.store.locks import Locks
+from nxsched.store.locks import NOTHING, Locks
 from nxsched.store.statements import statement
 
 # One text of JSON holds every row that is written: a server reads it faster than a driver makes thirty parameters.
 _WANTED: Final = """
 wanted AS (
-    SELECT * FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS w(id uuid, version int, status text, kind text,
-        event_id uuid, changes jsonb, payload jsonb, attendee_name text, attendee_email text, attendee_timezone text,
-        attendee_reference text, answers jsonb, metadata jsonb, reference text, assigned_because text,
-        expires_at timestamptz{more})
+    SELECT * FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS w(id uuid, version int, sequence int, status text,
+        kind text, event_id uuid, changes jsonb, payload jsonb, attendee_name text, attendee_email text,
+        attendee_timezone text, attendee_reference text, answers jsonb, metadata jsonb, location text, reference text,
+        assigned_because text, expires_at timestamptz, counted bigint, counted_hosts bigint[]{more})
 )"""
 
-_COUNTS: Final = ", counted bigint, counted_hosts bigint[]"
-
-_PLACED: Final = f"""{_COUNTS}, occurrence_id uuid, event_type_no bigint, hosts bigint[], starts_at timestamptz,
-        ends_at timestamptz, busy_from timestamptz, busy_until timestamptz, seats int, location text, organizer text,
-        nonce text"""
-
-_CHANGED: Final = _WANTED.format(more="")
-_CONFIRMING: Final = _WANTED.format(more=_COUNTS)
-_CLAIMING: Final = _WANTED.format(more=_PLACED)
+_CHANGING: Final = _WANTED.format(more="")
+_PLACING: Final = _WANTED.format(
+    more=""", occurrence_id uuid, event_type_no bigint, hosts bigint[], starts_at timestamptz, ends_at timestamptz,
+        busy_from timestamptz, busy_until timestamptz, seats int, organizer text, nonce text"""
+)
 
 _RECORDED: Final = """
 audited AS (
@@ -48,29 +44,71 @@ audited AS (
     SELECT :tenant, w.event_id, w.id, w.version, w.kind, w.payload, :now, :now FROM changed JOIN wanted w USING (id)
 )"""
 
+# What the occurrences come to that these bookings stand in: taken for good, until the last of those ends that end by
+# themselves, or not at all. Whoever writes this has locked the occurrences in a statement before, so all is seen.
+_STANDING: Final = """
+standing AS (
+    SELECT occurrence_id, coalesce(bool_or(active), false) AS active,
+        CASE WHEN bool_and(expires_at IS NOT NULL) FILTER (WHERE active)
+            THEN max(expires_at) FILTER (WHERE active) END AS held_until
+    FROM (
+        SELECT b.occurrence_id, CASE WHEN w.id IS NULL THEN b.expires_at ELSE w.expires_at END AS expires_at,
+            CASE WHEN w.id IS NULL THEN b.status ELSE {theirs} END
+                IN ('held', 'pending', 'confirmed', 'completed', 'no_show') AS active
+        FROM nxsched.booking b LEFT JOIN wanted w ON w.id = b.id
+        WHERE b.tenant_id = :tenant AND b.occurrence_id IN (
+            SELECT mine.occurrence_id FROM nxsched.booking mine JOIN wanted ON wanted.id = mine.id
+            WHERE mine.tenant_id = :tenant)
+    ) its GROUP BY occurrence_id
+), kept AS (
+    UPDATE nxsched.occurrence o SET active = standing.active, held_until = standing.held_until FROM standing
+    WHERE o.tenant_id = :tenant AND o.id = standing.occurrence_id
+        AND (o.active, o.held_until) IS DISTINCT FROM (standing.active, standing.held_until)
+), freed AS (
+    UPDATE nxsched.claim c SET active = standing.active, held_until = standing.held_until FROM standing
+    WHERE c.tenant_id = :tenant AND c.occurrence_id = standing.occurrence_id
+        AND (c.active, c.held_until) IS DISTINCT FROM (standing.active, standing.held_until)
+    RETURNING 1
+)"""
+
 # The order of the claims is that of the hosts' numbers, in which everybody inserts them: two never wait in a circle.
+# The constraint looks at rows as they are, so what a move gives up it must have given up `before`.
 _CLAIMED: Final = """
-claimed AS (
+{places} claimed AS (
     INSERT INTO nxsched.claim
         (tenant_id, occurrence_id, host_no, place, busy_from, busy_until, active, held_until, claimed_at)
     SELECT :tenant, w.occurrence_id, h.host_no, h.place, w.busy_from, w.busy_until, true, w.expires_at, :now
-    FROM wanted w CROSS JOIN LATERAL unnest(w.hosts) WITH ORDINALITY AS h(host_no, place) ORDER BY h.host_no
+    FROM {of} w CROSS JOIN LATERAL unnest(w.hosts) WITH ORDINALITY AS h(host_no, place) {before} ORDER BY h.host_no
     ON CONFLICT ON CONSTRAINT claim_no_overlap DO NOTHING RETURNING host_no
 ), occurred AS (
     INSERT INTO nxsched.occurrence (tenant_id, id, event_type_no, starts_at, ends_at, active, held_until)
     SELECT :tenant, w.occurrence_id, w.event_type_no, w.starts_at, w.ends_at, true, w.expires_at
-    FROM wanted w WHERE EXISTS (SELECT FROM claimed)
+    FROM {of} w WHERE EXISTS (SELECT FROM claimed)
 )"""
 
-# The time is told outside, after the wait for whoever wants the same time. Who gave up in the end may have changed much
-# meanwhile, so a long wait is told too.
-_WON: Final = """
-SELECT won, clock_timestamp() AS told, clock_timestamp() - statement_timestamp() > interval '500 ms' AS waited
-FROM (SELECT ARRAY(SELECT host_no FROM claimed) AS won OFFSET 0) claims"""
-
-_WON_COLUMNS: Final = "won told waited"
+# Bookings that move together go to one occurrence.
+_PLACES: Final = """
+places AS (
+    SELECT occurrence_id, event_type_no, hosts, starts_at, ends_at, busy_from, busy_until,
+        CASE WHEN bool_and(expires_at IS NOT NULL) THEN max(expires_at) END AS expires_at
+    FROM wanted GROUP BY occurrence_id, event_type_no, hosts, starts_at, ends_at, busy_from, busy_until
+),"""
 
 _ALL_CLAIMED: Final = "(SELECT count(*) FROM claimed) = cardinality(w.hosts)"
+
+# The occurrence is changed whatever it comes to: who leaves it with an older snapshot must not think itself the last.
+_JOINED: Final = """
+joined AS (
+    UPDATE nxsched.occurrence o
+    SET held_until = CASE WHEN o.held_until IS NOT NULL AND w.expires_at IS NOT NULL
+        THEN greatest(o.held_until, w.expires_at) END
+    FROM wanted w WHERE o.tenant_id = :tenant AND o.id = w.occurrence_id AND o.active RETURNING o.id, o.held_until
+), claimed AS (
+    UPDATE nxsched.claim c SET held_until = joined.held_until FROM joined
+    WHERE c.tenant_id = :tenant AND c.occurrence_id = joined.id AND c.held_until IS DISTINCT FROM joined.held_until
+)"""
+
+_HAS_JOINED: Final = "EXISTS (SELECT FROM joined)"
 
 # Who counts with an older snapshot, or will, must not count what this changes: see `nxsched.store.locks`.
 _COUNTED: Final = """
@@ -82,74 +120,70 @@ counted AS (
     WHERE h.tenant_id = :tenant AND h.host_no = ANY(w.counted_hosts)
 )"""
 
-_INSERTED: Final = f"""
+_INSERTED: Final = """
 changed AS (
     INSERT INTO nxsched.booking (tenant_id, id, occurrence_id, event_type_no, status, starts_at, ends_at, seats,
         attendee_name, attendee_email, attendee_timezone, attendee_reference, answers, metadata, location, reference,
         organizer, sequence, version, moves, assigned_because, nonce, created_at, expires_at)
     SELECT :tenant, w.id, w.occurrence_id, w.event_type_no, w.status, w.starts_at, w.ends_at, w.seats,
         w.attendee_name, w.attendee_email, w.attendee_timezone, w.attendee_reference, w.answers, w.metadata,
-        w.location, w.reference, w.organizer, 0, w.version, 0, w.assigned_because, w.nonce, :now, w.expires_at
-    FROM wanted w WHERE {_ALL_CLAIMED}
+        w.location, w.reference, w.organizer, w.sequence, w.version, 0, w.assigned_because, w.nonce, :now, w.expires_at
+    FROM wanted w WHERE {placed}
     RETURNING id
-), {_RECORDED}
-{_WON}
-"""
-
-_INSERT: Final = statement(f"WITH {_CLAIMING}, {_CLAIMED}, {_INSERTED}", _WON_COLUMNS)
-_INSERT_COUNTED: Final = statement(f"WITH {_CLAIMING}, {_CLAIMED}, {_COUNTED}, {_INSERTED}", _WON_COLUMNS)
+)"""
 
 _DETAILS: Final = """
-status = w.status, version = w.version, attendee_name = w.attendee_name, attendee_email = w.attendee_email,
-attendee_timezone = w.attendee_timezone, attendee_reference = w.attendee_reference, answers = w.answers,
-metadata = w.metadata, reference = w.reference, expires_at = w.expires_at"""
+status = w.status, version = w.version, sequence = w.sequence, attendee_name = w.attendee_name,
+attendee_email = w.attendee_email, attendee_timezone = w.attendee_timezone,
+attendee_reference = w.attendee_reference, answers = w.answers, metadata = w.metadata, location = w.location,
+reference = w.reference, expires_at = w.expires_at"""
 
-_CONFIRM: Final = text(f"""
-WITH {_CONFIRMING}, {_COUNTED}, changed AS (
+_MOVED: Final = f"""
+changed AS (
+    UPDATE nxsched.booking b SET {_DETAILS}, occurrence_id = w.occurrence_id, starts_at = w.starts_at,
+        ends_at = w.ends_at, assigned_because = w.assigned_because, moves = b.moves + :moved
+    FROM wanted w
+    WHERE b.tenant_id = :tenant AND b.id = w.id AND b.version = w.version - 1 AND {{placed}}
+    RETURNING b.id
+)"""
+
+_UPDATED: Final = f"""
+changed AS (
     UPDATE nxsched.booking b SET {_DETAILS} FROM wanted w
     WHERE b.tenant_id = :tenant AND b.id = w.id AND b.version = w.version - 1
-    RETURNING b.id, b.occurrence_id, b.expires_at
-), occurred AS (
-    UPDATE nxsched.occurrence o SET held_until = changed.expires_at FROM changed
-    WHERE o.tenant_id = :tenant AND o.id = changed.occurrence_id
-), claimed AS (
-    UPDATE nxsched.claim c SET held_until = changed.expires_at FROM changed
-    WHERE c.tenant_id = :tenant AND c.occurrence_id = changed.occurrence_id
-), {_RECORDED}
-SELECT id FROM changed
-""")
-
-_REVIVE: Final = text(f"""
-WITH {_CLAIMING}, {_CLAIMED}, {_COUNTED}, changed AS (
-    UPDATE nxsched.booking b SET {_DETAILS}, occurrence_id = w.occurrence_id, assigned_because = w.assigned_because
-    FROM wanted w
-    WHERE b.tenant_id = :tenant AND b.id = w.id AND b.version = w.version - 1 AND b.status = 'expired'
-        AND {_ALL_CLAIMED}
     RETURNING b.id
-), {_RECORDED}
-{_WON}
-""")
+)"""
 
-_END: Final = text(f"""
-WITH {_CHANGED}, changed AS (
-    UPDATE nxsched.booking b SET status = w.status, version = w.version, sequence = b.sequence + :moved FROM wanted w
-    WHERE b.tenant_id = :tenant AND b.id = w.id AND b.version = w.version - 1
-    RETURNING b.id, b.occurrence_id
-), empty AS (
-    SELECT DISTINCT occurrence_id FROM changed WHERE NOT EXISTS (
-        SELECT FROM nxsched.booking other
-        WHERE other.tenant_id = :tenant AND other.occurrence_id = changed.occurrence_id
-        AND other.id NOT IN (SELECT id FROM wanted)
-        AND other.status IN ('held', 'pending', 'confirmed', 'completed', 'no_show'))
-), occurred AS (
-    UPDATE nxsched.occurrence o SET active = false, held_until = NULL FROM empty
-    WHERE o.tenant_id = :tenant AND o.id = empty.occurrence_id
-), freed AS (
-    UPDATE nxsched.claim c SET active = false, held_until = NULL FROM empty
-    WHERE c.tenant_id = :tenant AND c.occurrence_id = empty.occurrence_id
-), {_RECORDED}
-SELECT id::text FROM changed
-""")
+# The time is told outside, after the wait for whoever wants the same time. Who gave up in the end may have changed much
+# meanwhile, so a long wait is told too.
+_WON: Final = """
+SELECT done, clock_timestamp() AS told, clock_timestamp() - statement_timestamp() > interval '500 ms' AS waited
+FROM (SELECT EXISTS (SELECT FROM changed) AS done OFFSET 0) claims"""
+
+
+def _placed(*, new: bool, counted: bool, joins: bool) -> TextualSelect:
+    """The statement that places a booking, new or moved, in a new occurrence or in one that stands."""
+    giving_up = "" if new else _STANDING.format(theirs="'gone'") + ","
+    before = "" if new else "WHERE (SELECT count(*) FROM freed) >= 0"
+    source = {"places": "", "of": "wanted"} if new else {"places": _PLACES, "of": "places"}
+    taking = _JOINED if joins else _CLAIMED.format(before=before, **source)
+    writing = (_INSERTED if new else _MOVED).format(placed=_HAS_JOINED if joins else _ALL_CLAIMED)
+    counting = f"{_COUNTED}," if counted else ""
+    parts = f"WITH {_PLACING}, {giving_up} {taking}, {counting} {writing}, {_RECORDED} {_WON}"
+    return statement(parts, "done told waited")
+
+
+_PLACED: Final = {
+    (new, counted, joins): _placed(new=new, counted=counted, joins=joins)
+    for new in (True, False)
+    for counted in (True, False)
+    for joins in (True, False)
+}
+
+_CHANGE: Final = text(
+    f"WITH {_CHANGING}, {_STANDING.format(theirs='w.status')}, {_COUNTED}, {_UPDATED}, {_RECORDED}"
+    " SELECT id FROM changed"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,29 +196,25 @@ class Change:
     changes: dict[str, Any]
     payload: dict[str, Any]
 
-    def end(self) -> dict[str, Any]:
-        """The row of `wanted`, as far as an end needs it."""
-        return {
-            "id": self.after.id,
-            "version": self.after.version,
-            "status": self.after.status.value,
-            "kind": self.kind,
-            "event_id": self.event_id,
-            "changes": self.changes,
-            "payload": self.payload,
-        }
-
     def row(self) -> dict[str, Any]:
         """The row of `wanted`."""
         booking, who = self.after, self.after.attendee
         return {
-            **self.end(),
+            "id": booking.id,
+            "version": booking.version,
+            "sequence": booking.sequence,
+            "status": booking.status.value,
+            "kind": self.kind,
+            "event_id": self.event_id,
+            "changes": self.changes,
+            "payload": self.payload,
             "attendee_name": who and who.name,
             "attendee_email": who and who.email,
             "attendee_timezone": who and who.timezone,
             "attendee_reference": who and who.reference,
             "answers": booking.answers,
             "metadata": booking.metadata,
+            "location": booking.location,
             "reference": booking.reference,
             "assigned_because": booking.assigned_because,
             "expires_at": booking.expires_at and booking.expires_at.isoformat(),
@@ -215,9 +245,10 @@ class Record:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Where a new booking stands: a new occurrence, its hosts' numbers in the order of the groups, their busy time.
+    """Where a booking is to stand: a new occurrence, its hosts' numbers in the order of the groups, their busy time.
 
-    `counted` is what of it is counted, and locked.
+    One that `joins` an occurrence claims nothing, and has no hosts of its own. `counted` is what of it is counted, and
+    locked.
     """
 
     occurrence: str
@@ -226,6 +257,7 @@ class Place:
     busy_from: datetime
     busy_until: datetime
     counted: Locks
+    joins: bool = False
 
     def row(self, booking: Booking) -> dict[str, Any]:
         """What the row of `wanted` has of it."""
@@ -247,50 +279,54 @@ def _counted(locks: Locks) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Won:
-    """The hosts whose time was free, and the time after the wait for it."""
+    """Whether the place was free, and the time after the wait for it."""
 
-    hosts: frozenset[int]
+    done: bool
     told: datetime
 
 
 def insert_booking(connection: Connection, record: Record, change: Change, place: Place, nonce: str) -> Won:
-    """Insert a booking or hold with its claims; gives the hosts whose time was free.
+    """Insert a booking or hold in its place.
 
-    Where one of them was taken, no booking is there; the claims of the others are, and the caller's savepoint goes.
+    Where it is not free no booking is there, but claims of some of the hosts may be: the caller's savepoint goes.
     """
     booking = change.after
     row = {
         **change.row(),
         **place.row(booking),
         "seats": booking.seats,
-        "location": booking.location,
         "organizer": booking.organizer,
         "nonce": nonce,
     }
-    insert = _INSERT_COUNTED if place.counted != Locks() else _INSERT
-    return _won(connection.execute(insert, record.values([row])).one(), place)
+    return _place(connection, place, record.values([row]), new=True)
 
 
-def revive_booking(connection: Connection, record: Record, change: Change, place: Place) -> Won:
-    """Make a booking of an expired hold, in a new occurrence; otherwise as `insert_booking`."""
-    row = {**change.row(), **place.row(change.after)}
-    return _won(connection.execute(_REVIVE, record.values([row])).one(), place)
+def move_bookings(
+    connection: Connection, record: Record, changes: Sequence[Change], place: Place, *, moved: int
+) -> Won:
+    """Move bookings that are locked, with their occurrence, to their place; `moved` is what it counts for as a move.
+
+    Where it is not free nothing has moved, but what they had may be given up: the caller's savepoint goes.
+    """
+    rows = [{**one.row(), **place.row(one.after)} for one in changes]
+    return _place(connection, place, {**record.values(rows), "moved": moved}, new=False)
 
 
-def _won(row: Row[Any], place: Place) -> Won:
-    """Raises `Waited` where all was had, but after a wait in which it may have become wrong to have it."""
-    found = Won(frozenset(row.won), row.told.astimezone(UTC))
-    if row.waited and len(found.hosts) == len(place.hosts):
+def _place(connection: Connection, place: Place, values: Mapping[str, Any], *, new: bool) -> Won:
+    """Raises `Waited` where the place was had, but after a wait in which it may have become wrong to have it."""
+    statement = _PLACED[new, place.counted != NOTHING, place.joins]
+    row = connection.execute(statement, values).one()
+    if row.waited and row.done:
         raise Waited("somebody else had the time for a while: run the transaction again")
-    return found
+    return Won(row.done, row.told.astimezone(UTC))
 
 
-def confirm_booking(connection: Connection, record: Record, change: Change, counted: Locks) -> None:
-    """Make a booking of a hold that is locked, as is what it is counted by."""
-    connection.execute(_CONFIRM, record.values([{**change.row(), **_counted(counted)}]))
+def change_bookings(
+    connection: Connection, record: Record, changes: Sequence[Change], counted: Locks = NOTHING
+) -> None:
+    """Change bookings that are locked, with their occurrences, where they stand.
 
-
-def end_bookings(connection: Connection, record: Record, changes: Sequence[Change]) -> None:
-    """End bookings that are locked, all in the same way; the claims of an occurrence end with the last of them."""
-    moved = 1 if changes[0].after.status == "cancelled" else 0
-    connection.execute(_END, {**record.values([one.end() for one in changes]), "moved": moved})
+    An occurrence and its claims end with the last of its bookings. `counted` is what counts them, and is locked.
+    """
+    rows = [{**one.row(), **_counted(counted)} for one in changes]
+    connection.execute(_CHANGE, record.values(rows))

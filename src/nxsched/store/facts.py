@@ -20,7 +20,7 @@ from nxsched.slots.intervals import Interval
 from nxsched.slots.limits import period_of
 from nxsched.slots.prepared import Taken
 from nxsched.slots.seats import Occurrence
-from nxsched.store.settings import Settings, counts
+from nxsched.store.settings import Moved, Settings, counts
 from nxsched.store.statements import GROUND, statement
 
 Purpose = Literal["find", "take", "explain"]
@@ -38,9 +38,13 @@ _SOMEBODY: Final = Named(None)
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The facts; by number of the host, the time of what has expired, and when the latest booking was made; holds."""
+    """The facts; by number of the host, the time of what has expired, and when the latest booking was made; holds.
+
+    `occurrences` are the ids of those that have seats, by start and hosts: two can not share both.
+    """
 
     facts: Facts
+    occurrences: Mapping[tuple[int, frozenset[str]], str]
     expired: dict[int, list[Interval]]
     latest: Mapping[int, int]
     holds: int
@@ -57,10 +61,15 @@ _NO_WORDS: Final = "NULL::text, NULL::text, NULL::text, NULL::text, NULL::boolea
 _NOBODY: Final = "NULL::text[], NULL::boolean[]"
 _LIVING: Final = "(c.held_until IS NULL OR c.held_until > :now)"
 
-GIVEN: Final = {"hosts": "unnest(CAST(:hosts AS bigint[])) AS h(host_no)", "start": ":start", "end": ":end"}
+GIVEN: Final = {
+    "hosts": "unnest(CAST(:hosts AS bigint[])) AS h(host_no)",
+    "start": ":start",
+    "end": ":end",
+    "starts": ">= :start AND o.starts_at < :end",
+}
 """Whose time is looked at, and when: as parameters say."""
 
-NEAR: Final = {"hosts": "near AS h", "start": "h.busy_from", "end": "h.busy_until"}
+NEAR: Final = {"hosts": "near AS h", "start": "h.busy_from", "end": "h.busy_until", "starts": "= :start"}
 """The same as the settings of the event type say, which are read in the same statement."""
 
 _LIMITED: Final = {
@@ -127,7 +136,7 @@ _SEATS: Final = f"""
 UNION ALL
 SELECT 'seats', s.seats, {_NO_WORDS}, ARRAY[floor(date_part('epoch', o.starts_at))::bigint],
     ARRAY[ceil(date_part('epoch', o.ends_at))::bigint],
-    s.id || ARRAY(SELECT h.slug FROM nxsched.claim c
+    ARRAY[o.id::text, s.id] || ARRAY(SELECT h.slug FROM nxsched.claim c
         JOIN nxsched.host h ON h.tenant_id = :tenant AND h.host_no = c.host_no
         WHERE c.tenant_id = :tenant AND c.occurrence_id = o.id), NULL
 FROM nxsched.occurrence o CROSS JOIN LATERAL (
@@ -135,7 +144,7 @@ FROM nxsched.occurrence o CROSS JOIN LATERAL (
     WHERE b.tenant_id = :tenant AND b.occurrence_id = o.id {{other}} AND {counts("b")}
 ) s
 WHERE o.tenant_id = :tenant AND o.event_type_no = :event_type AND o.active
-    AND o.starts_at >= {{start}} AND o.starts_at < {{end}} AND (o.held_until IS NULL OR o.held_until > :now)
+    AND o.starts_at {{starts}} AND (o.held_until IS NULL OR o.held_until > :now)
     AND s.seats > 0
 """
 
@@ -176,6 +185,7 @@ class Counts:
     of_event_type: tuple[datetime, datetime] | None = None
     limited: tuple[int, ...] = ()
     of_hosts: tuple[datetime, datetime] | None = None
+    seats: bool = False
     latest: bool = False
     holds: bool = False
 
@@ -196,6 +206,7 @@ class Counts:
         wanted: dict[str, object] = {
             "of_event_type": self.of_event_type,
             "of_hosts": self.of_hosts,
+            "seats": self.seats,
             "latest": self.latest,
             "holds": self.holds,
         }
@@ -210,10 +221,11 @@ def counts_of(settings: Settings, asked: Interval, *, latest: bool = False, hold
     event = settings.event_type
     of_hosts = [limit for limits in settings.limited.values() for limit in limits]
     return Counts(
-        event_type=settings.number if event.limits else None,
+        event_type=settings.number if event.limits or event.capacity > 1 else None,
         of_event_type=_periods(event.limits, asked) if event.limits else None,
         limited=tuple(sorted(settings.limited)),
         of_hosts=_periods(of_hosts, asked) if of_hosts else None,
+        seats=event.capacity > 1,
         latest=latest,
         holds=holds,
     )
@@ -258,17 +270,20 @@ def fetch_facts(
         "end": instant(end) + after,
         **counts.values(),
     }
-    if settings.event_type.capacity > 1:
-        parts |= {"seats"}
-        values["event_type"] = settings.number
-    if settings.moved:
-        parts |= {"moved"}
-        if parts & {"seats"} or purpose == "explain":
-            values["moving"] = settings.moved.id
-        if settings.moved.occurrence:
-            parts |= {"alone"}
-            values["without"] = settings.moved.occurrence
-    return read_facts(settings, connection.execute(_statement(purpose, parts), values).all())
+    more, without = left_out(settings.moved)
+    rows = connection.execute(_statement(purpose, parts | more), {**values, **without}).all()
+    return read_facts(settings, rows)
+
+
+def left_out(moved: Moved | None) -> tuple[frozenset[str], dict[str, Any]]:
+    """The parts of the statement that leave out a booking which is moved, and their parameters."""
+    if moved is None:
+        return frozenset(), {}
+    parts, values = {"moved"}, {"moving": moved.id}
+    if moved.occurrence is not None:
+        parts.add("alone")
+        values["without"] = moved.occurrence
+    return frozenset(parts), values
 
 
 def read_facts(settings: Settings, rows: Sequence[Any]) -> Found:
@@ -278,6 +293,7 @@ def read_facts(settings: Settings, rows: Sequence[Any]) -> Found:
     of_event_type: Sequence[Interval] = ()
     of_host: dict[str, Sequence[Interval]] = {}
     standing: list[Occurrence] = []
+    occurrences: dict[tuple[int, frozenset[str]], str] = {}
     expired: dict[int, list[Interval]] = {}
     latest: dict[int, int] = {}
     holds = 0
@@ -296,13 +312,15 @@ def read_facts(settings: Settings, rows: Sequence[Any]) -> Found:
         elif kind == "of_host":
             of_host[slugs[no]] = list(zip(starts, ends, strict=True))
         elif kind == "seats":
-            name, *hosts = names
-            standing.append(Occurrence(settings.event_type.slug, starts[0], ends[0], frozenset(hosts), no, (name,)))
+            id_, name, *hosts = names
+            one = Occurrence(settings.event_type.slug, starts[0], ends[0], frozenset(hosts), no, (name,))
+            standing.append(one)
+            occurrences[one.start, one.hosts] = id_
         elif kind == "latest":
             latest[no] = starts[0]
         elif kind == "holds":
             holds = no
-    return Found(Facts(taken, of_event_type, of_host, standing), expired, latest, holds)
+    return Found(Facts(taken, of_event_type, of_host, standing), occurrences, expired, latest, holds)
 
 
 def _offered(settings: Settings, asked: Interval, now: datetime) -> Interval:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Final
 
 from sqlalchemy import Connection, TextualSelect
 
-from nxsched.store.facts import NEAR, Counts, Found, read_facts, times
-from nxsched.store.settings import SETTINGS, WANTED, Settings, read_settings, set_for
+from nxsched.store.facts import NEAR, Counts, Found, left_out, read_facts, times
+from nxsched.store.settings import SETTINGS, WANTED, Moved, Settings, read_settings, set_for
 from nxsched.store.statements import GROUND, statement
 
 _NEAR: Final = """, near AS (
@@ -42,14 +42,18 @@ def fetch_ground(  # noqa: PLR0913 - what is asked
     counts: Counts,
     *,
     duration: timedelta | None,
+    moved: Moved | None = None,
 ) -> Ground:
-    """The event type `slug` as it is now, and what is taken around `start`.
+    """The event type `slug` as it is now, and what is taken around `start`, without the booking that is `moved`.
 
     Raises `EventTypeNotFound`, and `InvalidInput` for a duration that is not offered.
     `counts` says what is counted as well; whoever needs that knows it from a ground that was read before.
     """
     start = start.astimezone(UTC)
     values = {"tenant": tenant, "slug": slug, "start": start, "now": now, **set_for(start, start), **counts.values()}
-    rows = connection.execute(_statement(counts.parts()), values).all()
+    parts, without = left_out(moved)
+    rows = connection.execute(_statement(counts.parts() | parts), {**values, **without}).all()
     settings = read_settings(rows, slug, duration)
+    if moved is not None:
+        settings = replace(settings, moved=moved)
     return Ground(settings, read_facts(settings, rows))

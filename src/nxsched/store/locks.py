@@ -55,6 +55,9 @@ class Locks:
         return Locks(self.event_type, self.hosts & {*hosts})
 
 
+NOTHING: Final = Locks()
+
+
 def lock(connection: Connection, tenant: str, wanted: Locks) -> datetime:
     """Lock an event type, if one is given, and then hosts, in the order of their numbers; gives the time after that."""
     values = {"tenant": tenant, "event_type": wanted.event_type, "hosts": list(wanted.hosts)}

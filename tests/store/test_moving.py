@@ -1,0 +1,269 @@
+"""Moves: a booking goes to another start, judged as if it were not there, and stays the same booking."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta
+
+import pytest
+from sqlalchemy import create_engine
+
+from nxsched import (
+    Actor,
+    Booking,
+    BookingNotFound,
+    EventType,
+    Host,
+    HostGroup,
+    InvalidInput,
+    InvalidTransition,
+    Limit,
+    Policies,
+    PolicyViolation,
+    SettableClock,
+    SlotTaken,
+    SlotUnavailable,
+    Tenant,
+    WeeklyHours,
+)
+from nxsched.embedded import APP_ROLE
+from store.booked import ALAN, GRACE, STAFF, assert_sound, count, rows, trail
+from store.conftest import DAY, HALF, HOUR, NINE, Database
+
+HOURS = [WeeklyHours(days="mon-fri", start="09:00", end="17:00")]
+ATTENDEE = Actor(role="attendee", id="user-7")
+QUARTER = timedelta(minutes=15)
+
+
+def written(at: datetime) -> str:
+    return f"{at:%Y-%m-%dT%H:%M:%SZ}"
+
+
+def test_a_moved_booking_keeps_its_id_its_state_and_its_details(acme: Tenant, db: Database) -> None:
+    before = acme.book("visit", start=NINE, attendee=GRACE, metadata={"order": 17}, reference="order-17")
+    after = acme.reschedule(before.id, start=NINE + HOUR, reason="The train is late", actor=STAFF)
+    assert (after.id, after.uid, after.status) == (before.id, before.uid, "confirmed")
+    assert (after.start, after.end) == (NINE + HOUR, NINE + HOUR + HALF)
+    assert (after.sequence, after.version) == (1, 2)
+    assert (after.attendee, after.metadata, after.reference) == (GRACE, {"order": 17}, "order-17")
+    assert acme.booking(before.id) == after
+    assert trail(db, before.id) == [(1, "book", "booking.confirmed"), (2, "reschedule", "booking.rescheduled")]
+    entry = acme.history(before.id)[1]
+    assert (entry.reason, entry.actor) == ("The train is late", STAFF)
+    assert entry.changes["start"] == (written(NINE), written(NINE + HOUR))
+    payload = rows(db, "SELECT payload FROM nxsched.outbox_event WHERE version = 2")[0][0]
+    assert payload["previous"]["start"] == written(NINE)
+    assert payload["booking"]["start"] == written(after.start)
+    assert_sound(db)
+
+
+def test_the_time_that_was_given_up_is_free_and_the_new_one_is_taken(acme: Tenant, db: Database) -> None:
+    booking = acme.book("visit", start=NINE, attendee=GRACE)
+    acme.reschedule(booking.id, start=NINE + HOUR)
+    assert acme.book("visit", start=NINE, attendee=ALAN).status == "confirmed"
+    with pytest.raises(SlotTaken):
+        acme.book("visit", start=NINE + HOUR, attendee=ALAN)
+    assert count(db, "claim", "active") == 2
+    assert_sound(db)
+
+
+def test_a_booking_can_move_into_its_own_time(acme: Tenant, db: Database) -> None:
+    acme.save_event_type(EventType(slug="visit", duration=HOUR, step=QUARTER, hosts=["ada"], buffer_after=HALF))
+    booking = acme.book("visit", start=NINE, attendee=GRACE)
+    for start in (NINE + QUARTER, NINE + HALF, NINE):
+        assert start in {slot.start for slot in acme.find_slots("visit", start=NINE, end=NINE + DAY, moving=booking.id)}
+        assert acme.reschedule(booking.id, start=start).start == start
+    assert acme.booking(booking.id).sequence == 3
+    assert_sound(db)
+
+
+def test_what_is_offered_to_a_move_is_what_it_can_have(acme: Tenant, db: Database) -> None:
+    limits = [Limit(per="day", count=2)]
+    acme.save_event_type(EventType(slug="visit", duration=HALF, hosts=["ada"], limits=limits))
+    acme.book("visit", start=NINE, attendee=GRACE)
+    booking = acme.book("visit", start=NINE + HALF, attendee=GRACE)
+    assert len(acme.find_slots("visit", start=NINE, end=NINE + DAY)) == 0  # the limit is reached, with it
+    offered = [slot.start for slot in acme.find_slots("visit", start=NINE, end=NINE + DAY, moving=booking.id)]
+    assert len(offered) == 15
+    for start in offered[1:4]:
+        assert acme.explain("visit", start=start, moving=booking.id) == []
+        acme.reschedule(booking.id, start=start)
+    with pytest.raises(SlotTaken):
+        acme.reschedule(booking.id, start=NINE)
+    with pytest.raises(SlotUnavailable) as caught:
+        acme.reschedule(booking.id, start=NINE + timedelta(minutes=7))
+    assert "off_grid" in {reason.code for reason in caught.value.reasons}
+    assert acme.booking(booking.id).start == offered[3]
+    assert_sound(db)
+
+
+def test_the_same_move_again_changes_nothing(acme: Tenant) -> None:
+    booking = acme.book("visit", start=NINE, attendee=GRACE)
+    moved = acme.reschedule(booking.id, start=NINE + HOUR)
+    assert acme.reschedule(booking.id, start=NINE + HOUR) == moved
+    assert acme.reschedule(booking.id, start=NINE + HOUR, idempotency_key="k") == moved
+    back = acme.reschedule(booking.id, start=NINE, idempotency_key="back")
+    assert acme.reschedule(booking.id, start=NINE, idempotency_key="back") == back
+    assert len(acme.history(booking.id)) == 3
+
+
+def test_a_move_keeps_its_duration_unless_another_is_given(acme: Tenant, db: Database) -> None:
+    acme.save_event_type(EventType(slug="visit", duration=HALF, durations=[HOUR], hosts=["ada"]))
+    booking = acme.book("visit", start=NINE, attendee=GRACE, duration=HOUR)
+    assert acme.reschedule(booking.id, start=NINE + 2 * HOUR).end == NINE + 3 * HOUR
+    assert acme.reschedule(booking.id, start=NINE + 2 * HOUR, duration=HALF).end == NINE + 2 * HOUR + HALF
+    with pytest.raises(InvalidInput, match="must be one of 30, 60 minutes"):
+        acme.reschedule(booking.id, start=NINE, duration=HALF * 3)
+    assert_sound(db)
+
+
+def test_a_move_keeps_its_host_where_it_can_and_else_takes_the_next(acme: Tenant, db: Database) -> None:
+    acme.save_host(Host(slug="cyd", timezone="Europe/London", weekly_hours=HOURS))
+    acme.save_event_type(EventType(slug="any", duration=HALF, hosts=["ada", "cyd"]))
+    booking = acme.book("any", start=NINE, attendee=GRACE, host="cyd")
+    moved = acme.reschedule(booking.id, start=NINE + HOUR)
+    assert (moved.hosts, moved.assigned_because) == (("cyd",), "held it before")
+    acme.book("any", start=NINE + 2 * HOUR, attendee=GRACE, host="cyd")
+    assert acme.reschedule(booking.id, start=NINE + 2 * HOUR).hosts == ("ada",)
+    assert acme.reschedule(booking.id, start=NINE + 3 * HOUR, host="cyd").hosts == ("cyd",)
+    assert_sound(db)
+
+
+def test_all_hosts_move_or_none(acme: Tenant, db: Database) -> None:
+    acme.save_host(Host(slug="room", timezone="Europe/London", weekly_hours=HOURS))
+    both = [HostGroup(members=["ada"]), HostGroup(members=["room"])]
+    acme.save_event_type(EventType(slug="talk", duration=HALF, hosts=both))
+    acme.save_event_type(EventType(slug="room", duration=HALF, hosts=["room"]))
+    booking = acme.book("talk", start=NINE, attendee=GRACE)
+    acme.book("room", start=NINE + HOUR, attendee=ALAN)
+    with pytest.raises(SlotTaken):
+        acme.reschedule(booking.id, start=NINE + HOUR)
+    with pytest.raises(SlotTaken):
+        acme.book("visit", start=NINE, attendee=ALAN)
+    assert acme.reschedule(booking.id, start=NINE + 2 * HOUR).hosts == ("ada", "room")
+    assert_sound(db)
+
+
+def test_an_attendee_of_a_class_moves_alone(acme: Tenant, db: Database) -> None:
+    acme.save_event_type(EventType(slug="yoga", duration=HOUR, capacity=3, hosts=["ada"]))
+    stays = acme.book("yoga", start=NINE, attendee=GRACE)
+    goes = acme.book("yoga", start=NINE, attendee=ALAN, seats=2)
+    there = acme.book("yoga", start=NINE + HOUR, attendee=GRACE)
+    acme.reschedule(goes.id, start=NINE + HOUR)
+    assert acme.booking(stays.id).start == NINE
+    offered = {slot.start: slot.seats_left for slot in acme.find_slots("yoga", start=NINE, end=NINE + DAY)}
+    assert (offered[NINE], NINE + HOUR in offered) == (2, False)
+    assert_sound(db)
+    with pytest.raises(SlotTaken):
+        acme.reschedule(stays.id, start=NINE + HOUR)
+    acme.reschedule(there.id, start=NINE)
+    acme.reschedule(goes.id, start=NINE + 3 * HOUR)
+    assert acme.explain("visit", start=NINE + HOUR) == []  # nobody is there any more
+    assert_sound(db)
+
+
+def test_a_pending_booking_moves_with_its_end(acme: Tenant, db: Database) -> None:
+    acme.save_event_type(EventType(slug="visit", duration=HALF, hosts=["ada"], requires_approval=True))
+    booking = acme.book("visit", start=NINE, attendee=GRACE)
+    moved = acme.reschedule(booking.id, start=NINE + HOUR)
+    assert (moved.status, moved.expires_at) == ("pending", NINE + HOUR)
+    assert acme.approve(booking.id).status == "confirmed"
+    assert_sound(db)
+
+
+def test_what_is_over_cannot_be_moved(acme: Tenant) -> None:
+    hold = acme.place_hold("visit", start=NINE)
+    booking = acme.book("visit", start=NINE + HOUR, attendee=GRACE)
+    acme.cancel(booking.id)
+    for id_, status in ((hold.id, "held"), (booking.id, "cancelled")):
+        with pytest.raises(InvalidTransition) as caught:
+            acme.reschedule(id_, start=NINE + 2 * HOUR)
+        assert (caught.value.id, caught.value.from_status, caught.value.to_status) == (id_, status, "rescheduled")
+    with pytest.raises(BookingNotFound):
+        acme.reschedule("01a1ffe6-abed-7495-b588-e4c8d657563a", start=NINE)
+
+
+def test_a_booking_of_an_archived_event_type_stays_where_it_is(acme: Tenant) -> None:
+    booking = acme.book("visit", start=NINE, attendee=GRACE)
+    acme.archive_event_type("visit")
+    with pytest.raises(SlotUnavailable, match="cannot be moved"):
+        acme.reschedule(booking.id, start=NINE + HOUR)
+
+
+def test_policies_bind_the_roles_they_name_and_say_which_they_are(acme: Tenant, clock: SettableClock) -> None:
+    policies = Policies(reschedule_notice=timedelta(hours=2), most_moves=1)
+    acme.save_event_type(EventType(slug="visit", duration=HALF, hosts=["ada"], policies=policies))
+    booking = acme.book("visit", start=NINE + 4 * HOUR, attendee=GRACE)
+    acme.reschedule(booking.id, start=NINE + 3 * HOUR, actor=ATTENDEE)
+    with pytest.raises(PolicyViolation, match="may be moved at most 1 time, and was 1 times") as caught:
+        acme.reschedule(booking.id, start=NINE + 5 * HOUR, actor=ATTENDEE)
+    assert (caught.value.policy, caught.value.until) == ("most_moves", None)
+    acme.reschedule(booking.id, start=NINE + 4 * HOUR, actor=STAFF)
+    clock.set(NINE + 2 * HOUR + timedelta(seconds=1))
+    with pytest.raises(PolicyViolation, match="could be moved until") as caught:
+        acme.reschedule(booking.id, start=NINE + 5 * HOUR, actor=ATTENDEE)
+    assert (caught.value.policy, caught.value.until) == ("reschedule_notice", NINE + 2 * HOUR)
+    assert acme.reschedule(booking.id, start=NINE + 5 * HOUR, actor=STAFF).start == NINE + 5 * HOUR
+
+
+def test_staff_can_move_past_the_rules_and_never_into_another_booking(acme: Tenant, db: Database) -> None:
+    booking = acme.book("visit", start=NINE, attendee=GRACE)
+    acme.book("visit", start=NINE + HOUR, attendee=ALAN)
+    night = NINE + 12 * HOUR
+    assert acme.reschedule(booking.id, start=night, force=True, actor=STAFF).start == night
+    with pytest.raises(SlotTaken):
+        acme.reschedule(booking.id, start=NINE + HOUR, force=True, actor=STAFF)
+    assert_sound(db)
+
+
+def test_many_move_to_one_slot_and_one_arrives(acme: Tenant, db: Database) -> None:
+    ones = [acme.book("visit", start=NINE + n * HALF, attendee=GRACE) for n in range(6)]
+    ready = threading.Barrier(len(ones))
+
+    def move(one: Booking) -> bool:
+        ready.wait()
+        try:
+            acme.reschedule(one.id, start=NINE + 4 * HOUR)
+        except SlotTaken:
+            return False
+        return True
+
+    with ThreadPoolExecutor(len(ones)) as pool:
+        assert sum(pool.map(move, ones)) == 1
+    assert count(db, "claim", "active") == len(ones)
+    assert_sound(db)
+
+
+def test_two_swap_their_classes_again_and_again(acme: Tenant, db: Database) -> None:
+    acme.save_event_type(EventType(slug="yoga", duration=HOUR, capacity=2, hosts=["ada"]))
+    ones = [acme.book("yoga", start=NINE + n * HOUR, attendee=GRACE) for n in range(2)]
+
+    def wander(one: Booking) -> None:
+        for n in range(10):
+            acme.reschedule(one.id, start=NINE + (n % 3) * HOUR)
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(wander, ones))
+    assert_sound(db)
+
+
+@pytest.mark.parametrize("isolation", ["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"])
+def test_a_move_within_the_applications_transaction_goes_with_it(acme: Tenant, db: Database, isolation: str) -> None:
+    booking = acme.book("visit", start=NINE, attendee=GRACE)
+    acme.book("visit", start=NINE + HALF, attendee=ALAN)
+    engine = create_engine(db.url(APP_ROLE), isolation_level=isolation)
+    try:
+        with engine.connect() as connection:
+            with pytest.raises(SlotTaken):
+                acme.reschedule(booking.id, start=NINE + HALF, within=connection)
+            acme.reschedule(booking.id, start=NINE + HOUR, within=connection)
+            assert acme.booking(booking.id, within=connection).start == NINE + HOUR
+            connection.rollback()
+            assert acme.booking(booking.id) == booking
+            acme.reschedule(booking.id, start=NINE + HOUR, within=connection)
+            connection.commit()
+    finally:
+        engine.dispose()
+    assert acme.booking(booking.id).start == NINE + HOUR
+    assert_sound(db)
