@@ -213,6 +213,20 @@ def test_a_folder_that_cannot_be_is_refused(folder: Path) -> None:
     folder.unlink()
 
 
+@pytest.mark.parametrize("name", ["a b", "a'b", "a$b", "a;b", "a(b)", "a\tb"])
+def test_a_folder_that_a_shell_would_read_otherwise_is_refused_by_name(tmp_path: Path, name: str) -> None:
+    with pytest.raises(InvalidInput, match=r"must not have .* in it") as caught:
+        start(tmp_path / name)
+    assert caught.value.field == "path"
+    assert not (tmp_path / name).exists()
+
+
+@pytest.mark.parametrize("path", ["", None, 5])
+def test_what_is_no_path_is_refused(path: object) -> None:
+    with pytest.raises(InvalidInput, match=r"^path: must be the path of a folder"):
+        start(path)  # type: ignore[arg-type]
+
+
 def test_a_server_that_cannot_start_is_explained_in_the_words_of_its_log(folder: Path) -> None:
     start(folder).close()
     _wait_until_stopped(folder)

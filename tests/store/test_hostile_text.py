@@ -260,7 +260,7 @@ _OTHER: dict[str, Argument] = {
     "host booked": Argument(lambda _, t, x: _book(t, host=x), ("host",)),
     "choice taken": Argument(lambda _, t, x: _book(t, answers={"one": x or "x"}), ("answers.one",)),
     "choices taken": Argument(lambda _, t, x: _book(t, answers={"which": ["a", x]}), ("answers.which[1]",)),
-    "status": Argument(lambda _, t, x: t.bookings(status=x), ("status[0]",)),
+    "status": Argument(lambda _, t, x: t.bookings(status=x), ("status",)),
     "series": Argument(lambda _, t, x: t.bookings(series=x), ("series",)),
     "after": Argument(lambda _, t, x: t.bookings(after=x), ("after",)),
 }

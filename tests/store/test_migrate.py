@@ -142,6 +142,9 @@ def test_a_role_that_does_not_exist_is_refused_before_anything_is_made(
 def test_application_and_worker_cannot_be_one_role(empty_db: Database) -> None:
     with empty_db.owner.begin() as connection, pytest.raises(InvalidInput, match="another role"):
         migrate.upgrade(connection, app_role=APP_ROLE, worker_role=APP_ROLE)
+    with pytest.raises(InvalidInput, match="another role") as caught:
+        migrate.sql(app_role=APP_ROLE, worker_role=APP_ROLE)
+    assert caught.value.field == "worker_role"
 
 
 def test_an_application_does_not_become_a_worker_nor_a_worker_an_application(db: Database) -> None:

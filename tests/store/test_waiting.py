@@ -396,7 +396,6 @@ def test_a_booking_that_waited_is_what_its_event_type_has_become(
     ("changed", "field"),
     [
         ({"questions": [Question(key="why", label="Why?", required=True)]}, "answers.why"),
-        ({"capacity": 5}, "event_type"),
         ({"duration": HOUR}, "duration"),
     ],
 )

@@ -40,6 +40,7 @@ def test_answers_of_every_kind_are_kept_and_empty_ones_answer_nothing() -> None:
         ({"why": "x", "size": "M"}, "answers.size", "must be one of S, L"),
         ({"why": "x", "days": ["mon", "sun"]}, "answers.days[1]", "must be one of mon, tue"),
         ({"why": "x", "days": "mon"}, "answers.days", 'must be a list of choices, not "mon"'),
+        ({"why": "x", "days": ["mon", "mon"]}, "answers.days", "must name each choice once"),
         ({"why": "x", "days": {"mon"}}, "answers.days", "must be a list of choices"),
         ({"why": "x", "days": iter(["mon"])}, "answers.days", "must be a list of choices"),
         ({"why": "x", "what": "y"}, "answers.what", 'asks no such question; it asks "why", "age"'),
@@ -111,7 +112,7 @@ def test_a_duration_that_is_chosen_takes_the_place_of_the_own() -> None:
     assert event.lasting(None) is event
     assert event.lasting(HALF) is event
     assert event.lasting(HALF * 2).duration == HALF * 2
-    with pytest.raises(InvalidInput, match="must be one of 30, 60 minutes, not 1:30:00"):
+    with pytest.raises(InvalidInput, match="must be one of 30, 60 minutes, not 90"):
         event.lasting(HALF * 3)
 
 
@@ -127,3 +128,11 @@ def test_a_key_that_is_no_text_is_named_as_far_as_it_can_be() -> None:
         with pytest.raises(InvalidInput, match="asks no such question") as caught:
             answers([], {key: "x"})  # type: ignore[dict-item]
         assert caught.value.field == field
+
+
+def test_the_duration_that_is_kept_is_the_event_types_and_not_the_callers() -> None:
+    class Hours(timedelta):
+        """Equal to what it is worth, and unlike it in all else."""
+
+    event = EventType(duration=HALF, durations=[HALF * 2], hosts=["ada"])
+    assert type(event.lasting(Hours(hours=1)).duration) is timedelta

@@ -207,9 +207,12 @@ class EventType:
         if duration is None or duration == self.duration:
             return self
         if duration not in self.durations:
-            minutes = [f"{one.total_seconds() / 60:.0f}" for one in (self.duration, *self.durations)]
-            raise InvalidInput(field="duration", reason=f"must be one of {', '.join(minutes)} minutes, not {duration}")
-        return replace(self, duration=duration, durations=())
+            offered = [f"{one.total_seconds() / 60:.0f}" for one in (self.duration, *self.durations)]
+            minutes = f"{'one of ' * (len(offered) > 1)}{', '.join(offered)} minutes"
+            reason = f"must be {minutes}, not {duration.total_seconds() / 60:g}"
+            raise InvalidInput(field="duration", reason=reason)
+        found = next(one for one in self.durations if one == duration)  # ours: equal ones may be of a class of theirs
+        return replace(self, duration=found, durations=())
 
     @property
     def groups(self) -> tuple[HostGroup, ...]:

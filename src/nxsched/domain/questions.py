@@ -58,6 +58,8 @@ class Question:
         if not isinstance(value, list | tuple):  # others are read once only, or in another order each time
             raise InvalidInput(field=field, reason=f"must be a list of choices, not {checks.shown(value)}")
         chosen = checks.items(field, value, str)
+        if len({*chosen}) < len(chosen):
+            raise InvalidInput(field=field, reason="must name each choice once")
         return [checks.one_of(f"{field}[{i}]", one, self.choices) for i, one in enumerate(chosen)]
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
+from nxsched.domain.checks import shown
 from nxsched.errors import InvalidInput, MissingExtra, StoreUnavailable
 
 try:
@@ -82,13 +84,21 @@ class EmbeddedServer:
             self._share = None
 
 
+_STRANGE: Final = re.compile(r"[^\w./+@=:,~%-]")
+
+
 def start(path: str | Path, *, version: int | None = None) -> EmbeddedServer:
     """Start the server of a folder, or join it; the folder is made where there is none.
 
     `version` is the major version of PostgreSQL for a new folder, by default the newest that the package holds.
     Raises `InvalidInput` for a folder that cannot be used, and `StoreUnavailable` where the server does not start.
     """
+    if not isinstance(path, str | os.PathLike) or not str(path):
+        raise InvalidInput(field="path", reason=f"must be the path of a folder, not {shown(path)}")
     folder = Path(path).expanduser().resolve()
+    if strange := _STRANGE.search(str(folder)):
+        reason = f"{folder} must not have {shown(strange[0])} in it: a shell of the server's own programs would read it"
+        raise InvalidInput(field="path", reason=reason)
     data = folder / "pgdata"
     try:
         folder.mkdir(parents=True, exist_ok=True)

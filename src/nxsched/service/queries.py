@@ -126,8 +126,10 @@ def as_hold(found: Booking) -> Hold:
 def _statuses(given: object) -> list[str]:
     if given is None:
         return sorted(SHOWN)
-    several = [given] if isinstance(given, str) else checks.items("status", given, str)
     known = [one.value for one in BookingStatus]
+    if isinstance(given, str):
+        return [checks.one_of("status", str(given), known)]
+    several = checks.items("status", given, str)
     return [checks.one_of(f"status[{i}]", str(one), known) for i, one in enumerate(several)]
 
 

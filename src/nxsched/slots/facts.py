@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
-from functools import cached_property
 from operator import itemgetter
 from typing import Final
 
@@ -32,22 +31,23 @@ class Cast:
     groups: tuple[Group, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Terms:
-    """What the application has set, by slug; it is never changed, and what is worked out of it alone is kept."""
+    """What the application has set, by slug, and `cast`, who plays a part in it. Nothing of it is ever changed."""
 
     event_type: EventType
     hosts: Mapping[str, Host]
     blocked: Mapping[str, Sequence[BlockedPeriod]]
     closures: Sequence[BlockedPeriod]
+    cast: Cast = field(init=False)
 
-    @cached_property
-    def cast(self) -> Cast:
-        """Who plays a part in it."""
+    def __post_init__(self) -> None:
+        """Work out the cast; at once, for a lock that is taken later may be held where a process forks."""
         slugs = [slug for group in self.event_type.groups for slug in group.members]
         places = {slug: i for i, slug in enumerate(slugs)}
         groups = (Group(sum(1 << places[slug] for slug in one.members), one.needed) for one in self.event_type.groups)
-        return Cast(_idle_members(self, [self.hosts[slug] for slug in slugs]), places, tuple(groups))
+        cast = Cast(_idle_members(self, [self.hosts[slug] for slug in slugs]), places, tuple(groups))
+        object.__setattr__(self, "cast", cast)
 
 
 @dataclass(frozen=True, slots=True)

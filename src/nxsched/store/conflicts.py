@@ -59,6 +59,8 @@ def translation(error: BaseException, tenant: str | None = None, *, at_commit: b
     """The error of nxsched that says what an error of the driver means; `None` for a mistake of our own."""
     if isinstance(error, PoolTimeout):
         return StoreUnavailable("every connection of the pool is in use, and none came free in time")
+    if isinstance(error, NotImplementedError) and "DateStyle" in str(error):
+        return StoreUnavailable("nxsched reads times in ISO format: SET datestyle = 'ISO' for this login or session")
     if not isinstance(error, DBAPIError):
         return None
     words = (str(error.orig).strip().splitlines() or [type(error.orig).__name__])[0]

@@ -53,7 +53,7 @@ def fetch_ground(  # noqa: PLR0913 - what is asked
     values = {"tenant": tenant, "slug": slug, "start": start, "now": now, **set_for(start, start), **counts.values()}
     parts, without = left_out(moved)
     rows = connection.execute(_statement(counts.parts() | parts), {**values, **without}).all()
-    settings = read_settings(rows, slug, duration)
+    settings = read_settings(rows, tenant, slug, duration)
     if moved is not None:
         settings = replace(settings, moved=moved)
     return Ground(settings, read_facts(settings, rows))

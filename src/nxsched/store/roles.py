@@ -54,13 +54,18 @@ _PREPARER: Final = PGDialect().identifier_preparer  # type: ignore[no-untyped-ca
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Roles:
-    """The names of the roles that rights are granted to; none for a role that is not used."""
+    """The names of the roles that rights are granted to; none for a role that is not used. Raises `InvalidInput`."""
 
     app: str | None = None
     worker: str | None = None
 
+    def __post_init__(self) -> None:
+        """One role for both would see all tenants."""
+        if self.app is not None and self.app == self.worker:
+            raise InvalidInput(field="worker_role", reason="must be another role than the application's")
+
     def check(self, connection: Connection) -> None:
-        """Raise `InvalidInput` for a role that does not exist, and where both are one, now or of old."""
+        """Raise `InvalidInput` for a role that does not exist, and for one that was the other of old."""
         for field, role in (("app_role", self.app), ("worker_role", self.worker)):
             if role is not None:
                 found = connection.execute(
@@ -69,8 +74,6 @@ class Roles:
                 if found is None:
                     reason = f"there is no role {shown(role)}; make it first: CREATE ROLE … LOGIN"
                     raise InvalidInput(field=field, reason=reason)
-        if self.app is not None and self.app == self.worker:
-            raise InvalidInput(field="worker_role", reason="must be another role than the application's")
         if self.app in _workers(connection):
             reason = f"{shown(self.app)} is a worker's role, which sees all tenants: name another one"
             raise InvalidInput(field="app_role", reason=reason)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from functools import cache, cached_property, lru_cache
+from functools import cache, lru_cache
 from typing import Any, Final
 
 from sqlalchemy import Connection, TextualSelect
@@ -16,7 +16,7 @@ from nxsched.domain.event_types import EventType, Limit
 from nxsched.domain.hosts import Host
 from nxsched.domain.stored import read_blocked, read_event_type, read_host
 from nxsched.domain.tenants import TenantDetails
-from nxsched.errors import BookingNotFound, EventTypeNotFound
+from nxsched.errors import BookingNotFound, EventTypeNotFound, TenantNotFound
 from nxsched.slots.facts import Terms
 from nxsched.store.statements import GROUND, statement
 
@@ -39,36 +39,31 @@ class Moved:
     occurrence: str | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Settings:
-    """An event type with its number, the tenant, the hosts by slug with their numbers, and their blocked time.
+    """An event type with its number, the tenant, and the terms: its hosts by slug, and their blocked time.
 
-    The same rows give the same object: what is worked out of it is kept with it, and nothing in it is changed.
+    Hosts have numbers, by slug; `limited` has the limits of those that have some. The same rows give the same object,
+    and nothing in it is changed.
     """
 
     number: int
-    event_type: EventType
     tenant: TenantDetails
-    hosts: Mapping[str, Host]
+    terms: Terms
     numbers: Mapping[str, int]
-    blocked: Mapping[str, list[BlockedPeriod]]
-    closures: tuple[BlockedPeriod, ...]
+    slugs: Mapping[int, str]
+    limited: Mapping[int, Sequence[Limit]]
     moved: Moved | None = None
 
-    @cached_property
-    def terms(self) -> Terms:
-        """What the calculator has to know of it."""
-        return Terms(self.event_type, self.hosts, self.blocked, self.closures)
+    @property
+    def event_type(self) -> EventType:
+        """The event type, with the duration that was asked for."""
+        return self.terms.event_type
 
-    @cached_property
-    def slugs(self) -> Mapping[int, str]:
-        """The hosts' slugs by their numbers."""
-        return {no: slug for slug, no in self.numbers.items()}
-
-    @cached_property
-    def limited(self) -> Mapping[int, Sequence[Limit]]:
-        """The limits of the hosts that have some, by their numbers."""
-        return {self.numbers[slug]: host.limits for slug, host in self.hosts.items() if host.limits}
+    @property
+    def hosts(self) -> Mapping[str, Host]:
+        """The members of its groups, by slug."""
+        return self.terms.hosts
 
 
 NO_TIMES: Final = "NULL::bigint[], NULL::bigint[], NULL::text[], NULL::boolean[]"
@@ -138,7 +133,7 @@ def fetch_settings(  # noqa: PLR0913 - what is asked
     if moving is not None:
         values |= {"moving": moving, "now": now}
     rows = connection.execute(_statement(moving=moving is not None), values).all()
-    found = read_settings(rows, slug, duration)
+    found = read_settings(rows, tenant, slug, duration)
     if moving is None:
         return found
     for kind, _, key, _, _, words, flag, *_ in rows:
@@ -151,16 +146,24 @@ _SET: Final = frozenset({"event_type", "tenant", "host", "blocked", "closure"})
 """The kinds of rows that say what is set, in their first seven columns."""
 
 
-def read_settings(rows: Sequence[Any], slug: str, duration: timedelta | None) -> Settings:
+def read_settings(rows: Sequence[Any], tenant: str, slug: str, duration: timedelta | None) -> Settings:
     """What the rows say of the event type `slug`; those of anything else are passed over.
 
-    Raises `EventTypeNotFound`, and `InvalidInput` for a duration that is not offered.
+    Raises `EventTypeNotFound`, `TenantNotFound`, and `InvalidInput` for a duration that is not offered.
     """
-    return _settings(slug, duration, tuple([row[:7] for row in rows if row[0] in _SET]))
+    set_ = tuple([row[:7] for row in rows if row[0] in _SET])
+    found = _kept(set_, duration) if len(set_) <= _MOST_KEPT else _settings(set_, duration)
+    if isinstance(found, str):
+        raise EventTypeNotFound(slug=slug) if found == "event_type" else TenantNotFound(id=tenant)
+    return found
 
 
-@lru_cache(maxsize=128)
-def _settings(slug: str, duration: timedelta | None, rows: Sequence[Sequence[Any]]) -> Settings:
+_MOST_KEPT: Final = 50
+"""Rows of settings that are kept: of larger ones, a few would fill the memory, and working them out pays less."""
+
+
+def _settings(rows: Sequence[Sequence[Any]], duration: timedelta | None) -> Settings | str:
+    """What the rows say, or what they do not say."""
     event: EventType | None = None
     number = 0
     details: TenantDetails | None = None
@@ -181,9 +184,19 @@ def _settings(slug: str, duration: timedelta | None, rows: Sequence[Sequence[Any
         elif kind == "tenant":
             details = _tenant(key, name, address)
     if event is None or details is None:
-        raise EventTypeNotFound(slug=slug)
+        return "event_type" if details is not None else "tenant"
     of_hosts = {slug: blocked[no] for slug, no in numbers.items() if no in blocked}
-    return Settings(number, event, details, hosts, numbers, of_hosts, tuple(closures))
+    return Settings(
+        number=number,
+        tenant=details,
+        terms=Terms(event, hosts, of_hosts, tuple(closures)),
+        numbers=numbers,
+        slugs={no: slug for slug, no in numbers.items()},
+        limited={numbers[slug]: host.limits for slug, host in hosts.items() if host.limits},
+    )
+
+
+_kept = lru_cache(maxsize=128)(_settings)
 
 
 @lru_cache(maxsize=1024)
