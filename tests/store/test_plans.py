@@ -35,10 +35,19 @@ GROWING = {
 }
 """The tables that time fills; hosts and event types are as many as there are."""
 
-TENANTS = 20
 HOSTS = 50
-EACH = 1000
-"""Bookings of one host: one an hour, three fifths of them in the past."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How many tenants, and bookings of one host: one an hour, three fifths of them in the past."""
+
+    tenants: int
+    each: int
+
+
+SHAPES = {"20 tenants": Shape(20, 1000), "1 tenant": Shape(1, 4000)}
+"""A million bookings of many tenants, of whom each has few; and one tenant who has all of them."""
 
 FILL = (
     # Hosts and event types of the other tenants, as many as the first has.
@@ -118,14 +127,16 @@ FILL = (
 class Full:
     """A database with all of it, and the clock that is read there."""
 
+    shape: Shape
     scheduler: Scheduler
     worker: Engine
     clock: SettableClock
 
 
-@pytest.fixture(scope="module")
-def full(server: EmbeddedServer) -> Iterator[Full]:
-    """A database with a million bookings of twenty tenants, of fifty hosts each."""
+@pytest.fixture(scope="module", params=SHAPES)
+def full(server: EmbeddedServer, request: pytest.FixtureRequest) -> Iterator[Full]:
+    """A database with many bookings, of fifty hosts of each tenant."""
+    shape = SHAPES[request.param]
     with servers.database(server) as name:
         url = server.url(APP_ROLE, name)
         clock = SettableClock(NOW)
@@ -137,14 +148,14 @@ def full(server: EmbeddedServer) -> Iterator[Full]:
                 # The rows fit together: to look up every reference would take longer than all the rest.
                 connection.exec_driver_sql("SET session_replication_role = replica")
                 for statement in FILL:
-                    values = {"tenants": TENANTS, "now": NOW, "each": EACH}
+                    values = {"tenants": shape.tenants, "now": NOW, "each": shape.each}
                     used = {key: value for key, value in values.items() if f":{key}" in statement}
                     connection.execute(text(statement), used)
                 connection.exec_driver_sql("VACUUM ANALYZE")
                 found = connection.execute(text("SELECT count(*) FROM nxsched.booking")).scalar_one()
-                assert found == TENANTS * HOSTS * EACH
+                assert found == shape.tenants * HOSTS * shape.each
             superuser.close()
-            yield Full(scheduler, worker, clock)
+            yield Full(shape, scheduler, worker, clock)
 
 
 def _furnish(scheduler: Scheduler) -> Tenant:
@@ -165,7 +176,9 @@ def _furnish(scheduler: Scheduler) -> Tenant:
     return tenant
 
 
-def _actions(tenant: Tenant, clock: SettableClock) -> Iterator[tuple[str, Callable[[], object]]]:
+def _actions(  # noqa: PLR0915 - all of them
+    tenant: Tenant, clock: SettableClock
+) -> Iterator[tuple[str, Callable[[], object]]]:
     """All that an application does, each with a name; made one after the other, since some need what others made."""
     yield "find_slots", lambda: tenant.find_slots("plain", start=NOW, end=NOW + 7 * DAY)
     yield "find_slots of a pool with limits", lambda: tenant.find_slots("any", start=NOW, end=NOW + 7 * DAY)
@@ -188,6 +201,12 @@ def _actions(tenant: Tenant, clock: SettableClock) -> Iterator[tuple[str, Callab
     clock.move(DAY / 24)
     yield "confirm_hold if free", lambda: tenant.confirm_hold(holds[2].id, attendee=GRACE, if_free=True)
     yield "cancel", lambda: tenant.cancel(one.id, idempotency_key="cancel")
+    two = tenant.book("visit", start=at[7], attendee=GRACE)
+    yield "reschedule", lambda: tenant.reschedule(two.id, start=at[8], idempotency_key="move")
+    yield "update", lambda: tenant.update(two.id, location="Room 7")
+    yield "complete", lambda: tenant.complete(two.id)
+    tenant.book("seats", start=at[9], attendee=GRACE)
+    yield "book a seat", lambda: tenant.book("seats", start=at[9], attendee=GRACE)
 
     yield "booking", lambda: tenant.booking(one.id)
     yield "history", lambda: tenant.history(one.id)
@@ -226,6 +245,18 @@ def scanned(top: Mapping[str, Any]) -> set[str]:
     return {node["Relation Name"] for node in nodes(top) if node["Node Type"] == "Seq Scan"} & GROWING
 
 
+def looked_at(top: Mapping[str, Any]) -> int:
+    """The most rows of a growing table that one node of a plan has looked at, whether it liked them or not."""
+    return max(
+        (
+            (node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) * node["Actual Loops"]
+            for node in nodes(top)
+            if node.get("Relation Name") in GROWING
+        ),
+        default=0,
+    )
+
+
 def scans(engine: Engine, action: Callable[[], object]) -> list[str]:
     """The statements of an action that read a growing table from end to end; all are explained as they were sent."""
     with recorded(engine) as found:
@@ -247,3 +278,23 @@ def test_nothing_that_grows_is_read_from_end_to_end(full: Full) -> None:
 
 def test_the_worker_reads_nothing_that_grows_from_end_to_end_either(full: Full) -> None:
     assert scans(full.worker, full.scheduler.sweep) == []
+
+
+def test_the_sweep_looks_at_what_is_due_and_at_little_else(full: Full) -> None:
+    with recorded(full.scheduler.engine) as found:
+        full.scheduler.tenant("tenant-1").sweep()
+    ours = {one.sql: one for one in found if "SKIP LOCKED" in one.sql}
+    assert len(ours) == 2  # bookings that end by themselves, and keys
+    with full.scheduler.engine.connect() as connection:
+        connection.execute(text("SELECT set_config('nxsched.tenant_id', 'tenant-1', true)"))
+        most = [looked_at(plan(connection, one, "ANALYZE")) for one in ours.values()]
+    assert max(most) <= 1000, most
+
+
+def test_who_is_looked_for_by_an_address_is_found_without_looking_at_all_others(full: Full) -> None:
+    with recorded(full.scheduler.engine) as found:
+        full.scheduler.tenant("tenant-1").bookings(attendee="person7@example.test")
+    (one,) = (one for one in found if "attendee_address" in one.sql and "set_config" not in one.sql)
+    with full.scheduler.engine.connect() as connection:
+        connection.execute(text("SELECT set_config('nxsched.tenant_id', 'tenant-1', true)"))
+        assert looked_at(plan(connection, one, "ANALYZE")) <= 1000

@@ -108,8 +108,10 @@ _OVER: Final = f"array_agg(NOT {_LIVING} ORDER BY c.busy_from, c.busy_until)"
 _BUSY: Final = f"""
 UNION ALL
 SELECT 'busy', t.host_no, {_NO_WORDS}, {_TIMES.format("t.busy_from", "t.busy_until")}, {_NOBODY}
-FROM {{hosts}} JOIN nxsched.busy_time t
-    ON t.tenant_id = :tenant AND t.host_no = h.host_no AND t.busy_until > {{start}} AND t.busy_from < {{end}}
+FROM {{hosts}} CROSS JOIN LATERAL (
+    SELECT * FROM nxsched.busy_time
+    WHERE tenant_id = :tenant AND host_no = h.host_no AND busy_until > {{start}} AND busy_from < {{end}} OFFSET 0
+) t
 GROUP BY t.host_no
 """
 

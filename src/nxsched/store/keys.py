@@ -26,7 +26,7 @@ _FIND: Final = text(
 _FORGET: Final = text("""
 DELETE FROM nxsched.idempotency_key WHERE tenant_id = :tenant AND expires_at <= :now AND key = ANY(ARRAY(
     SELECT key FROM nxsched.idempotency_key WHERE tenant_id = :tenant AND expires_at <= :now
-    LIMIT :most FOR UPDATE SKIP LOCKED))
+    ORDER BY expires_at LIMIT :most FOR UPDATE SKIP LOCKED))
 """)
 
 

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, text
 _DELETE_DONE: Final = text("""
 DELETE FROM nxsched.outbox_event WHERE tenant_id = :tenant AND done_at <= :before AND id = ANY(ARRAY(
     SELECT id FROM nxsched.outbox_event WHERE tenant_id = :tenant AND done_at <= :before
-    LIMIT :most FOR UPDATE SKIP LOCKED))
+    ORDER BY done_at LIMIT :most FOR UPDATE SKIP LOCKED))
 """)
 
 

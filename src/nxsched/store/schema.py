@@ -9,6 +9,7 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
+    Computed,
     DateTime,
     ForeignKeyConstraint,
     Identity,
@@ -20,7 +21,6 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     Uuid,
-    func,
     text,
 )
 from sqlalchemy.dialects.postgresql import JSONB, ExcludeConstraint
@@ -208,6 +208,7 @@ booking: Final = _table(
     _needed("seats", Integer),
     Column("attendee_name", Text),
     Column("attendee_email", Text),
+    Column("attendee_address", Text, Computed("lower(attendee_email)", persisted=True)),
     Column("attendee_timezone", Text),
     Column("attendee_reference", Text),
     _needed("answers", JSONB),
@@ -237,12 +238,12 @@ booking: Final = _table(
     Index("booking_start", "tenant_id", "starts_at", "id"),
     Index("booking_occurrence", "tenant_id", "occurrence_id"),
     Index("booking_event_type", "tenant_id", "event_type_no", "starts_at", "id"),
+    Index("booking_attendee_address", "tenant_id", "attendee_address", "starts_at"),
     Index("booking_attendee_reference", "tenant_id", "attendee_reference", "starts_at"),
     Index("booking_series", "tenant_id", "series_id", postgresql_where=text("series_id IS NOT NULL")),
     Index("booking_open", "tenant_id", "status", "expires_at", postgresql_where=text("status IN ('held', 'pending')")),
     key=("id",),
 )
-Index("booking_attendee_email", booking.c.tenant_id, func.lower(booking.c.attendee_email), booking.c.starts_at)
 
 audit_entry: Final = _table(
     "audit_entry",

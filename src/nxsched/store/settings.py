@@ -86,8 +86,11 @@ SELECT 'host', h.host_no, h.slug, h.name, h.email, h.settings::text, h.archived_
 FROM member JOIN nxsched.host h ON h.tenant_id = :tenant AND h.host_no = member.host_no
 UNION ALL
 SELECT 'blocked', b.host_no, b.id::text, NULL, NULL, b.definition::text, false, {NO_TIMES}
-FROM member JOIN nxsched.blocked_period b ON b.tenant_id = :tenant AND b.host_no = member.host_no
-WHERE b.reach_until > :set_from AND b.reach_from < :set_until
+FROM member CROSS JOIN LATERAL (
+    SELECT * FROM nxsched.blocked_period
+    WHERE tenant_id = :tenant AND host_no = member.host_no AND reach_until > :set_from AND reach_from < :set_until
+    OFFSET 0
+) b
 UNION ALL
 SELECT 'closure', 0, b.id::text, NULL, NULL, b.definition::text, false, {NO_TIMES}
 FROM nxsched.blocked_period b
