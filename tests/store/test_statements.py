@@ -137,6 +137,25 @@ def test_holds_and_their_ends_take_few_statements(acme: Tenant, scheduler: Sched
     assert count(lambda: acme.cancel(hold.id, idempotency_key="third")) == 4
 
 
+def test_moves_classes_and_approvals_take_few_statements(acme: Tenant, scheduler: Scheduler) -> None:
+    def count(action: Callable[[], object]) -> int:
+        return statements(scheduler, action)
+
+    team(acme, scheduler, MANY[:3], capacity=3)
+    one = acme.book("team", start=NINE, attendee=GRACE)
+    assert count(lambda: acme.book("team", start=NINE, attendee=GRACE, idempotency_key="join")) == 6
+    plain = acme.book("visit", start=NINE, attendee=GRACE)
+    assert count(lambda: acme.reschedule(plain.id, start=NINE + HOUR, idempotency_key="plain")) == 6
+    assert count(lambda: acme.reschedule(one.id, start=NINE + 2 * HOUR, idempotency_key="moved")) == 7
+    acme.save_event_type(EventType(slug="visit", duration=HALF, hosts=["ada"], requires_approval=True, capacity=2))
+    for n, action in enumerate((acme.approve, acme.decline)):
+        pending = acme.book("visit", start=NINE + (3 + n) * HOUR, attendee=GRACE)
+        assert count(lambda: action(pending.id, idempotency_key=pending.id)) == 4  # noqa: B023 - called at once
+    acts: list[Callable[..., object]] = [acme.complete, acme.mark_no_show, partial(acme.update, location="Room 7")]
+    for n, act in enumerate(acts):
+        assert count(lambda: act(plain.id, idempotency_key=str(n))) == 4  # noqa: B023 - called at once
+
+
 def test_a_hold_that_is_had_again_takes_what_its_booking_takes_and_its_lock(
     acme: Tenant, scheduler: Scheduler, clock: SettableClock
 ) -> None:

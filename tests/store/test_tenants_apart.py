@@ -20,11 +20,13 @@ from nxsched import (
     Attendee,
     BlockedPeriod,
     Booking,
+    BookingStatus,
     EventType,
     Hold,
     Host,
     LockTimeout,
     NxschedError,
+    PolicyViolation,
     Scheduler,
     SettableClock,
     Tenant,
@@ -198,6 +200,49 @@ def test_the_same_slugs_keys_and_ids_serve_both(db: Database, two: tuple[Tenant,
     assert rows(db, "zeta") == before
 
 
+LISTS: dict[str, Callable[[Tenant], object]] = {
+    "hosts": lambda tenant: tenant.hosts(archived=True),
+    "event_types": lambda tenant: tenant.event_types(archived=True),
+    "blocked_periods": lambda tenant: tenant.blocked_periods(),
+    "bookings": lambda tenant: tenant.bookings(status=[*BookingStatus]),
+    "holds": lambda tenant: tenant.holds(),
+    "details": lambda tenant: tenant.details(),
+}
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_what_is_listed_is_the_tenants_own(two: tuple[Tenant, Tenant], name: str) -> None:
+    acme, zeta = two
+    before = LISTS[name](zeta)
+    fill(acme)
+    acme.save_host(Host(slug="new", timezone="Europe/London"))
+    acme.save_event_type(EventType(slug="new", duration=HALF, hosts=["new"]))
+    acme.block(None, BlockedPeriod(start=NOW.date()))
+    acme.save_details(replace(acme.details(), name="Changed"))
+    assert LISTS[name](zeta) == before
+
+
+def test_a_sweep_tidies_up_after_its_own_tenant_alone(
+    db: Database, two: tuple[Tenant, Tenant], clock: SettableClock
+) -> None:
+    acme, zeta = two
+    fill(acme), fill(zeta)
+    clock.move(400 * DAY)
+    before = rows(db, "zeta")
+    assert acme.sweep().total > 1
+    assert rows(db, "zeta") == before
+    assert zeta.sweep().total > 1
+
+
+def test_the_holds_of_another_tenant_fill_no_bound(two: tuple[Tenant, Tenant], monkeypatch: pytest.MonkeyPatch) -> None:
+    acme, zeta = two
+    monkeypatch.setattr("nxsched.service.taking.MAX_OPEN_HOLDS", 1)
+    acme.place_hold("visit", start=NINE)
+    assert zeta.place_hold("visit", start=NINE).status == "held"
+    with pytest.raises(PolicyViolation):
+        acme.place_hold("visit", start=NINE + HOUR)
+
+
 def test_two_tenants_may_work_in_one_transaction_of_the_application(db: Database, two: tuple[Tenant, Tenant]) -> None:
     acme, zeta = two
     ours, theirs = fill(acme), fill(zeta)
@@ -232,7 +277,7 @@ def count(connection: Connection, table: Table) -> int:
 
 def columns(table: Table) -> str:
     """The columns that can be given."""
-    return ", ".join(column.name for column in table.columns if column.identity is None)
+    return ", ".join(column.name for column in table.columns if column.identity is None and column.computed is None)
 
 
 def copies(db: Database) -> dict[str, str]:
