@@ -61,7 +61,8 @@ def furnished(db: Database) -> Tenant:
         )
     )
     acme.save_event_type(EventType(slug="class", duration=HALF, capacity=SEATS, hosts=["ada"]))
-    acme.save_event_type(EventType(slug="course", duration=HALF, capacity=SEATS, hosts=["bob", "cyd", "dan"]))
+    three = ["bob", "cyd", "dan"]
+    acme.save_event_type(EventType(slug="course", duration=HALF, capacity=SEATS, hosts=three, requires_approval=True))
     acme.save_event_type(EventType(slug=FORCED, duration=HALF, hosts=["cyd", "dan", "eve"]))
     return acme
 
