@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
@@ -243,6 +244,28 @@ def test_one_joins_while_the_last_one_leaves_and_the_class_goes_on_or_begins_ane
             leaving.result()
             assert yoga.booking(joining.result().id).status == "confirmed"
         assert_sound(db)
+
+
+def test_who_joins_after_a_wait_for_the_last_one_who_leaves_for_good_keeps_the_claims(
+    yoga: Tenant, db: Database
+) -> None:
+    leaves = yoga.book("yoga", start=NINE, attendee=GRACE)
+    yoga.place_hold("yoga", start=NINE, ttl=TTL)
+    with ThreadPoolExecutor(1) as pool, db.app.connect() as connection:
+        yoga.cancel(leaves.id, within=connection)  # now the claims end with the hold
+        joining = pool.submit(yoga.book, "yoga", start=NINE, attendee=ALAN)
+        waited_for(db)
+        connection.commit()
+        assert joining.result(timeout=30).status == "confirmed"
+    assert_sound(db)
+
+
+def waited_for(db: Database) -> None:
+    """Come back when somebody waits for a lock."""
+    until = time.monotonic() + 30
+    while not rows(db, "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"):
+        assert time.monotonic() < until, "nobody waits"
+        time.sleep(0.01)
 
 
 @pytest.mark.parametrize("isolation", ["REPEATABLE READ", "SERIALIZABLE"])

@@ -132,9 +132,10 @@ class EventType:
     for an event type that stands in a question alone: no booking belongs to it. All durations are whole minutes.
 
     `durations` are others that an attendee may choose instead of `duration`. `name`, `description` and `location` are
-    for people; `questions` are asked of the attendee. With `requires_approval` a booking is pending and takes its time;
-    no call approves or declines it yet, so it is cancelled or expires at its start. `policies` say who may still cancel
-    or move it. An `archived` event type takes no new bookings. Raises `InvalidInput`.
+    for people; `questions` are asked of the attendee. With `requires_approval` a booking is pending and takes its time
+    until it is approved or declined, or its start has come. With a `capacity` bookings share an occurrence, and its
+    hosts (rule 23). `policies` say who may still cancel or move a booking. An `archived` event type takes no new ones.
+    Raises `InvalidInput`.
     """
 
     duration: timedelta

@@ -96,7 +96,8 @@ places AS (
 
 _ALL_CLAIMED: Final = "(SELECT count(*) FROM claimed) = cardinality(w.hosts)"
 
-# The occurrence is changed whatever it comes to: who leaves it with an older snapshot must not think itself the last.
+# Occurrence and claims are changed whatever they come to: who leaves with an older snapshot must not think itself the
+# last, and what this statement sees of them may be from before a wait.
 _JOINED: Final = """
 joined AS (
     UPDATE nxsched.occurrence o
@@ -105,7 +106,7 @@ joined AS (
     FROM wanted w WHERE o.tenant_id = :tenant AND o.id = w.occurrence_id AND o.active RETURNING o.id, o.held_until
 ), claimed AS (
     UPDATE nxsched.claim c SET held_until = joined.held_until FROM joined
-    WHERE c.tenant_id = :tenant AND c.occurrence_id = joined.id AND c.held_until IS DISTINCT FROM joined.held_until
+    WHERE c.tenant_id = :tenant AND c.occurrence_id = joined.id
 )"""
 
 _HAS_JOINED: Final = "EXISTS (SELECT FROM joined)"
