@@ -108,7 +108,10 @@ class Scheduler:
         return self._engine
 
     def close(self) -> None:
-        """Give connections and the embedded server back. An application's own engine stays as it is."""
+        """Give connections and the embedded server back. An application's own engine stays as it is.
+
+        A call after that connects again, or finds no embedded server: `StoreUnavailable`.
+        """
         if self._own:
             self._engine.dispose()
         if self._worker_own:

@@ -23,6 +23,7 @@ from nxsched import (
     IdempotencyConflict,
     InvalidTransition,
     Limit,
+    LockTimeout,
     Scheduler,
     SlotTaken,
     SlotUnavailable,
@@ -38,6 +39,9 @@ EVENT_LIMITS: Final = {
     "asked": Limit(per="day", count=2),
 }
 HOST_LIMITS: Final = {"dan": Limit(per="day", count=3), "eve": Limit(per="day", minutes=120)}
+SEATS: Final = 3
+"""Of the event types `class`, with one host, and `course`, with any of three."""
+
 FORCED: Final = "forced"
 """The event type that is booked by force, and in no other way."""
 
@@ -81,12 +85,20 @@ def fight(url: str, who: int, rounds: Sequence[tuple[str, datetime]], together: 
 _COUNTED: Final = """
 SELECT {slug}, (o.starts_at AT TIME ZONE 'UTC')::date, count(*),
     (sum(extract(epoch FROM o.ends_at - o.starts_at)) / 60)::int
-FROM nxsched.booking b JOIN nxsched.occurrence o ON o.id = b.occurrence_id
-JOIN nxsched.event_type e ON e.event_type_no = b.event_type_no {more}
-WHERE e.slug <> :forced AND (b.status IN ('pending', 'confirmed')
-    OR b.status = 'held' AND b.expires_at > clock_timestamp())
+FROM nxsched.occurrence o JOIN nxsched.event_type e ON e.event_type_no = o.event_type_no {more}
+WHERE e.slug <> :forced AND EXISTS (
+    SELECT FROM nxsched.booking b WHERE b.occurrence_id = o.id AND (
+        b.status IN ('pending', 'confirmed', 'completed', 'no_show')
+        OR b.status = 'held' AND b.expires_at > clock_timestamp()))
 GROUP BY 1, 2
 """
+_SEATS: Final = text("""
+SELECT e.slug, o.starts_at, sum(b.seats) FROM nxsched.occurrence o JOIN nxsched.booking b ON b.occurrence_id = o.id
+JOIN nxsched.event_type e ON e.event_type_no = o.event_type_no
+WHERE b.status IN ('pending', 'confirmed', 'completed', 'no_show')
+    OR b.status = 'held' AND b.expires_at > clock_timestamp()
+GROUP BY e.slug, o.id, o.starts_at HAVING sum(b.seats) > CASE WHEN e.slug IN ('class', 'course') THEN :seats ELSE 1 END
+""")
 _OF_EVENT_TYPES: Final = text(_COUNTED.format(slug="e.slug", more=""))
 _OF_HOSTS: Final = text(
     _COUNTED.format(
@@ -97,8 +109,12 @@ _OF_HOSTS: Final = text(
 
 
 def exceeded(connection: Connection) -> list[str]:
-    """The limits that bookings exceed which were judged: of a superuser's connection, which sees all that is there."""
-    found: list[str] = []
+    """The limits that bookings exceed which were judged, and seats that were sold twice.
+
+    Of a superuser's connection, which sees all that is there.
+    """
+    sold = connection.execute(_SEATS, {"seats": SEATS})
+    found = [f"{slug} at {start}: {seats} seats" for slug, start, seats in sold]
     for statement, limits in ((_OF_EVENT_TYPES, EVENT_LIMITS), (_OF_HOSTS, HOST_LIMITS)):
         for slug, day, count, minutes in connection.execute(statement, {"forced": FORCED}):
             limit = limits.get(slug, Limit(per="day", count=1000))
@@ -178,6 +194,8 @@ class Walker:
                         self.keep([self.ask()])
                     else:
                         self.join(own)
+                except (TransactionConflict, LockTimeout) as error:  # after all tries; nothing was written
+                    self.journal.done[f"gave up: {error.code}"] += 1
                 except Exception as error:  # noqa: BLE001 - whatever else reaches a caller is what we look for
                     self.journal.wrong.append(f"{type(error).__name__}: {error}")
             scheduler.engine.dispose()
@@ -250,7 +268,9 @@ class Walker:
             + [self.by_force]
             + [self.place_hold] * 5
             + [self.confirm_hold] * 4
-            + [self.cancel] * 4
+            + [self.cancel] * 3
+            + [self.reschedule] * 3
+            + [self.mark] * 3
             + [self.release_hold] * 2
         )
         return self.chance.choice(new)()
@@ -287,12 +307,33 @@ class Walker:
     def cancel(self) -> Call | None:
         return self.end("cancel", "booking_id")
 
+    def reschedule(self) -> Call | None:
+        """Move one that anybody made."""
+        found = self.one_of(self.bookings)
+        if found is None:
+            return None
+        id_, keyed = found
+        start = self.chance.choice(self.starts)
+        key = {"idempotency_key": f"move {id_} {start}"} if keyed else {}
+        return Call("reschedule", {"booking_id": id_, "start": start, **key})
+
+    def mark(self) -> Call | None:
+        """Say something of one that anybody made."""
+        methods = ["approve"] * 3 + ["decline"] * 2 + ["complete", "mark_no_show", "update"]
+        method = self.chance.choice(methods)
+        if method in {"approve", "decline"} and (waiting := self.acme.bookings(status="pending").items):
+            return Call(method, {"booking_id": self.chance.choice(waiting).id})
+        found = self.end(method, "booking_id")
+        if found is None or method != "update":
+            return found
+        return Call(method, {**found.arguments, "location": "Room 7"})
+
     def release_hold(self) -> Call | None:
         return self.end("release_hold", "hold_id")
 
     def end(self, method: str, name: str) -> Call | None:
         """End one that anybody made; now and then one that this is not for."""
-        usual, other = (self.bookings, self.holds) if method == "cancel" else (self.holds, self.bookings)
+        usual, other = (self.holds, self.bookings) if method == "release_hold" else (self.bookings, self.holds)
         found = self.one_of(usual if self.chance.random() < 0.9 else other)
         if found is None:
             return None

@@ -14,6 +14,7 @@ from concurrency.storm import (
     FORCED,
     HALF,
     HOST_LIMITS,
+    SEATS,
     Board,
     Journal,
     exceeded,
@@ -34,7 +35,7 @@ DAYS = 40
 def furnished(db: Database) -> Tenant:
     """Five hosts who are always open, two of them with limits, each with an event type of their own.
 
-    And a pool, a pair, limited ones, one that asks for approval, and one that is booked by force.
+    And a pool, a pair, limited ones, two with seats, one that asks for approval, and one that is booked by force.
     """
     with Scheduler(db.app) as scheduler:
         acme = scheduler.create_tenant("acme", name="Acme")
@@ -59,6 +60,9 @@ def furnished(db: Database) -> Tenant:
             requires_approval=True,
         )
     )
+    acme.save_event_type(EventType(slug="class", duration=HALF, capacity=SEATS, hosts=["ada"]))
+    three = ["bob", "cyd", "dan"]
+    acme.save_event_type(EventType(slug="course", duration=HALF, capacity=SEATS, hosts=three, requires_approval=True))
     acme.save_event_type(EventType(slug=FORCED, duration=HALF, hosts=["cyd", "dan", "eve"]))
     return acme
 
@@ -120,7 +124,17 @@ MOVES = {
     ("expired", "pending"),
     ("expired", "confirmed"),
     ("pending", "cancelled"),
+    ("pending", "confirmed"),
+    ("pending", "declined"),
+    ("pending", "pending"),
     ("confirmed", "cancelled"),
+    ("confirmed", "completed"),
+    ("confirmed", "no_show"),
+    ("confirmed", "confirmed"),
+    ("completed", "no_show"),
+    ("no_show", "completed"),
+    ("completed", "completed"),
+    ("no_show", "no_show"),
 }
 """All that can become of a hold or booking in a storm; what has expired is confirmed where its time is free."""
 
@@ -139,6 +153,8 @@ def recorded(db: Database) -> dict[str, list[str]]:
     )
     for id_, version, status, of_events, states, of_audit, audited in told:
         assert of_events == of_audit == list(range(1, version + 1)), id_
+        for n, state in enumerate(audited):  # a change that leaves the state says nothing of it
+            audited[n] = state or audited[n - 1]
         assert states == audited, id_
         assert states[-1] == status, id_
         assert set(zip([None, *states], states, strict=False)) <= MOVES, (id_, states)
@@ -168,7 +184,7 @@ def stormed(db: Database, seconds: float, *, pairs: bool) -> Counter[str]:
     furnished(db)
     first = tomorrow()
     starts = [first + timedelta(days=day) + n * HALF for day in range(2) for n in range(6)]
-    event_types = (*HOSTS, "pool", "pair", *EVENT_LIMITS)
+    event_types = (*HOSTS, "pool", "pair", "class", "course", "course", *EVENT_LIMITS)
     url = db.url(APP_ROLE)
     boards = Board(), Board()
     walkers = [(walk, url, seed, event_types, starts, boards, seconds, pairs) for seed in range(8)]
@@ -183,6 +199,8 @@ def stormed(db: Database, seconds: float, *, pairs: bool) -> Counter[str]:
     done["keys of several processes"] = sum(several > 1 for (_, key), several in told.items() if key)
     done["stored"], done["changes"] = count(db, "booking"), count(db, "audit_entry")
     done["deadlocks"] = deadlocks(db)
+    # A machine that is busy with other storms makes some wait too long; that is told, and seldom.
+    assert done["gave up: lock_timeout"] + done["gave up: transaction_conflict"] <= done["calls"] / 100
     print(dict(sorted(done.items())))  # noqa: T201 - shown with -s, and when the test fails
     return done
 
@@ -196,6 +214,13 @@ def test_whatever_many_processes_do_at_random_what_was_promised_holds(db: Databa
         "confirm_hold",
         "cancel",
         "release_hold",
+        "reschedule",
+        "approve",
+        "decline",
+        "complete",
+        "mark_no_show",
+        "update",
+        "reschedule: slot_taken",
         "book: slot_taken",
         "book: slot_unavailable",
     }

@@ -261,7 +261,7 @@ def test_the_command_migrates_and_says_where_the_tables_are(empty_db: Database) 
 def test_what_goes_wrong_is_one_line_and_status_2(name: str, empty_db: Database) -> None:
     for arguments, line in (
         (("--url", "postgresql://app@127.0.0.1:1/x"), "the database cannot be reached: "),
-        (("--url", "mysql://x/y"), 'database: must begin with postgresql://, not "mysql"'),
+        (("--url", "mysql://x/y"), '--url: must begin with postgresql://, not "mysql"'),
     ):
         result = run(name, *arguments)
         assert (result.exit_code, result.stdout) == (2, "")

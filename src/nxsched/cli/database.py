@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from nxsched.errors import NxschedError
+from nxsched.errors import InvalidInput, NxschedError
 
 if TYPE_CHECKING:
     from nxsched.scheduler import Scheduler
@@ -104,10 +104,16 @@ def _scheduler(url: str | None) -> Scheduler:
     return Scheduler(url)
 
 
+_OPTIONS = {"database": "--url", "to": "--to", "app_role": "--app-role", "worker_role": "--worker-role"}
+"""What a person has written, for what the error of a value names."""
+
+
 @contextmanager
 def _one_line_errors() -> Iterator[None]:
     try:
         yield
     except NxschedError as error:
+        if isinstance(error, InvalidInput) and error.field in _OPTIONS:
+            error = InvalidInput(field=_OPTIONS[error.field], reason=error.reason)
         click.echo(" ".join(str(error).split()), err=True)
         sys.exit(2)

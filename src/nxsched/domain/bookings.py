@@ -164,6 +164,10 @@ class Page(Generic[T]):
         """How many items this page holds."""
         return len(self.items)
 
+    def __getitem__(self, place: int) -> T:
+        """One item of this page."""
+        return self.items[place]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Swept:

@@ -14,7 +14,7 @@ PAYLOAD_FORMAT: Final = 1
 """The version of the payloads' shape; it rises when a reader has to change."""
 
 _AUDITED: Final = ("status", "start", "end", "hosts", "attendee", "seats", "answers", "location", "metadata",
-    "reference", "expires_at", "sequence")  # fmt: skip
+    "reference", "expires_at", "sequence", "assigned_because")  # fmt: skip
 """The fields whose changes the audit trail holds."""
 
 
