@@ -10,6 +10,7 @@ from nxsched.domain.hosts import Host, Override, Travel, WeeklyHours
 from nxsched.domain.policies import Policies
 from nxsched.domain.questions import Question
 from nxsched.domain.refusals import Refusal
+from nxsched.domain.strategies import Strategy
 from nxsched.domain.tenants import TenantDetails
 from nxsched.errors import (
     BlockedPeriodNotFound,
@@ -45,7 +46,7 @@ __all__ = [
     "HoldExpired", "Host", "HostGroup", "HostNotFound", "IdempotencyConflict", "InvalidInput", "InvalidTransition",
     "Limit", "LockTimeout", "MissingExtra", "NxschedError", "Override", "Page", "Policies", "PolicyViolation",
     "Question", "Refusal", "Scheduler", "SchemaOutdated", "SettableClock", "Slot", "SlotTaken", "SlotUnavailable",
-    "Slots", "StoreUnavailable", "Swept", "Tenant", "TenantDetails", "TenantNotFound", "TransactionConflict", "Travel",
+    "Slots", "StoreUnavailable", "Strategy", "Swept", "Tenant", "TenantDetails", "TenantNotFound", "TransactionConflict", "Travel",
     "WeeklyHours", "__version__",
 ]  # fmt: skip
 

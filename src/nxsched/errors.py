@@ -76,28 +76,35 @@ class SchemaOutdated(NxschedError):
 
 
 class SlotUnavailable(NxschedError):
-    """The slot cannot be had; nothing was written. `reasons` are what `explain` says of it."""
+    """The slot cannot be had; nothing was written. `reasons` are what `explain` says of it.
+
+    `start` is the start that was asked for, of a series the first that is refused; `refused` has the reasons of every
+    start that is.
+    """
 
     code: ClassVar[str] = "slot_unavailable"
 
-    def __init__(self, message: str, *, reasons: Sequence[Refusal] = ()) -> None:
+    def __init__(self, message: str, *, start: datetime | None = None, reasons: Sequence[Refusal] = ()) -> None:
         super().__init__(message)
+        self.start = start
         self.reasons: tuple[Refusal, ...] = tuple(reasons)
+        self.refused: dict[datetime, Sequence[Refusal]] = {} if start is None else {start: self.reasons}
 
 
 class SlotTaken(SlotUnavailable):
     """Somebody else has the slot: the event type would offer it, and its hosts are busy at that time.
 
-    `start` is the start that was asked for; `host` is one of the hosts that is taken.
+    `host` is one of the hosts that is taken.
     """
 
     code: ClassVar[str] = "slot_taken"
 
     def __init__(self, *, start: datetime, host: str | None, reasons: Sequence[Refusal] = ()) -> None:
         super().__init__(
-            f"{start.isoformat()} is taken already" + (f": {host} is busy" if host else ""), reasons=reasons
+            f"{start.isoformat()} is taken already" + (f": {host} is busy" if host else ""),
+            start=start,
+            reasons=reasons,
         )
-        self.start = start
         self.host = host
 
 

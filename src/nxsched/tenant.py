@@ -13,11 +13,12 @@ from nxsched.domain.commands import (
     Archive,
     Block,
     Book,
-    Cancel,
+    BookSeries,
+    CancelSeries,
     ConfirmHold,
-    Decline,
     Mark,
     PlaceHold,
+    Reassign,
     ReleaseHold,
     ReplaceBusy,
     Reschedule,
@@ -357,6 +358,39 @@ class Tenant:
         )
         return self._write(actions.BOOK, command, within, idempotency_key, actor)
 
+    def book_series(
+        self,
+        event_type: str,
+        *,
+        starts: Sequence[datetime],
+        attendee: Attendee,
+        host: str | None = None,
+        duration: timedelta | None = None,
+        seats: int = 1,
+        answers: Mapping[str, Any] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        reference: str | None = None,
+        force: bool = False,
+        within: Joined | None = None,
+        idempotency_key: str | None = None,
+        actor: Actor | None = None,
+    ) -> list[Booking]:
+        """Book several slots, all or none: at most 366 bookings with one `series_id`, by start.
+
+        Each is judged as if those before it were booked, and goes to the same hosts where they can. Raises what `book`
+        does; `refused` of `SlotUnavailable` has the reasons of every start that cannot be had.
+        """
+        command = BookSeries(
+            event_type=event_type,
+            starts=starts,
+            host=host,
+            duration=duration,
+            seats=seats,
+            details=details(attendee, answers, metadata, reference),
+            force=force,
+        )
+        return self._write(actions.BOOK_SERIES, command, within, idempotency_key, actor)
+
     def cancel(
         self,
         booking_id: str,
@@ -371,7 +405,25 @@ class Tenant:
         Raises `BookingNotFound`, `InvalidTransition` and, for an actor whom the event type's policies bind,
         `PolicyViolation`.
         """
-        return self._write(actions.CANCEL, Cancel(id=booking_id, reason=reason), within, idempotency_key, actor)
+        command = Mark(id=booking_id, as_=BookingStatus.CANCELLED, reason=reason)
+        return self._write(actions.MARK, command, within, idempotency_key, actor)
+
+    def cancel_series(
+        self,
+        series_id: str,
+        *,
+        reason: str | None = None,
+        within: Joined | None = None,
+        idempotency_key: str | None = None,
+        actor: Actor | None = None,
+    ) -> list[Booking]:
+        """Cancel all of a series that stands and has not begun, and free its time; gives the whole series by start.
+
+        Raises `BookingNotFound` and, for an actor whom the event type's policies bind, `PolicyViolation`: then none of
+        them is cancelled.
+        """
+        command = CancelSeries(id=series_id, reason=reason)
+        return self._write(actions.CANCEL_SERIES, command, within, idempotency_key, actor)
 
     def reschedule(
         self,
@@ -395,6 +447,26 @@ class Tenant:
         """
         command = Reschedule(id=booking_id, start=start, duration=duration, host=host, reason=reason, force=force)
         return self._write(actions.RESCHEDULE, command, within, idempotency_key, actor)
+
+    def reassign(
+        self,
+        booking_id: str,
+        *,
+        host: str,
+        instead_of: str | None = None,
+        reason: str | None = None,
+        within: Joined | None = None,
+        idempotency_key: str | None = None,
+        actor: Actor | None = None,
+    ) -> Booking:
+        """Give a booking that is confirmed or pending to another host of the same group, at the same time.
+
+        All who have seats in its occurrence go along. `instead_of` says who is replaced, where it has several hosts.
+        The new host's hours, blocked and busy time and own limits are judged (rule 28), nothing else. Raises
+        `BookingNotFound`, `InvalidTransition`, `HostNotFound`, `SlotTaken` and `SlotUnavailable`.
+        """
+        command = Reassign(id=booking_id, host=host, instead_of=instead_of, reason=reason)
+        return self._write(actions.REASSIGN, command, within, idempotency_key, actor)
 
     def update(
         self,
@@ -441,7 +513,8 @@ class Tenant:
 
         Raises `BookingNotFound` and `InvalidTransition`.
         """
-        return self._write(actions.DECLINE, Decline(id=booking_id, reason=reason), within, idempotency_key, actor)
+        command = Mark(id=booking_id, as_=BookingStatus.DECLINED, reason=reason)
+        return self._write(actions.MARK, command, within, idempotency_key, actor)
 
     def complete(
         self,

@@ -666,7 +666,7 @@ def test_a_host_of_another_event_type_who_was_taken_meanwhile_is_replaced_in_the
             acme.book("visit", start=NINE, attendee=ALAN)
         return found
 
-    monkeypatch.setattr("nxsched.service.taking.fetch_ground", stale)
+    monkeypatch.setattr("nxsched.service.wanted.fetch_ground", stale)
     booking = acme.book("any", start=NINE, attendee=GRACE)
     assert booking.hosts == ("bob",)
     assert len(acme.bookings().items) == 2

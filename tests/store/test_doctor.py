@@ -269,7 +269,7 @@ def test_what_goes_wrong_is_one_line_and_status_2(name: str, empty_db: Database)
         assert result.stderr.count("\n") == 1
     assert "Name the database with --url or in NXSCHED_URL." in run(name).stderr
     unknown = run("migrate", "--url", empty_db.url(OWNER), "--to", "0009")
-    assert (unknown.exit_code, unknown.stderr) == (2, 'to: there is no revision "0009"; there are 0001, and head\n')
+    assert (unknown.exit_code, unknown.stderr) == (2, '--to: there is no revision "0009"; there are 0001, and head\n')
 
 
 def test_the_statements_of_a_migration_are_printed_and_nothing_is_run(empty_db: Database) -> None:

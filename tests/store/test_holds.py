@@ -614,7 +614,7 @@ def test_of_a_confirmation_and_a_release_at_the_same_time_one_wins(
 def test_a_tenant_has_no_more_holds_at_a_time_than_the_bound(
     acme: Tenant, clock: SettableClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nxsched.service.taking.MAX_OPEN_HOLDS", 2)
+    monkeypatch.setattr("nxsched.service.wanted.MAX_OPEN_HOLDS", 2)
     acme.place_hold("visit", start=NINE, ttl=timedelta(minutes=1))
     acme.place_hold("any", start=NINE, ttl=timedelta(minutes=2))
     with pytest.raises(PolicyViolation, match="2 holds stand already") as caught:

@@ -14,6 +14,7 @@ from sqlalchemy import Connection, event, text
 from nxsched import LockTimeout, Scheduler, SettableClock, StoreUnavailable, Tenant, TransactionConflict
 from nxsched.embedded import APP_ROLE
 from nxsched.service import taking as taking_module
+from nxsched.service import wanted as wanted_module
 from nxsched.service import unit as unit_module
 from store.booked import ALAN, GRACE, assert_sound, count
 from store.conftest import HALF, NINE, NOW, Database
@@ -49,7 +50,7 @@ def cut_at_commit(connection: Connection, db: Database, *, happened: bool) -> No
 
 def once_before_reading(monkeypatch: pytest.MonkeyPatch, act: Any, times: int = 1) -> list[int]:  # noqa: ANN401 - a callable
     """Do something the first so many times that an action reads what is taken; gives the list of its tries."""
-    original = taking_module.fetch_ground  # type: ignore[attr-defined]
+    original = wanted_module.fetch_ground  # type: ignore[attr-defined]
     tries: list[int] = []
 
     def ground(*args: Any, **options: Any) -> Any:  # noqa: ANN401 - whatever it is called with
@@ -58,7 +59,7 @@ def once_before_reading(monkeypatch: pytest.MonkeyPatch, act: Any, times: int = 
             act(*args)
         return original(*args, **options)
 
-    monkeypatch.setattr("nxsched.service.taking.fetch_ground", ground)
+    monkeypatch.setattr("nxsched.service.wanted.fetch_ground", ground)
     return tries
 
 
@@ -298,7 +299,7 @@ def quicker(monkeypatch: pytest.MonkeyPatch, acme: Tenant, times: int) -> list[i
 
     The first so many times, with two readings a try; gives the list of all readings.
     """
-    original = taking_module.fetch_ground  # type: ignore[attr-defined]
+    original = wanted_module.fetch_ground  # type: ignore[attr-defined]
     readings: list[int] = []
     taken: list[str] = []
 
@@ -309,12 +310,12 @@ def quicker(monkeypatch: pytest.MonkeyPatch, acme: Tenant, times: int) -> list[i
         readings.append(1)
         if len(readings) <= times:
             with monkeypatch.context() as undisturbed:
-                undisturbed.setattr(taking_module, "fetch_ground", original)
+                undisturbed.setattr(wanted_module, "fetch_ground", original)
                 taken.append(acme.book("visit", start=NINE, attendee=ALAN).id)
         return found
 
     monkeypatch.setattr(taking_module, "_ROUNDS", 2)
-    monkeypatch.setattr(taking_module, "fetch_ground", ground)
+    monkeypatch.setattr(wanted_module, "fetch_ground", ground)
     return readings
 
 

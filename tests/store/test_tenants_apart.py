@@ -80,6 +80,8 @@ BY_BOOKING: dict[str, Call] = {
     "history": lambda tenant, id_: tenant.history(id_),
     "cancel": lambda tenant, id_: tenant.cancel(id_, reason="mine now"),
     "reschedule": lambda tenant, id_: tenant.reschedule(id_, start=NINE + DAY),
+    "reassign": lambda tenant, id_: tenant.reassign(id_, host="ada"),
+    "cancel_series": lambda tenant, id_: tenant.cancel_series(id_),
     "update": lambda tenant, id_: tenant.update(id_, location="mine now"),
     "approve": lambda tenant, id_: tenant.approve(id_),
     "decline": lambda tenant, id_: tenant.decline(id_),
@@ -103,11 +105,13 @@ BY_HOST: dict[str, Call] = {
     "explain": lambda tenant, slug: tenant.explain("visit", start=NINE, host=slug),
     "place_hold": lambda tenant, slug: tenant.place_hold("visit", start=NINE, host=slug),
     "book": lambda tenant, slug: tenant.book("visit", start=NINE, attendee=GRACE, host=slug, force=True),
+    "book_series": lambda tenant, slug: tenant.book_series("visit", starts=[NINE], attendee=GRACE, host=slug),
     "save_event_type": lambda tenant, slug: tenant.save_event_type(
         EventType(slug="new", duration=HALF, hosts=["ada", slug])
     ),
     "bookings": lambda tenant, slug: tenant.bookings(host=slug),
     "holds": lambda tenant, slug: tenant.holds(host=slug),
+    "reassign": lambda tenant, slug: tenant.reassign(tenant.book("visit", start=NINE, attendee=GRACE).id, host=slug),
 }
 BY_EVENT_TYPE: dict[str, Call] = {
     "event_type": lambda tenant, slug: tenant.event_type(slug),
@@ -116,9 +120,10 @@ BY_EVENT_TYPE: dict[str, Call] = {
     "explain": lambda tenant, slug: tenant.explain(slug, start=NINE),
     "place_hold": lambda tenant, slug: tenant.place_hold(slug, start=NINE),
     "book": lambda tenant, slug: tenant.book(slug, start=NINE, attendee=GRACE, force=True),
+    "book_series": lambda tenant, slug: tenant.book_series(slug, starts=[NINE], attendee=GRACE),
     "bookings": lambda tenant, slug: tenant.bookings(event_type=slug),
 }
-NAMING = {"slug", "host", "event_type", "booking_id", "hold_id", "id", "moving", "series"}
+NAMING = {"slug", "host", "event_type", "booking_id", "hold_id", "id", "moving", "series", "series_id"}
 
 
 def test_every_method_that_takes_an_id_or_a_slug_is_called_here() -> None:
@@ -236,7 +241,7 @@ def test_a_sweep_tidies_up_after_its_own_tenant_alone(
 
 def test_the_holds_of_another_tenant_fill_no_bound(two: tuple[Tenant, Tenant], monkeypatch: pytest.MonkeyPatch) -> None:
     acme, zeta = two
-    monkeypatch.setattr("nxsched.service.taking.MAX_OPEN_HOLDS", 1)
+    monkeypatch.setattr("nxsched.service.wanted.MAX_OPEN_HOLDS", 1)
     acme.place_hold("visit", start=NINE)
     assert zeta.place_hold("visit", start=NINE).status == "held"
     with pytest.raises(PolicyViolation):

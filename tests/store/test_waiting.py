@@ -38,7 +38,7 @@ from nxsched import (
     WeeklyHours,
 )
 from nxsched.embedded import APP_ROLE, OWNER, WORKER_ROLE
-from nxsched.service import taking
+from nxsched.service import wanted
 from nxsched.store import migrate
 from store.booked import ACTS, ALAN, GRACE, assert_sound, count, rows, trail
 from store.conftest import DAY, HALF, HOUR, NINE, Database
@@ -799,7 +799,7 @@ def test_expired_holds_of_pools_that_share_hosts_are_had_again_without_a_deadloc
         for n, (event_type, host) in enumerate(kinds)
     ]
     clock.move(MINUTE)
-    original = taking.fetch_ground  # type: ignore[attr-defined]
+    original = wanted.fetch_ground  # type: ignore[attr-defined]
     meeting = threading.Barrier(2)
 
     def ground(*args: Any, **options: Any) -> Any:  # noqa: ANN401 - whatever it is called with
@@ -808,7 +808,7 @@ def test_expired_holds_of_pools_that_share_hosts_are_had_again_without_a_deadloc
             meeting.wait(timeout=LONG)
         return original(*args, **options)
 
-    monkeypatch.setattr("nxsched.service.taking.fetch_ground", ground)
+    monkeypatch.setattr("nxsched.service.wanted.fetch_ground", ground)
     told: list[Any] = []
 
     def confirm(id_: str) -> None:

@@ -27,6 +27,7 @@ from nxsched import (
     Policies,
     Refusal,
     Slot,
+    Strategy,
     Travel,
     WeeklyHours,
 )
@@ -39,6 +40,7 @@ HALF = timedelta(minutes=30)
 
 MADE: dict[str, Callable[[], Any]] = {
     "Policies": lambda: Policies(cancel_notice=timedelta(hours=2), most_moves=1),
+    "Strategy": lambda: Strategy(by="weighted", per="week", weights={"ada": 3}),
     "WeeklyHours": lambda: WeeklyHours(days="mon-fri", start="09:00", end="17:00"),
     "Override": lambda: Override(date=date(2026, 3, 2), hours=[("10:00", "12:00")]),
     "Travel": lambda: Travel(from_date=date(2026, 3, 2), until_date=date(2026, 3, 3), timezone="Asia/Tokyo"),

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nxsched.domain.event_types import Limit, Period
+from nxsched.domain.event_types import Limit
 from nxsched.domain.instants import DAY, date_of, day_number
+from nxsched.domain.periods import Period
 from nxsched.slots.intervals import Interval
 from nxsched.slots.limits import Reached, period_of, reached
 

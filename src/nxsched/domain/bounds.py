@@ -55,6 +55,15 @@ MAX_QUESTIONS: Final = 50
 MAX_CHOICES: Final = 100
 """Choices of one question."""
 
+MAX_WEIGHT: Final = 1_000
+"""The largest weight of a host."""
+
+MAX_SERIES: Final = 366
+"""Bookings of one series: a day each of a leap year."""
+
+MAX_ATTENDEE_HOLDS: Final = 100
+"""Holds of one attendee that stand at a time, in one tenant."""
+
 MAX_DURATIONS: Final = 20
 """Durations to choose from, the event type's own included."""
 

@@ -13,7 +13,7 @@ from uuid import UUID
 from nxsched.domain import checks
 from nxsched.domain.availability import BlockedPeriod, busy_seconds
 from nxsched.domain.bookings import Attendee, BookingStatus
-from nxsched.domain.bounds import MAX_CAPACITY, MAX_HOLD_MINUTES, MAX_JSON, MAX_PERIODS, MAX_TEXT
+from nxsched.domain.bounds import MAX_CAPACITY, MAX_HOLD_MINUTES, MAX_JSON, MAX_PERIODS, MAX_SERIES, MAX_TEXT
 from nxsched.domain.event_types import EventType
 from nxsched.domain.hosts import Host
 from nxsched.domain.instants import epoch_ceil, epoch_exact, epoch_floor, microseconds
@@ -22,11 +22,10 @@ from nxsched.errors import BookingNotFound, InvalidInput
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Start:
-    """An event type at a start: what holds and bookings have in common."""
+class _Slots:
+    """Slots of an event type: what holds, bookings and series have in common."""
 
     event_type: str
-    start: datetime
     host: str | None
     duration: timedelta | None
     seats: int
@@ -34,12 +33,23 @@ class _Start:
     def __post_init__(self) -> None:
         """Check the values."""
         checks.text("event_type", self.event_type)
-        epoch_exact("start", self.start)
         if self.host is not None:
             checks.text("host", self.host)
         if self.duration is not None:
             checks.duration("duration", self.duration, least=1)
         checks.whole("seats", self.seats, least=1, most=MAX_CAPACITY)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Start(_Slots):
+    """One slot."""
+
+    start: datetime
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        _Slots.__post_init__(self)
+        epoch_exact("start", self.start)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +103,29 @@ class Book(_Start):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BookSeries(_Slots):
+    """Book several slots at once."""
+
+    starts: Sequence[datetime]
+    details: _Details
+    force: bool
+
+    def __post_init__(self) -> None:
+        """Check the values, and keep the starts as a tuple."""
+        _Slots.__post_init__(self)
+        checks.flag("force", self.force)
+        starts = checks.items("starts", self.starts, datetime)
+        if not 1 <= len(starts) <= MAX_SERIES:
+            raise InvalidInput(field="starts", reason=f"must be 1 to {MAX_SERIES}, not {len(starts)}")
+        seen: dict[int, int] = {}
+        for i, start in enumerate(starts):
+            first = seen.setdefault(epoch_exact(f"starts[{i}]", start), i)
+            if first != i:
+                raise InvalidInput(field=f"starts[{i}]", reason=f"is the same as starts[{first}]")
+        object.__setattr__(self, "starts", starts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ConfirmHold:
     """Make a booking of a hold."""
 
@@ -118,34 +151,48 @@ class ReleaseHold:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cancel:
-    """Cancel a booking."""
+class Mark:
+    """Give a booking the state `as_`: cancelled, declined, approved, completed, or that nobody came."""
+
+    id: str
+    as_: BookingStatus
+    reason: str | None = None
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        object.__setattr__(self, "id", booking_id("booking_id", self.id))
+        _reason(self.reason)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CancelSeries:
+    """Cancel what is to come of a series."""
 
     id: str
     reason: str | None
 
     def __post_init__(self) -> None:
         """Check the values."""
-        object.__setattr__(self, "id", booking_id("booking_id", self.id))
-        if self.reason is not None:
-            checks.text("reason", self.reason)
+        object.__setattr__(self, "id", booking_id("series_id", self.id))
+        _reason(self.reason)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Decline(Cancel):
-    """Turn down a booking that waits for approval."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Mark:
-    """Say of a booking that it is approved, that it took place, or that nobody came: `as_` is its state then."""
+class Reassign:
+    """Give a booking's occurrence to another host."""
 
     id: str
-    as_: BookingStatus
+    host: str
+    instead_of: str | None
+    reason: str | None
 
     def __post_init__(self) -> None:
-        """Check the value."""
+        """Check the values."""
         object.__setattr__(self, "id", booking_id("booking_id", self.id))
+        checks.text("host", self.host)
+        if self.instead_of is not None:
+            checks.text("instead_of", self.instead_of)
+        _reason(self.reason)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,8 +231,7 @@ class Reschedule:
             checks.duration("duration", self.duration, least=1)
         if self.host is not None:
             checks.text("host", self.host)
-        if self.reason is not None:
-            checks.text("reason", self.reason)
+        _reason(self.reason)
         checks.flag("force", self.force)
 
 
@@ -309,6 +355,11 @@ def booking_id(place: str, value: object) -> str:
         return str(UUID(str(value)))
     except ValueError as error:
         raise BookingNotFound(id=checks.printable(str(value)[:MAX_TEXT])) from error
+
+
+def _reason(value: str | None) -> None:
+    if value is not None:
+        checks.text("reason", value)
 
 
 def _uuid(place: str, value: object) -> str:

@@ -18,16 +18,16 @@ from nxsched.domain.bounds import (
     MAX_QUESTIONS,
     MAX_RANGE_DAYS,
 )
+from nxsched.domain.periods import PERIODS, Period
 from nxsched.domain.policies import Policies
 from nxsched.domain.questions import Question
+from nxsched.domain.strategies import STRATEGIES, By, Strategy
 from nxsched.domain.timezones import timezone_name
 from nxsched.errors import InvalidInput
 
 Align = Literal["window", "clock", "free"]
-Period = Literal["day", "week", "month", "year"]
 
 ALIGNMENTS = ("window", "clock", "free")
-PERIODS = ("day", "week", "month", "year")
 
 _NONE = timedelta()
 
@@ -134,8 +134,9 @@ class EventType:
     `durations` are others that an attendee may choose instead of `duration`. `name`, `description` and `location` are
     for people; `questions` are asked of the attendee. With `requires_approval` a booking is pending and takes its time
     until it is approved or declined, or its start has come. With a `capacity` bookings share an occurrence, and its
-    hosts (rule 23). `policies` say who may still cancel or move a booking. An `archived` event type takes no new ones.
-    Raises `InvalidInput`.
+    hosts (rule 23). `policies` say who may still cancel or move a booking. `strategy` says who of those that are free
+    gets a booking (rule 29): `"priority"` is short for `Strategy(by="priority")`. An `archived` event type takes no new
+    bookings. Raises `InvalidInput`.
     """
 
     duration: timedelta
@@ -158,6 +159,7 @@ class EventType:
     questions: Sequence[Question] = ()
     requires_approval: bool = False
     policies: Policies = field(default_factory=Policies)
+    strategy: Strategy | By = field(default_factory=Strategy)
     archived: bool = False
 
     def __post_init__(self) -> None:
@@ -182,6 +184,7 @@ class EventType:
         checks.flag("requires_approval", self.requires_approval)
         checks.flag("archived", self.archived)
         checks.kind("policies", self.policies, Policies)
+        self._keep_strategy()
         self._keep_durations()
         self._keep_questions()
 
@@ -192,6 +195,16 @@ class EventType:
             reason = f"must be fewer than {MAX_DURATIONS}, and each another than the rest and than duration"
             raise InvalidInput(field="durations", reason=reason)
         object.__setattr__(self, "durations", found)
+
+    def _keep_strategy(self) -> None:
+        if isinstance(self.strategy, str):
+            checks.one_of("strategy", self.strategy, STRATEGIES)
+            object.__setattr__(self, "strategy", Strategy(by=self.strategy))
+        checks.kind("strategy", self.strategy, Strategy)
+        members = {slug for group in self.groups for slug in group.members}
+        for slug in self.chosen_by.weights:
+            if slug not in members:
+                raise InvalidInput(field=f"strategy.weights.{slug}", reason="is in no host group")
 
     def _keep_questions(self) -> None:
         found = checks.items("questions", self.questions, Question)
@@ -214,6 +227,11 @@ class EventType:
             raise InvalidInput(field="duration", reason=reason)
         found = next(one for one in self.durations if one == duration)  # ours: equal ones may be of a class of theirs
         return replace(self, duration=found, durations=())
+
+    @property
+    def chosen_by(self) -> Strategy:
+        """`strategy` as a strategy."""
+        return cast("Strategy", self.strategy)  # what it became when it was checked
 
     @property
     def groups(self) -> tuple[HostGroup, ...]:

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from nxsched.domain.bookings import Attendee, Booking
 from nxsched.domain.event_types import EventType
+from nxsched.domain.hosts import Host
 from nxsched.domain.tenants import TenantDetails
 
 PAYLOAD_FORMAT: Final = 1
@@ -46,6 +47,11 @@ def payload(
         "previous": old if old != new else None,
         "reason": reason,
     }
+
+
+def party(host: Host) -> dict[str, Any]:
+    """A host as an event tells of them."""
+    return {"slug": host.slug, "name": host.name, "email": host.email, "timezone": host.timezone}
 
 
 def written(booking: Booking) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from nxsched.domain.event_types import EventType, Limit
 from nxsched.domain.hosts import Host
 from nxsched.domain.policies import Policies
 from nxsched.domain.questions import Question
+from nxsched.domain.strategies import Strategy
 
 _KEPT: Final = 8192
 """Texts whose meaning is kept in memory: hosts and event types are read with every question, and change rarely."""
@@ -94,9 +95,12 @@ def write_event_type(event: EventType) -> str:
                 "cancel_notice_minutes": _minutes_or_none(event.policies.cancel_notice),
                 "reschedule_notice_minutes": _minutes_or_none(event.policies.reschedule_notice),
                 "most_moves": event.policies.most_moves,
+                "most_holds": event.policies.most_holds,
+                "most_upcoming": event.policies.most_upcoming,
                 "roles": [*event.policies.roles],
             }
         ),
+        "strategy": _strategy(event.chosen_by),
     }
     return json.dumps(_given(settings))
 
@@ -133,6 +137,13 @@ def _limits(limits: Sequence[Limit]) -> list[dict[str, object]]:
     return [_given({"per": one.per, "count": one.count, "minutes": one.minutes}) for one in limits]
 
 
+def _strategy(strategy: Strategy) -> dict[str, object] | None:
+    """`None` where nothing was chosen."""
+    if strategy == Strategy():
+        return None
+    return {"by": strategy.by, "per": strategy.per, "weights": dict(strategy.weights)}
+
+
 def _minutes(value: timedelta) -> int:
     return int(value.total_seconds()) // 60
 
@@ -161,6 +172,10 @@ def _policies(place: str, value: Any) -> object:  # noqa: ANN401 - JSON that we 
     return Policies(**read)
 
 
+def _chosen_by(_place: str, value: Any) -> object:  # noqa: ANN401 - JSON that we have written
+    return Strategy(**value)
+
+
 _ALSO: Final[Mapping[str, forms.Reader]] = {
     "name": _as_is,
     "archived": _as_is,
@@ -170,4 +185,5 @@ _ALSO: Final[Mapping[str, forms.Reader]] = {
     "questions": _questions,
     "requires_approval": _as_is,
     "policies": _policies,
+    "strategy": _chosen_by,
 }

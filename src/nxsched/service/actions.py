@@ -14,11 +14,12 @@ from nxsched.domain.commands import (
     Archive,
     Block,
     Book,
-    Cancel,
+    BookSeries,
+    CancelSeries,
     ConfirmHold,
-    Decline,
     Mark,
     PlaceHold,
+    Reassign,
     ReleaseHold,
     ReplaceBusy,
     Reschedule,
@@ -31,7 +32,7 @@ from nxsched.domain.commands import (
 from nxsched.domain.event_types import EventType
 from nxsched.domain.hosts import Host
 from nxsched.domain.tenants import TenantDetails
-from nxsched.service import booking, ending, marking, moving, queries, setup
+from nxsched.service import booking, ending, marking, moving, queries, reassigning, setup
 from nxsched.service.tools import Tools
 from nxsched.service.unit import Action
 
@@ -66,19 +67,22 @@ def _made(command: object, tools: Tools) -> str:  # noqa: ARG001 - what it makes
 
 
 BOOK: Final[Action[Book, Booking]] = Action(do=booking.book, subject=_made, again=queries.booking)
+BOOK_SERIES: Final[Action[BookSeries, list[Booking]]] = Action(
+    do=booking.book_series, subject=_made, again=queries.series
+)
+CANCEL_SERIES: Final[Action[CancelSeries, list[Booking]]] = Action(
+    do=marking.cancel_series, subject=lambda command, _: command.id, again=queries.series
+)
 PLACE_HOLD: Final[Action[PlaceHold, Hold]] = Action(do=_place_hold, subject=_made, again=_hold)
 CONFIRM_HOLD: Final[Action[ConfirmHold, Booking]] = Action(
     do=booking.confirm_hold, subject=lambda command, _: command.id, again=queries.booking
 )
 RELEASE_HOLD: Final[Action[ReleaseHold, Hold]] = Action(do=_release, subject=lambda command, _: command.id, again=_hold)
-CANCEL: Final[Action[Cancel, Booking]] = Action(
-    do=ending.cancel, subject=lambda command, _: command.id, again=queries.booking
-)
 RESCHEDULE: Final[Action[Reschedule, Booking]] = Action(
     do=moving.reschedule, subject=lambda command, _: command.id, again=queries.booking
 )
-DECLINE: Final[Action[Decline, Booking]] = Action(
-    do=ending.decline, subject=lambda command, _: command.id, again=queries.booking
+REASSIGN: Final[Action[Reassign, Booking]] = Action(
+    do=reassigning.reassign, subject=lambda command, _: command.id, again=queries.booking
 )
 MARK: Final[Action[Mark, Booking]] = Action(
     do=marking.mark, subject=lambda command, _: command.id, again=queries.booking

@@ -1,24 +1,27 @@
-"""Book a slot, hold one, and make a booking of a hold."""
+"""Book slots, hold one, and make a booking of a hold."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection
 
 from nxsched.domain import checks
-from nxsched.domain.bookings import Booking, BookingStatus
-from nxsched.domain.commands import Book, ConfirmHold, PlaceHold
+from nxsched.domain.bookings import Attendee, Booking, BookingStatus
+from nxsched.domain.commands import Book, BookSeries, ConfirmHold, PlaceHold
 from nxsched.domain.questions import answers
 from nxsched.errors import EventTypeNotFound, HoldExpired, InvalidInput, InvalidTransition, SlotUnavailable
-from nxsched.service.ending import change, expire, found, has_expired, is_hold, status_now
-from nxsched.service.ids import new_nonce
-from nxsched.service.taking import Taken, Wanted, changed, take
+from nxsched.service.changing import has_expired, keep, locked_with_counts, record, status_now
+from nxsched.service.ending import expire, is_hold
+from nxsched.service.ids import new_id, new_nonce
+from nxsched.service.taking import Spot, Taken, changed, take
 from nxsched.service.tools import Tools
-from nxsched.store.bookings import Standing, lock_counted
-from nxsched.store.changes import Record, Won, change_bookings, insert_booking, move_bookings
+from nxsched.service.wanted import Wanted
+from nxsched.store.bookings import Standing
+from nxsched.store.changes import Won, insert_bookings, move_bookings
 
 _KINDS = {
     BookingStatus.HELD: ("hold", "booking.held"),
@@ -29,66 +32,90 @@ _KINDS = {
 
 def book(connection: Connection, command: Book, tools: Tools) -> Booking:
     """Take the slot and book it, or raise `SlotTaken` or `SlotUnavailable`."""
+    return _book(connection, command, [command.start], tools, series=None)[0]
+
+
+def book_series(connection: Connection, command: BookSeries, tools: Tools) -> list[Booking]:
+    """Take all of the slots and book them, or raise what refuses some of them."""
+    return _book(connection, command, command.starts, tools, series=tools.id)
+
+
+def _book(
+    connection: Connection, command: Book | BookSeries, starts: Sequence[datetime], tools: Tools, *, series: str | None
+) -> list[Booking]:
+    said = command.details
     wanted = Wanted(
         event_type=command.event_type,
-        start=command.start,
+        starts=starts,
         duration=command.duration,
         host=command.host,
         seats=command.seats,
         force=command.force,
+        attendee=_countable(said.attendee),
     )
-    said = command.details
     made: list[Booking] = []
 
     def write(taken: Taken) -> Won:
-        ends = None
-        if taken.settings.event_type.requires_approval and not (command.force and taken.start <= taken.tools.now):
-            ends = taken.start
-        booking = _booking(
-            taken,
-            status=BookingStatus.PENDING if ends else BookingStatus.CONFIRMED,
-            attendee=said.attendee,
-            seats=command.seats,
-            answers=answers(taken.settings.event_type.questions, said.answers),
-            metadata=said.metadata,
-            reference=said.reference,
-            expires_at=ends,
-        )
-        made[:] = [booking]
-        return _insert(connection, taken, booking)
+        event_type = taken.event_type
+        answered = answers(event_type.questions, said.answers)
+        made.clear()
+        for spot in taken.spots:
+            ends = None
+            if event_type.requires_approval and not (command.force and spot.start <= taken.tools.now):
+                ends = spot.start
+            booking = _booking(
+                taken,
+                spot,
+                id=tools.id if series is None else new_id(),
+                status=BookingStatus.PENDING if ends else BookingStatus.CONFIRMED,
+                attendee=said.attendee,
+                seats=command.seats,
+                answers=answered,
+                metadata=said.metadata,
+                reference=said.reference,
+                series_id=series,
+                expires_at=ends,
+            )
+            made.append(booking)
+        return _insert(connection, taken, made)
 
     take(connection, wanted, tools, write)
-    return made[0]
+    return made
 
 
 def place_hold(connection: Connection, command: PlaceHold, tools: Tools) -> Booking:
     """Take the slot and hold it, or raise `SlotTaken` or `SlotUnavailable`."""
     wanted = Wanted(
         event_type=command.event_type,
-        start=command.start,
+        starts=[command.start],
         duration=command.duration,
         host=command.host,
         seats=command.seats,
         hold=True,
+        attendee=_countable(command.attendee),
     )
     made: list[Booking] = []
 
     def write(taken: Taken) -> Won:
+        spot = taken.spots[0]
         ends = taken.tools.now + command.ttl
-        if taken.settings.event_type.requires_approval:
-            ends = min(ends, taken.start)
+        if taken.event_type.requires_approval:
+            ends = min(ends, spot.start)
         booking = _booking(
             taken,
+            spot,
+            id=tools.id,
             status=BookingStatus.HELD,
             attendee=command.attendee,
             seats=command.seats,
             answers={},
             metadata={},
             reference=None,
+            series_id=None,
             expires_at=ends,
         )
         made[:] = [booking]
-        return _insert(connection, taken, booking)
+        return _insert(connection, taken, made)
 
     take(connection, wanted, tools, write)
     return made[0]
@@ -96,8 +123,7 @@ def place_hold(connection: Connection, command: PlaceHold, tools: Tools) -> Book
 
 def confirm_hold(connection: Connection, command: ConfirmHold, tools: Tools) -> Booking:
     """Make a booking of a hold: only its expiry and the answers are judged, for the hold is the promise (rule 27)."""
-    standing = found(lock_counted(connection, tools.tenant, command.id, anew=command.if_free), command.id)
-    tools = tools.at(standing.told)
+    standing, tools = locked_with_counts(connection, command.id, tools, anew=command.if_free)
     before = standing.booking
     said = command.details
     now_status = status_now(before, tools.now)
@@ -122,9 +148,8 @@ def confirm_hold(connection: Connection, command: ConfirmHold, tools: Tools) -> 
     )
     if before.status is BookingStatus.HELD and not (has_expired(before, tools.now) or has_expired(after, tools.now)):
         action, kind = _KINDS[status]
-        record = _record(tools, "confirm" if action == "book" else action)
-        change_bookings(connection, record, [change(standing, after, kind, None)], standing.counted)
-        return after
+        told = record(tools, "confirm" if action == "book" else action)
+        return keep(connection, standing, after, told, kind, counted=True)
     if not command.if_free:
         raise HoldExpired(id=before.id, expired_at=min(at for at in (before.expires_at, after.expires_at) if at))
     return _revive(connection, tools, standing, after)
@@ -137,7 +162,7 @@ def _revive(connection: Connection, tools: Tools, standing: Standing, after: Boo
         before = expire(connection, tools, [standing])[0]
     wanted = Wanted(
         event_type=before.event_type,
-        start=before.start,
+        starts=[before.start],
         duration=before.end - before.start,
         host=None,
         seats=before.seats,
@@ -147,12 +172,13 @@ def _revive(connection: Connection, tools: Tools, standing: Standing, after: Boo
     action, kind = _KINDS[after.status]
 
     def write(taken: Taken) -> Won:
+        spot = taken.spots[0]
         booking = replace(
-            after, version=before.version + 1, hosts=taken.choice.hosts, assigned_because=taken.choice.because
+            after, version=before.version + 1, hosts=spot.choice.hosts, assigned_because=spot.choice.because
         )
         made[:] = [booking]
         one = changed(connection, taken, before, booking, kind)
-        return move_bookings(connection, _record(taken.tools, action), [one], taken.place, moved=0)
+        return move_bookings(connection, record(taken.tools, action), [one], spot.place, moved=0)
 
     try:
         take(connection, wanted, tools, write, standing.locked)
@@ -169,30 +195,30 @@ def _is_confirmed_so(before: Booking, command: ConfirmHold, answered: Mapping[st
     )
 
 
-def _booking(taken: Taken, **said: Any) -> Booking:
-    """What stands on the slot that was taken, and what was said with it."""
+def _countable(attendee: Attendee | None) -> Attendee | None:
+    """Who can be told from others."""
+    return attendee if attendee is not None and (attendee.reference or attendee.email) else None
+
+
+def _booking(taken: Taken, spot: Spot, **said: Any) -> Booking:
+    """What stands on a slot that was taken, and what was said with it."""
     return Booking(
         **said,
-        id=taken.tools.id,
-        event_type=taken.settings.event_type.slug,
-        start=taken.start,
-        end=taken.end,
-        hosts=taken.choice.hosts,
-        location=taken.settings.event_type.location,
-        series_id=None,
+        event_type=taken.event_type.slug,
+        start=spot.start,
+        end=spot.end,
+        hosts=spot.choice.hosts,
+        location=taken.event_type.location,
         organizer=taken.settings.tenant.sender,
         sequence=0,
         version=1,
-        assigned_because=taken.choice.because,
+        assigned_because=spot.choice.because,
         created_at=taken.tools.now,
     )
 
 
-def _insert(connection: Connection, taken: Taken, booking: Booking) -> Won:
-    action, kind = _KINDS[booking.status]
-    one = changed(connection, taken, None, booking, kind)
-    return insert_booking(connection, _record(taken.tools, action), one, taken.place, new_nonce())
-
-
-def _record(tools: Tools, action: str) -> Record:
-    return Record(tenant=tools.tenant, now=tools.now, action=action, actor=tools.actor_json, reason=None)
+def _insert(connection: Connection, taken: Taken, made: Sequence[Booking]) -> Won:
+    action = _KINDS[made[0].status][0]
+    changes = [changed(connection, taken, None, booking, _KINDS[booking.status][1]) for booking in made]
+    nonces = [new_nonce() for _ in made]
+    return insert_bookings(connection, record(taken.tools, action), changes, taken.places, nonces)

@@ -6,6 +6,10 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from nxsched.domain.event_types import EventType, HostGroup
+from nxsched.domain.strategies import Strategy
+
+Turns = Mapping[str, int]
+"""By slug: how many bookings a host has in the period, or when they were booked last; no entry for never."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,17 +23,19 @@ class Choice:
 def choose(
     event_type: EventType,
     able: Collection[str],
-    latest: Mapping[str, int],
+    turns: Turns,
     host: str | None,
     *,
     preferred: Collection[str],
     held: Collection[str] = (),
+    kept: str = "held it before",
 ) -> Choice | None:
     """As many hosts of each group as it needs, all of them `able`; `None` where a group has too few.
 
-    The one who was asked for comes first, then those who had `held` the time, then those `preferred`, then who was
-    booked longest ago, or never (`latest` holds when, for those who were), then the order of the group.
+    The one who was asked for comes first, then those who had `held` the time, who are `kept`, then those `preferred`, then whose turn
+    it is by the event type's strategy, then the order of the group.
     """
+    by = event_type.chosen_by
     chosen: list[str] = []
     because: list[str] = []
     for group in event_type.groups:
@@ -37,21 +43,45 @@ def choose(
         if len(free) < group.needed or (host in group.members and host not in free):
             return None
         ranked = sorted(
-            free, key=lambda slug: (slug != host, slug not in held, slug not in preferred, latest.get(slug, -1))
+            free, key=lambda slug: (slug != host, slug not in held, slug not in preferred, _turn(by, slug, turns))
         )
         chosen += sorted(ranked[: group.needed], key=group.members.index)
         if len(group.members) > group.needed:
-            kept = {*held}.issuperset(ranked[: group.needed])
-            because.append("held it before" if kept else _reason(group, host, len(free)))
+            same = {*held}.issuperset(ranked[: group.needed])
+            because.append(kept if same else _reason(by, group, host, free, turns))
     return Choice(tuple(chosen), "; ".join(because) or None)
 
 
-def _reason(group: HostGroup, host: str | None, free: int) -> str:
+def _turn(by: Strategy, slug: str, turns: Turns) -> float:
+    """Who has the least comes first."""
+    if by.by == "least_recently_booked":
+        return turns.get(slug, -1)
+    if by.by == "weighted":  # who would have the least with this one, each counted by their weight
+        return (turns.get(slug, 0) + 1) / by.weights.get(slug, 1)
+    return turns.get(slug, 0) if by.counts else 0
+
+
+def _reason(by: Strategy, group: HostGroup, host: str | None, free: Collection[str], turns: Turns) -> str:
     asked = f"{host} was asked for" if host in group.members else ""
     if asked and group.needed == 1:
         return asked
-    least = f"least recently booked of {free} that were free" if free > group.needed else "nobody else was free"
-    return f"{asked}, the rest {least}" if asked else least
+    found = "nobody else was free"
+    if len(free) > group.needed:
+        found = f"{_HOW[by.by].format(per=by.per)} of {len(free)} that were free"
+        if by.counts:
+            found += f" ({', '.join(f'{slug} has {turns.get(slug, 0)}' for slug in [*free][:_SHOWN])})"
+    return f"{asked}, the rest {found}" if asked else found
+
+
+_HOW = {
+    "least_recently_booked": "least recently booked",
+    "fewest_bookings": "fewest bookings in the {per}",
+    "weighted": "fewest bookings in the {per} by weight",
+    "priority": "first in the order of the group",
+}
+
+_SHOWN = 10
+"""Hosts whose numbers a reason repeats."""
 
 
 def is_pool(event_type: EventType) -> bool:

@@ -1,54 +1,111 @@
-"""Say something of a booking that stays where it is: approved, completed, nobody came; another location, other data."""
+"""Say something of a booking that stays where it is: its state, and what can be changed of it without judging."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Final
 
 from sqlalchemy import Connection
 
 from nxsched.domain import checks
 from nxsched.domain.bookings import Booking, BookingStatus
-from nxsched.domain.commands import Mark, Update
-from nxsched.errors import InvalidTransition
-from nxsched.service.ending import change, found, status_now
+from nxsched.domain.commands import CancelSeries, Mark, Update
+from nxsched.errors import BookingNotFound, InvalidTransition
+from nxsched.service import queries
+from nxsched.service.changing import change, keep, keep_all, locked, locked_with_counts, record, status_now
+from nxsched.service.policies import keep_for_cancelling
 from nxsched.service.tools import Tools
-from nxsched.store.bookings import Standing, lock_booking, lock_counted
-from nxsched.store.changes import Record, change_bookings
+from nxsched.store.bookings import Standing, lock_series
 
-_MARKS: Final = {
-    BookingStatus.CONFIRMED: ({BookingStatus.PENDING}, "approve", "booking.confirmed"),
-    BookingStatus.COMPLETED: ({BookingStatus.CONFIRMED, BookingStatus.NO_SHOW}, "complete", "booking.completed"),
-    BookingStatus.NO_SHOW: ({BookingStatus.CONFIRMED, BookingStatus.COMPLETED}, "mark_no_show", "booking.no_show"),
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Marking:
+    """How a booking gets a state: from which ones, what that is called, and the kind of its event.
+
+    `judged` may refuse it. With `news` calendars have to hear of it; with `counted` it takes time for longer than it
+    would have, so that who counts what is left must wait for it.
+    """
+
+    before: frozenset[BookingStatus]
+    action: str
+    kind: str
+    judged: Callable[[Standing, Tools], None] | None = None
+    news: bool = False
+    counted: bool = False
+
+
+_PENDING, _CONFIRMED = BookingStatus.PENDING, BookingStatus.CONFIRMED
+_COMPLETED, _NO_SHOW = BookingStatus.COMPLETED, BookingStatus.NO_SHOW
+
+_MARKINGS: Final = {
+    BookingStatus.CANCELLED: _Marking(
+        before=frozenset({_PENDING, _CONFIRMED}),
+        action="cancel",
+        kind="booking.cancelled",
+        judged=keep_for_cancelling,
+        news=True,
+    ),
+    BookingStatus.DECLINED: _Marking(before=frozenset({_PENDING}), action="decline", kind="booking.declined"),
+    _CONFIRMED: _Marking(before=frozenset({_PENDING}), action="approve", kind="booking.confirmed", counted=True),
+    _COMPLETED: _Marking(before=frozenset({_CONFIRMED, _NO_SHOW}), action="complete", kind="booking.completed"),
+    _NO_SHOW: _Marking(before=frozenset({_CONFIRMED, _COMPLETED}), action="mark_no_show", kind="booking.no_show"),
 }
-"""For each state that a booking can be given: those it can have before, the action and the kind of its event."""
 
-_STANDS: Final = {BookingStatus.PENDING, BookingStatus.CONFIRMED, BookingStatus.COMPLETED, BookingStatus.NO_SHOW}
+_STANDS: Final = frozenset({_PENDING, _CONFIRMED, _COMPLETED, _NO_SHOW})
 
 
 def mark(connection: Connection, command: Mark, tools: Tools) -> Booking:
-    """Give a booking another state in which it keeps its time; once more with the same result. Nothing is judged."""
-    approves = command.as_ is BookingStatus.CONFIRMED
-    if approves:  # it is about to expire by itself: who counts what is left must wait for us, or we for them
-        standing = found(lock_counted(connection, tools.tenant, command.id, anew=False), command.id)
+    """Give a booking another state; once more with the same result."""
+    how = _MARKINGS[command.as_]
+    if how.counted:
+        standing, tools = locked_with_counts(connection, command.id, tools, anew=False)
     else:
-        standing = found(lock_booking(connection, tools.tenant, command.id), command.id)
-    tools = tools.at(standing.told)
-    before = standing.booking
-    if before.status is command.as_:
-        return before
-    allowed, action, kind = _MARKS[command.as_]
+        standing, tools = locked(connection, command.id, tools)
+    if standing.booking.status is command.as_:
+        return standing.booking
+    after = _marked(standing, command.as_, tools)
+    told = record(tools, how.action, command.reason)
+    return keep(connection, standing, after, told, how.kind, counted=how.counted)
+
+
+def cancel_series(connection: Connection, command: CancelSeries, tools: Tools) -> list[Booking]:
+    """Cancel those of a series that stand and have not begun, all or none; once more with the same result."""
+    standing = lock_series(connection, tools.tenant, command.id)
+    if not standing:
+        raise BookingNotFound(id=command.id)
+    tools = tools.at(max(one.told for one in standing))
+    cancelled = BookingStatus.CANCELLED
+    how = _MARKINGS[cancelled]
+    to_come = [
+        one for one in standing if status_now(one.booking, tools.now) in how.before and one.booking.start > tools.now
+    ]
+    done = [change(one, _marked(one, cancelled, tools), how.kind, command.reason) for one in to_come]
+    keep_all(connection, record(tools, how.action, command.reason), done)
+    return queries.series(connection, command.id, tools)
+
+
+def _marked(standing: Standing, as_: BookingStatus, tools: Tools) -> Booking:
+    """The booking in another state. Raises `InvalidTransition`, and what judges it."""
+    before, how = standing.booking, _MARKINGS[as_]
     status = status_now(before, tools.now)
-    if status not in allowed:
-        raise InvalidTransition(id=before.id, from_status=status, to_status=command.as_)
-    after = replace(before, status=command.as_, version=before.version + 1, expires_at=None)
-    return _changed(connection, tools, standing, after, action, kind)
+    if status not in how.before:
+        raise InvalidTransition(id=before.id, from_status=status, to_status=as_)
+    if how.judged is not None:
+        how.judged(standing, tools)
+    stays = as_ in _STANDS
+    return replace(
+        before,
+        status=as_,
+        sequence=before.sequence + how.news,
+        version=before.version + 1,
+        expires_at=None if stays else before.expires_at,
+    )
 
 
 def update(connection: Connection, command: Update, tools: Tools) -> Booking:
     """Change location and metadata; once more, nothing changes. A new location is news for calendars."""
-    standing = found(lock_booking(connection, tools.tenant, command.id), command.id)
-    tools = tools.at(standing.told)
+    standing, tools = locked(connection, command.id, tools)
     before = standing.booking
     status = status_now(before, tools.now)
     if status not in _STANDS:
@@ -65,12 +122,4 @@ def update(connection: Connection, command: Update, tools: Tools) -> Booking:
         sequence=before.sequence + moved,
         version=before.version + 1,
     )
-    return _changed(connection, tools, standing, after, "update", "booking.updated")
-
-
-def _changed(
-    connection: Connection, tools: Tools, standing: Standing, after: Booking, action: str, kind: str
-) -> Booking:
-    record = Record(tenant=tools.tenant, now=tools.now, action=action, actor=tools.actor_json, reason=None)
-    change_bookings(connection, record, [change(standing, after, kind, None)], standing.counted)
-    return after
+    return keep(connection, standing, after, record(tools, "update"), "booking.updated")

@@ -9,19 +9,19 @@ from sqlalchemy import Connection
 from nxsched.domain.bookings import Booking, BookingStatus
 from nxsched.domain.commands import Reschedule
 from nxsched.errors import EventTypeNotFound, InvalidTransition, SlotUnavailable
-from nxsched.service.ending import found, status_now
+from nxsched.service.changing import locked_with_counts, record, status_now
 from nxsched.service.policies import keep_for_moving
-from nxsched.service.taking import Taken, Wanted, changed, take
+from nxsched.service.taking import Taken, changed, take
 from nxsched.service.tools import Tools
-from nxsched.store.bookings import lock_counted, stands_alone
-from nxsched.store.changes import Record, Won, move_bookings
+from nxsched.service.wanted import Wanted
+from nxsched.store.bookings import stands_alone
+from nxsched.store.changes import Won, move_bookings
 from nxsched.store.settings import Moved
 
 
 def reschedule(connection: Connection, command: Reschedule, tools: Tools) -> Booking:
     """Move a booking, judged as if it were not there (rule 26); once more with the same result."""
-    standing = found(lock_counted(connection, tools.tenant, command.id, anew=True), command.id)
-    tools = tools.at(standing.told)
+    standing, tools = locked_with_counts(connection, command.id, tools, anew=True)
     before = standing.booking
     status = status_now(before, tools.now)
     if status not in {BookingStatus.CONFIRMED, BookingStatus.PENDING}:
@@ -34,7 +34,7 @@ def reschedule(connection: Connection, command: Reschedule, tools: Tools) -> Boo
     alone = stands_alone(connection, tools.tenant, standing, tools.now)
     wanted = Wanted(
         event_type=before.event_type,
-        start=command.start,
+        starts=[command.start],
         duration=duration,
         host=command.host,
         seats=before.seats,
@@ -45,23 +45,21 @@ def reschedule(connection: Connection, command: Reschedule, tools: Tools) -> Boo
     made: list[Booking] = []
 
     def write(taken: Taken) -> Won:
+        spot = taken.spots[0]
         booking = replace(
             before,
-            start=taken.start,
-            end=taken.end,
-            hosts=taken.choice.hosts,
+            start=spot.start,
+            end=spot.end,
+            hosts=spot.choice.hosts,
             sequence=before.sequence + 1,
             version=before.version + 1,
-            assigned_because=taken.choice.because,
-            expires_at=taken.start if before.status is BookingStatus.PENDING else None,
+            assigned_because=spot.choice.because,
+            expires_at=spot.start if before.status is BookingStatus.PENDING else None,
         )
         made[:] = [booking]
-        told = taken.tools
-        record = Record(
-            tenant=told.tenant, now=told.now, action="reschedule", actor=told.actor_json, reason=command.reason
-        )
         one = changed(connection, taken, before, booking, "booking.rescheduled", command.reason)
-        return move_bookings(connection, record, [one], taken.place, moved=1)
+        told = record(taken.tools, "reschedule", command.reason)
+        return move_bookings(connection, told, [one], spot.place, moved=1)
 
     try:
         take(connection, wanted, tools, write, standing.locked)

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from nxsched.domain.bounds import MAX_ATTENDEE_HOLDS
+from nxsched.domain.event_types import EventType
 from nxsched.domain.policies import Policies
 from nxsched.errors import PolicyViolation
 from nxsched.service.tools import Tools
 from nxsched.store.bookings import Standing
+from nxsched.store.facts import Theirs
 
 
 def keep_for_cancelling(standing: Standing, tools: Tools) -> None:
     """Raises `PolicyViolation` where it is too late to cancel."""
     policies = standing.event_type.policies
-    if _binds(policies, tools):
+    if bind(policies, tools):
         _keep_notice("cancel_notice", policies.cancel_notice, "cancelled", standing, tools)
 
 
 def keep_for_moving(standing: Standing, tools: Tools) -> None:
     """Raises `PolicyViolation` where it is too late to move, and where the booking was moved often enough."""
     policies = standing.event_type.policies
-    if not _binds(policies, tools):
+    if not bind(policies, tools):
         return
     _keep_notice("reschedule_notice", policies.reschedule_notice, "moved", standing, tools)
     most = policies.most_moves
@@ -29,7 +32,25 @@ def keep_for_moving(standing: Standing, tools: Tools) -> None:
         raise PolicyViolation(f"the booking may be moved {often}, and was {standing.moves} times", policy="most_moves")
 
 
-def _binds(policies: Policies, tools: Tools) -> bool:
+def keep_for_attendee(event_type: EventType, theirs: Theirs, tools: Tools, more: int, *, hold: bool) -> None:
+    """Raises `PolicyViolation` where an attendee would have too many holds, or too much before them."""
+    if hold and theirs.holds >= MAX_ATTENDEE_HOLDS:
+        words = f"{MAX_ATTENDEE_HOLDS} holds of the attendee stand already: release some, or let them expire"
+        raise PolicyViolation(words, policy="attendee_holds")
+    policies = event_type.policies
+    if not bind(policies, tools):
+        return
+    if hold and policies.most_holds is not None and theirs.of_event_type >= policies.most_holds:
+        words = f"an attendee may have {policies.most_holds} open holds at a time, and has {theirs.of_event_type}"
+        raise PolicyViolation(words, policy="most_holds")
+    most = policies.most_upcoming
+    if most is not None and theirs.upcoming + more > most:
+        words = f"an attendee may have {most} bookings to come, and has {theirs.upcoming}"
+        raise PolicyViolation(words, policy="most_upcoming")
+
+
+def bind(policies: Policies, tools: Tools) -> bool:
+    """Whether they bind who asks; a call without an actor is the application's own."""
     return tools.actor is not None and tools.actor.role in policies.roles
 
 

@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 
 from nxsched.domain import checks
 from nxsched.domain.bookings import SHOWN, AuditEntry, Booking, BookingStatus, Hold, Page
-from nxsched.domain.bounds import MAX_PAGE
+from nxsched.domain.bounds import MAX_PAGE, MAX_SERIES
 from nxsched.domain.commands import booking_id
 from nxsched.domain.instants import microseconds
 from nxsched.errors import BookingNotFound, InvalidInput
@@ -94,6 +94,15 @@ def bookings(connection: Connection, wanted: Wanted, tools: Tools) -> Page[Booki
     items = found[: wanted.limit]
     more = len(found) > wanted.limit
     return Page(items=tuple(items), after=_cursor(items[-1]) if more else None)
+
+
+def series(connection: Connection, id_: str, tools: Tools) -> list[Booking]:
+    """All bookings of a series by start, in whatever state. Raises `BookingNotFound`."""
+    every = Filter(statuses=[status.value for status in BookingStatus], series=id_)
+    found = list_bookings(connection, tools.tenant, every, MAX_SERIES, tools.now)
+    if not found:
+        raise BookingNotFound(id=id_)
+    return found
 
 
 def history(connection: Connection, id_: str, tools: Tools) -> list[AuditEntry]:

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from datetime import date
 from itertools import takewhile
 
-from nxsched.domain.event_types import Limit, Period
+from nxsched.domain.event_types import Limit
 from nxsched.domain.instants import EPOCH_WEEKDAY, date_of, day_number
+from nxsched.domain.periods import Period
 from nxsched.slots.intervals import Interval
 from nxsched.slots.zones import zone
 
@@ -47,6 +48,16 @@ def reached(
         full = [period for period, (count, total) in periods if not _room(limit, count, total + seconds)]
         found.append(Reached(limit, not _room(limit, 0, seconds), tuple(sorted(full))))
     return tuple(found)
+
+
+def counted(per: Period, at: int, starts: Iterable[int], timezone: str) -> int:
+    """How many of `starts` lie in the same period of local dates as `at`."""
+
+    def day(start: int) -> int:
+        return zone(timezone, start, start).day_of(start)
+
+    first, end = period_of(per, day(at))
+    return sum(first <= day(start) < end for start in starts)
 
 
 def _used(per: Period, taken: Iterable[tuple[int, int]]) -> dict[Interval, tuple[int, int]]:

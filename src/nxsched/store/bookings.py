@@ -96,6 +96,26 @@ WITH its AS (
     )
 )
 
+_LOCK_SERIES: Final = text(
+    _LOCKED.format(which="b.series_id = CAST(:series AS uuid)", most="", wait="", locked=_NO_LOCKS)
+)
+
+_LOCK_OCCURRENCE: Final = text(
+    _LOCKED.format(
+        which="""b.occurrence_id = CAST(:occurrence AS uuid)
+    AND b.status IN ('held', 'pending', 'confirmed', 'completed', 'no_show')""",
+        most="",
+        wait="",
+        locked=_NO_LOCKS,
+    )
+)
+
+_CLAIMS: Final = text("""
+SELECT h.slug, c.host_no, c.busy_from, c.busy_until FROM nxsched.claim c
+JOIN nxsched.host h ON h.tenant_id = :tenant AND h.host_no = c.host_no
+WHERE c.tenant_id = :tenant AND c.occurrence_id = CAST(:occurrence AS uuid) ORDER BY c.place
+""")
+
 _LOCK_IN_THE_WAY: Final = text(
     _LOCKED.format(
         which="""b.status IN ('held', 'pending') AND b.expires_at <= :now AND b.occurrence_id IN (
@@ -199,6 +219,32 @@ def lock_expired(
     return _standing(connection, _LOCK_IN_THE_WAY, values)
 
 
+def lock_series(connection: Connection, tenant: str, series: str) -> list[Standing]:
+    """All bookings of a series, whatever has become of them, locked in one order."""
+    return _settled(connection, _LOCK_SERIES, {"tenant": tenant, "series": series})
+
+
+def lock_occurrence(connection: Connection, tenant: str, occurrence: str) -> list[Standing]:
+    """All that stands in an occurrence, which is locked already, so that nobody joins it or leaves."""
+    return _settled(connection, _LOCK_OCCURRENCE, {"tenant": tenant, "occurrence": occurrence})
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """The time that an occurrence takes: its hosts' slugs and numbers in their order, and from when until when."""
+
+    hosts: Sequence[tuple[str, int]]
+    busy_from: datetime
+    busy_until: datetime
+
+
+def fetch_claims(connection: Connection, tenant: str, occurrence: str) -> Claims:
+    """The claims of an occurrence."""
+    rows = connection.execute(_CLAIMS, {"tenant": tenant, "occurrence": occurrence}).all()
+    hosts = [(row.slug, row.host_no) for row in rows]
+    return Claims(hosts, rows[0].busy_from.astimezone(UTC), rows[0].busy_until.astimezone(UTC))
+
+
 def lock_due(connection: Connection, tenant: str, status: str, now: datetime, most: int) -> list[Standing]:
     """Holds, or pending bookings, whose time is over, at most so many; none that somebody else has locked."""
     return _standing(connection, _LOCK_DUE, {"tenant": tenant, "status": status, "now": now, "most": most})
@@ -219,6 +265,17 @@ def _one(connection: Connection, statement: TextClause, values: dict[str, Any]) 
         again = _standing(connection, _LOCK_ONE, {"tenant": values["tenant"], "id": values["id"]})
         found = [replace(now, locked=one.locked, counted=one.counted) for one, now in zip(found, again, strict=True)]
     return next(iter(found), None)
+
+
+def _settled(connection: Connection, statement: TextClause, values: dict[str, Any]) -> list[Standing]:
+    """Bookings, locked; after a wait read again, when nobody else can change them."""
+    found = _standing(connection, statement, values)
+    if not any(one.waited for one in found):
+        return found
+    again = _standing(connection, statement, values)
+    if {one.booking.id for one in again} != {one.booking.id for one in found}:
+        raise Waited("other bookings were changed in the meantime: run the transaction again")
+    return again
 
 
 def _standing(connection: Connection, statement: TextClause, values: dict[str, Any]) -> list[Standing]:

@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any, Final
 
 from sqlalchemy import Connection, TextualSelect, text
@@ -30,8 +31,9 @@ wanted AS (
 
 _CHANGING: Final = _WANTED.format(more="")
 _PLACING: Final = _WANTED.format(
-    more=""", occurrence_id uuid, event_type_no bigint, hosts bigint[], starts_at timestamptz, ends_at timestamptz,
-        busy_from timestamptz, busy_until timestamptz, seats int, organizer text, nonce text"""
+    more=""", occurrence_id uuid, joins boolean, event_type_no bigint, hosts bigint[], starts_at timestamptz,
+        ends_at timestamptz, busy_from timestamptz, busy_until timestamptz, seats int, organizer text, series_id uuid,
+        nonce text"""
 )
 
 _RECORDED: Final = """
@@ -71,20 +73,25 @@ standing AS (
     RETURNING 1
 )"""
 
-# The order of the claims is that of the hosts' numbers, in which everybody inserts them: two never wait in a circle.
-# The constraint looks at rows as they are, so what a move gives up it must have given up `before`.
+# The order of the claims is that of the hosts' numbers and of time, in which everybody inserts them: two never wait in
+# a circle. The constraint looks at rows as they are, so what a move gives up it must have given up `before`.
 _CLAIMED: Final = """
-{places} claimed AS (
+claimed AS (
     INSERT INTO nxsched.claim
         (tenant_id, occurrence_id, host_no, place, busy_from, busy_until, active, held_until, claimed_at)
     SELECT :tenant, w.occurrence_id, h.host_no, h.place, w.busy_from, w.busy_until, true, w.expires_at, :now
-    FROM {of} w CROSS JOIN LATERAL unnest(w.hosts) WITH ORDINALITY AS h(host_no, place) {before} ORDER BY h.host_no
+    FROM {of} w CROSS JOIN LATERAL unnest(w.hosts) WITH ORDINALITY AS h(host_no, place) {before}
+    ORDER BY h.host_no, w.busy_from
     ON CONFLICT ON CONSTRAINT claim_no_overlap DO NOTHING RETURNING host_no
 ), occurred AS (
     INSERT INTO nxsched.occurrence (tenant_id, id, event_type_no, starts_at, ends_at, active, held_until)
     SELECT :tenant, w.occurrence_id, w.event_type_no, w.starts_at, w.ends_at, true, w.expires_at
     FROM {of} w WHERE EXISTS (SELECT FROM claimed)
 )"""
+
+# Of a series some may join what stands, and others not.
+_NEW: Final = """
+new AS (SELECT * FROM wanted WHERE NOT joins),"""
 
 # Bookings that move together go to one occurrence.
 _PLACES: Final = """
@@ -94,7 +101,7 @@ places AS (
     FROM wanted GROUP BY occurrence_id, event_type_no, hosts, starts_at, ends_at, busy_from, busy_until
 ),"""
 
-_ALL_CLAIMED: Final = "(SELECT count(*) FROM claimed) = cardinality(w.hosts)"
+_ALL_CLAIMED: Final = "(SELECT count(*) FROM claimed) = (SELECT sum(cardinality(hosts)) FROM {of})"
 
 # Occurrence and claims are changed whatever they come to: who leaves with an older snapshot must not think itself the
 # last, and what this statement sees of them may be from before a wait.
@@ -103,13 +110,14 @@ joined AS (
     UPDATE nxsched.occurrence o
     SET held_until = CASE WHEN o.held_until IS NOT NULL AND w.expires_at IS NOT NULL
         THEN greatest(o.held_until, w.expires_at) END
-    FROM wanted w WHERE o.tenant_id = :tenant AND o.id = w.occurrence_id AND o.active RETURNING o.id, o.held_until
-), claimed AS (
+    FROM wanted w WHERE o.tenant_id = :tenant AND o.id = w.occurrence_id AND w.joins AND o.active
+    RETURNING o.id, o.held_until
+), prolonged AS (
     UPDATE nxsched.claim c SET held_until = joined.held_until FROM joined
     WHERE c.tenant_id = :tenant AND c.occurrence_id = joined.id
 )"""
 
-_HAS_JOINED: Final = "EXISTS (SELECT FROM joined)"
+_ALL_JOINED: Final = "(SELECT count(*) FROM joined) = (SELECT count(*) FROM wanted WHERE joins)"
 
 # Who counts with an older snapshot, or will, must not count what this changes: see `nxsched.store.locks`.
 _COUNTED: Final = """
@@ -125,10 +133,11 @@ _INSERTED: Final = """
 changed AS (
     INSERT INTO nxsched.booking (tenant_id, id, occurrence_id, event_type_no, status, starts_at, ends_at, seats,
         attendee_name, attendee_email, attendee_timezone, attendee_reference, answers, metadata, location, reference,
-        organizer, sequence, version, moves, assigned_because, nonce, created_at, expires_at)
+        series_id, organizer, sequence, version, moves, assigned_because, nonce, created_at, expires_at)
     SELECT :tenant, w.id, w.occurrence_id, w.event_type_no, w.status, w.starts_at, w.ends_at, w.seats,
         w.attendee_name, w.attendee_email, w.attendee_timezone, w.attendee_reference, w.answers, w.metadata,
-        w.location, w.reference, w.organizer, w.sequence, w.version, 0, w.assigned_because, w.nonce, :now, w.expires_at
+        w.location, w.reference, w.series_id, w.organizer, w.sequence, w.version, 0, w.assigned_because, w.nonce, :now,
+        w.expires_at
     FROM wanted w WHERE {placed}
     RETURNING id
 )"""
@@ -162,24 +171,26 @@ SELECT done, clock_timestamp() AS told, clock_timestamp() - statement_timestamp(
 FROM (SELECT EXISTS (SELECT FROM changed) AS done OFFSET 0) claims"""
 
 
-def _placed(*, new: bool, counted: bool, joins: bool) -> TextualSelect:
-    """The statement that places a booking, new or moved, in a new occurrence or in one that stands."""
-    giving_up = "" if new else _STANDING.format(theirs="'gone'") + ","
-    before = "" if new else "WHERE (SELECT count(*) FROM freed) >= 0"
-    source = {"places": "", "of": "wanted"} if new else {"places": _PLACES, "of": "places"}
-    taking = _JOINED if joins else _CLAIMED.format(before=before, **source)
-    writing = (_INSERTED if new else _MOVED).format(placed=_HAS_JOINED if joins else _ALL_CLAIMED)
-    counting = f"{_COUNTED}," if counted else ""
-    parts = f"WITH {_PLACING}, {giving_up} {taking}, {counting} {writing}, {_RECORDED} {_WON}"
-    return statement(parts, "done told waited")
+@cache
+def _placed(*, new: bool, counted: bool, claims: bool, joins: bool) -> TextualSelect:
+    """The statement that places bookings, new or moved, in new occurrences, in some that stand, or in both."""
+    parts, placed = [_PLACING], list[str]()
+    if not new:
+        parts.append(_STANDING.format(theirs="'gone'"))
+    if claims:
+        of = "places" if not new else "new" if joins else "wanted"
+        apart = {"places": _PLACES, "new": _NEW, "wanted": ""}[of]
+        before = "" if new else "WHERE (SELECT count(*) FROM freed) >= 0"
+        parts.append(apart + _CLAIMED.format(of=of, before=before))
+        placed.append(_ALL_CLAIMED.format(of=of))
+    if joins:
+        parts.append(_JOINED)
+        placed.append(_ALL_JOINED)
+    if counted:
+        parts.append(_COUNTED)
+    parts += [(_INSERTED if new else _MOVED).format(placed=" AND ".join(placed)), _RECORDED]
+    return statement(f"WITH {', '.join(parts)} {_WON}", "done told waited")
 
-
-_PLACED: Final = {
-    (new, counted, joins): _placed(new=new, counted=counted, joins=joins)
-    for new in (True, False)
-    for counted in (True, False)
-    for joins in (True, False)
-}
 
 _CHANGE: Final = text(
     f"WITH {_CHANGING}, {_STANDING.format(theirs='w.status')}, {_COUNTED}, {_UPDATED}, {_RECORDED}"
@@ -264,6 +275,7 @@ class Place:
         """What the row of `wanted` has of it."""
         return {
             "occurrence_id": self.occurrence,
+            "joins": self.joins,
             "event_type_no": self.event_type,
             "hosts": list(self.hosts),
             **_counted(self.counted),
@@ -286,37 +298,44 @@ class Won:
     told: datetime
 
 
-def insert_booking(connection: Connection, record: Record, change: Change, place: Place, nonce: str) -> Won:
-    """Insert a booking or hold in its place.
+def insert_bookings(
+    connection: Connection, record: Record, changes: Sequence[Change], places: Sequence[Place], nonces: Sequence[str]
+) -> Won:
+    """Insert bookings or holds, each in its place, all or none.
 
-    Where it is not free no booking is there, but claims of some of the hosts may be: the caller's savepoint goes.
+    Where one is not free no booking is there, but claims of some of the hosts may be: the caller's savepoint goes.
     """
-    booking = change.after
-    row = {
-        **change.row(),
-        **place.row(booking),
-        "seats": booking.seats,
-        "organizer": booking.organizer,
-        "nonce": nonce,
-    }
-    return _place(connection, place, record.values([row]), new=True)
+    rows = [
+        {
+            **change.row(),
+            **place.row(change.after),
+            "seats": change.after.seats,
+            "organizer": change.after.organizer,
+            "series_id": change.after.series_id,
+            "nonce": nonce,
+        }
+        for change, place, nonce in zip(changes, places, nonces, strict=True)
+    ]
+    return _place(connection, places, record.values(rows), new=True)
 
 
 def move_bookings(
     connection: Connection, record: Record, changes: Sequence[Change], place: Place, *, moved: int
 ) -> Won:
-    """Move bookings that are locked, with their occurrence, to their place; `moved` is what it counts for as a move.
+    """Move bookings that are locked, with their occurrence, to one place; `moved` is what it counts for as a move.
 
     Where it is not free nothing has moved, but what they had may be given up: the caller's savepoint goes.
     """
     rows = [{**one.row(), **place.row(one.after)} for one in changes]
-    return _place(connection, place, {**record.values(rows), "moved": moved}, new=False)
+    return _place(connection, [place], {**record.values(rows), "moved": moved}, new=False)
 
 
-def _place(connection: Connection, place: Place, values: Mapping[str, Any], *, new: bool) -> Won:
-    """Raises `Waited` where the place was had, but after a wait in which it may have become wrong to have it."""
-    statement = _PLACED[new, place.counted != NOTHING, place.joins]
-    row = connection.execute(statement, values).one()
+def _place(connection: Connection, places: Sequence[Place], values: Mapping[str, Any], *, new: bool) -> Won:
+    """Raises `Waited` where the places were had, but after a wait in which it may have become wrong to have them."""
+    joins = {place.joins for place in places}
+    counted = any(place.counted != NOTHING for place in places)
+    placed = _placed(new=new, counted=counted, claims=False in joins, joins=True in joins)
+    row = connection.execute(placed, values).one()
     if row.waited and row.done:
         raise Waited("somebody else had the time for a while: run the transaction again")
     return Won(row.done, row.told.astimezone(UTC))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
@@ -12,9 +12,10 @@ from typing import Any, Final, Literal, NamedTuple
 
 from sqlalchemy import Connection, TextualSelect
 
+from nxsched.domain.bookings import Attendee
 from nxsched.domain.bounds import MAX_OPEN_HOLDS
-from nxsched.domain.event_types import Limit
 from nxsched.domain.instants import DAY, instant
+from nxsched.domain.periods import Period
 from nxsched.slots.facts import Facts, reach
 from nxsched.slots.intervals import Interval
 from nxsched.slots.limits import period_of
@@ -33,14 +34,24 @@ class Named(NamedTuple):
     id: str | None
 
 
-_SOMEBODY: Final = Named(None)
+SOMEBODY: Final = Named(None)
+"""Who has time that nobody is asked about."""
+
+
+class Theirs(NamedTuple):
+    """What an attendee has: open holds, those of the event type, and what of it they have before them, holds too."""
+
+    holds: int = 0
+    of_event_type: int = 0
+    upcoming: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
     """The facts; by number of the host, the time of what has expired, and when the latest booking was made; holds.
 
-    `occurrences` are the ids of those that have seats, by start and hosts: two can not share both.
+    `occurrences` are the ids of those that have seats, by start and hosts: two can not share both. `theirs` is what the
+    attendee has.
     """
 
     facts: Facts
@@ -48,6 +59,7 @@ class Found:
     expired: dict[int, list[Interval]]
     latest: Mapping[int, int]
     holds: int
+    theirs: Theirs
 
 
 # Each host's times come as arrays, in order: a row for each of them would cost several times as much to read.
@@ -62,6 +74,7 @@ _NOBODY: Final = "NULL::text[], NULL::boolean[]"
 _LIVING: Final = "(c.held_until IS NULL OR c.held_until > :now)"
 
 GIVEN: Final = {
+    "members": "unnest(CAST(:hosts AS bigint[])) AS h(host_no)",
     "hosts": "unnest(CAST(:hosts AS bigint[])) AS h(host_no)",
     "start": ":start",
     "end": ":end",
@@ -69,8 +82,17 @@ GIVEN: Final = {
 }
 """Whose time is looked at, and when: as parameters say."""
 
-NEAR: Final = {"hosts": "near AS h", "start": "h.busy_from", "end": "h.busy_until", "starts": "= :start"}
+NEAR: Final = {
+    "members": "member AS h",
+    "hosts": "near AS h",
+    "start": "h.busy_from",
+    "end": "h.busy_until",
+    "starts": "= :start",
+}
 """The same as the settings of the event type say, which are read in the same statement."""
+
+NEAR_MANY: Final = {**NEAR, "starts": "= ANY(CAST(:starts AS timestamptz[]))"}
+"""The same for several starts."""
 
 _LIMITED: Final = {
     "hosts": "unnest(CAST(:limited AS bigint[])) AS h(host_no)",
@@ -153,7 +175,7 @@ WHERE o.tenant_id = :tenant AND o.event_type_no = :event_type AND o.active
 _LATEST: Final = f"""
 UNION ALL
 SELECT 'latest', h.host_no, {_NO_WORDS}, ARRAY[(date_part('epoch', l.claimed_at) * 1000000)::bigint], NULL, NULL, NULL
-FROM {{hosts}} CROSS JOIN LATERAL (
+FROM {{members}} CROSS JOIN LATERAL (
     SELECT c.claimed_at FROM nxsched.claim c
     WHERE c.tenant_id = :tenant AND c.host_no = h.host_no AND c.active AND c.claimed_at > '-infinity'
         AND (c.held_until IS NULL OR c.held_until > :now)
@@ -170,18 +192,35 @@ SELECT 'holds', count(*), {_NO_WORDS}, NULL, NULL, NULL, NULL FROM (
 ) open
 """
 
+# A hold lasts a week at most, and begins to before its start.
+_THEIRS: Final = f"""
+UNION ALL
+SELECT 'theirs', 0, {_NO_WORDS}, ARRAY[
+    count(*) FILTER (WHERE b.status = 'held'),
+    count(*) FILTER (WHERE b.status = 'held' AND b.event_type_no = wanted.event_type_no),
+    count(*) FILTER (WHERE b.starts_at > :now AND b.event_type_no = wanted.event_type_no)], NULL, NULL, NULL
+FROM wanted JOIN nxsched.booking b ON b.tenant_id = :tenant AND b.id = ANY(ARRAY(
+    SELECT id FROM nxsched.booking WHERE tenant_id = :tenant AND attendee_reference = :attendee_reference
+        AND starts_at > CAST(:now AS timestamptz) - interval '8 days'
+    UNION
+    SELECT id FROM nxsched.booking WHERE tenant_id = :tenant AND attendee_address = lower(:attendee_email)
+        AND starts_at > CAST(:now AS timestamptz) - interval '8 days'))
+WHERE {counts("b")}
+"""
+
 _ALSO: Final = {
     "of_event_type": _OF_EVENT_TYPE,
     "of_hosts": _OF_HOSTS,
     "seats": _SEATS,
     "latest": _LATEST,
     "holds": _HOLDS,
+    "theirs": _THEIRS,
 }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counts:
-    """What is counted beside the time that is taken: occurrences for limits, whose turn it is, holds."""
+    """What is counted beside the time that is taken: occurrences for limits, whose turn it is, holds, an attendee's."""
 
     event_type: int | None = None
     of_event_type: tuple[datetime, datetime] | None = None
@@ -190,6 +229,7 @@ class Counts:
     seats: bool = False
     latest: bool = False
     holds: bool = False
+    theirs: Attendee | None = None
 
     def values(self) -> dict[str, Any]:
         """The parameters of the statement."""
@@ -201,6 +241,9 @@ class Counts:
         if self.of_hosts is not None:
             found["limited"] = [*self.limited]
             found["of_hosts_from"], found["of_hosts_until"] = self.of_hosts
+        if self.theirs is not None:
+            found["attendee_reference"] = self.theirs.reference
+            found["attendee_email"] = self.theirs.email
         return found
 
     def parts(self) -> frozenset[str]:
@@ -211,25 +254,25 @@ class Counts:
             "seats": self.seats,
             "latest": self.latest,
             "holds": self.holds,
+            "theirs": self.theirs,
         }
         return frozenset(part for part, value in wanted.items() if value)
 
 
-def counts_of(settings: Settings, asked: Interval, *, latest: bool = False, holds: bool = False) -> Counts:
-    """What is to be counted for starts in `asked`, epoch seconds.
-
-    `latest` for when each host was last booked, `holds` for those of the tenant that stand.
-    """
+def counts_of(settings: Settings, asked: Interval, *, per: Period | None = None) -> Counts:
+    """What is to be counted for starts in `asked`, epoch seconds; with `per` also the bookings of all hosts in it."""
     event = settings.event_type
-    of_hosts = [limit for limits in settings.limited.values() for limit in limits]
+    of_hosts = {limit.per for limits in settings.limited.values() for limit in limits}
+    counted = [*settings.limited]
+    if per is not None:
+        of_hosts.add(per)
+        counted = [*settings.slugs]
     return Counts(
         event_type=settings.number if event.limits or event.capacity > 1 else None,
-        of_event_type=_periods(event.limits, asked) if event.limits else None,
-        limited=tuple(sorted(settings.limited)),
+        of_event_type=_periods({limit.per for limit in event.limits}, asked) if event.limits else None,
+        limited=tuple(sorted(counted)),
         of_hosts=_periods(of_hosts, asked) if of_hosts else None,
         seats=event.capacity > 1,
-        latest=latest,
-        holds=holds,
     )
 
 
@@ -298,11 +341,11 @@ def read_facts(settings: Settings, rows: Sequence[Any]) -> Found:
     occurrences: dict[tuple[int, frozenset[str]], str] = {}
     expired: dict[int, list[Interval]] = {}
     latest: dict[int, int] = {}
-    holds = 0
+    holds, theirs = 0, Theirs()
     for kind, no, *_, starts, ends, names, over in rows:
         if kind in {"claim", "busy"}:
             times = taken.setdefault(slugs[no], [])
-            origins = map(Named, names) if names else repeat(None if kind == "busy" else _SOMEBODY, len(starts))
+            origins = map(Named, names) if names else repeat(None if kind == "busy" else SOMEBODY, len(starts))
             of_claims = list(zip(starts, ends, origins, strict=True))
             if over is None:
                 times += of_claims
@@ -322,7 +365,9 @@ def read_facts(settings: Settings, rows: Sequence[Any]) -> Found:
             latest[no] = starts[0]
         elif kind == "holds":
             holds = no
-    return Found(Facts(taken, of_event_type, of_host, standing), occurrences, expired, latest, holds)
+        elif kind == "theirs":
+            theirs = Theirs(*starts)
+    return Found(Facts(taken, of_event_type, of_host, standing), occurrences, expired, latest, holds, theirs)
 
 
 def _offered(settings: Settings, asked: Interval, now: datetime) -> Interval:
@@ -334,9 +379,9 @@ def _offered(settings: Settings, asked: Interval, now: datetime) -> Interval:
     return min(start, end), end
 
 
-def _periods(limits: Sequence[Limit], asked: Interval) -> tuple[datetime, datetime]:
-    """The time of all occurrences that the limits count together with starts in `asked`, in any time zone."""
+def _periods(pers: Collection[Period], asked: Interval) -> tuple[datetime, datetime]:
+    """The time of all occurrences that are counted in such periods with starts in `asked`, in any time zone."""
     first, last = asked[0] // DAY - 1, asked[1] // DAY + 1
-    start = min(period_of(limit.per, first)[0] for limit in limits) - 1
-    end = max(period_of(limit.per, last)[1] for limit in limits) + 1
+    start = min(period_of(per, first)[0] for per in pers) - 1
+    end = max(period_of(per, last)[1] for per in pers) + 1
     return instant(start * DAY), instant(end * DAY)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import cache, lru_cache
 from typing import Any, Final
@@ -16,7 +16,7 @@ from nxsched.domain.event_types import EventType, Limit
 from nxsched.domain.hosts import Host
 from nxsched.domain.stored import read_blocked, read_event_type, read_host
 from nxsched.domain.tenants import TenantDetails
-from nxsched.errors import BookingNotFound, EventTypeNotFound, TenantNotFound
+from nxsched.errors import BookingNotFound, EventTypeNotFound, HostNotFound, TenantNotFound
 from nxsched.slots.facts import Terms
 from nxsched.store.statements import GROUND, statement
 
@@ -156,8 +156,8 @@ def read_settings(rows: Sequence[Any], tenant: str, slug: str, duration: timedel
     """
     set_ = tuple([row[:7] for row in rows if row[0] in _SET])
     found = _kept(set_, duration) if len(set_) <= _MOST_KEPT else _settings(set_, duration)
-    if isinstance(found, str):
-        raise EventTypeNotFound(slug=slug) if found == "event_type" else TenantNotFound(id=tenant)
+    if found is None:
+        raise EventTypeNotFound(slug=slug) if any(row[0] == "tenant" for row in set_) else TenantNotFound(id=tenant)
     return found
 
 
@@ -165,38 +165,65 @@ _MOST_KEPT: Final = 50
 """Rows of settings that are kept: of larger ones, a few would fill the memory, and working them out pays less."""
 
 
-def _settings(rows: Sequence[Sequence[Any]], duration: timedelta | None) -> Settings | str:
-    """What the rows say, or what they do not say."""
-    event: EventType | None = None
-    number = 0
-    details: TenantDetails | None = None
-    hosts: dict[str, Host] = {}
-    numbers: dict[str, int] = {}
-    blocked: dict[int, list[BlockedPeriod]] = {}
-    closures: list[BlockedPeriod] = []
+def settings_instead(rows: Sequence[Any], tenant: str, event_type: EventType, host: str) -> Settings:
+    """What the rows say of `event_type`, which has no other host than that one. Raises `HostNotFound`."""
+    found = _read([row[:7] for row in rows if row[0] in _SET])
+    if found.tenant is None:
+        raise TenantNotFound(id=tenant)
+    if host not in found.hosts:
+        raise HostNotFound(slug=host)
+    return found.settings(found.tenant, event_type)
+
+
+@dataclass(slots=True)
+class _Read:
+    """What rows of settings say, row by row."""
+
+    number: int = 0
+    event_type: EventType | None = None
+    tenant: TenantDetails | None = None
+    hosts: dict[str, Host] = field(default_factory=dict)
+    numbers: dict[str, int] = field(default_factory=dict)
+    blocked: dict[int, list[BlockedPeriod]] = field(default_factory=dict)
+    closures: list[BlockedPeriod] = field(default_factory=list)
+
+    def settings(self, tenant: TenantDetails, event_type: EventType) -> Settings:
+        """All of it for an event type."""
+        numbers, hosts = self.numbers, self.hosts
+        of_hosts = {slug: self.blocked[no] for slug, no in numbers.items() if no in self.blocked}
+        return Settings(
+            number=self.number,
+            tenant=tenant,
+            terms=Terms(event_type, hosts, of_hosts, tuple(self.closures)),
+            numbers=numbers,
+            slugs={no: slug for slug, no in numbers.items()},
+            limited={numbers[slug]: host.limits for slug, host in hosts.items() if host.limits},
+        )
+
+
+def _read(rows: Sequence[Sequence[Any]]) -> _Read:
+    found = _Read()
     for kind, no, key, name, address, words, flag in rows:
         if kind == "host":
-            hosts[key] = _open_host(key, name, address, words, archived=flag)
-            numbers[key] = no
+            found.hosts[key] = _open_host(key, name, address, words, archived=flag)
+            found.numbers[key] = no
         elif kind == "blocked":
-            blocked.setdefault(no, []).append(read_blocked(key, words))
+            found.blocked.setdefault(no, []).append(read_blocked(key, words))
         elif kind == "closure":
-            closures.append(read_blocked(key, words))
+            found.closures.append(read_blocked(key, words))
         elif kind == "event_type":
-            number, event = no, read_event_type(key, name, words, archived=flag).lasting(duration)
+            found.number, found.event_type = no, read_event_type(key, name, words, archived=flag)
         elif kind == "tenant":
-            details = _tenant(key, name, address)
-    if event is None or details is None:
-        return "event_type" if details is not None else "tenant"
-    of_hosts = {slug: blocked[no] for slug, no in numbers.items() if no in blocked}
-    return Settings(
-        number=number,
-        tenant=details,
-        terms=Terms(event, hosts, of_hosts, tuple(closures)),
-        numbers=numbers,
-        slugs={no: slug for slug, no in numbers.items()},
-        limited={numbers[slug]: host.limits for slug, host in hosts.items() if host.limits},
-    )
+            found.tenant = _tenant(key, name, address)
+    return found
+
+
+def _settings(rows: Sequence[Sequence[Any]], duration: timedelta | None) -> Settings | None:
+    """What the rows say, or `None` where there is no such event type, or no tenant."""
+    found = _read(rows)
+    if found.tenant is None or found.event_type is None:
+        return None
+    return found.settings(found.tenant, found.event_type.lasting(duration))
 
 
 _kept = lru_cache(maxsize=128)(_settings)
