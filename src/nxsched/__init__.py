@@ -46,8 +46,8 @@ __all__ = [
     "HoldExpired", "Host", "HostGroup", "HostNotFound", "IdempotencyConflict", "InvalidInput", "InvalidTransition",
     "Limit", "LockTimeout", "MissingExtra", "NxschedError", "Override", "Page", "Policies", "PolicyViolation",
     "Question", "Refusal", "Scheduler", "SchemaOutdated", "SettableClock", "Slot", "SlotTaken", "SlotUnavailable",
-    "Slots", "StoreUnavailable", "Strategy", "Swept", "Tenant", "TenantDetails", "TenantNotFound", "TransactionConflict", "Travel",
-    "WeeklyHours", "__version__",
+    "Slots", "StoreUnavailable", "Strategy", "Swept", "Tenant", "TenantDetails", "TenantNotFound",
+    "TransactionConflict", "Travel", "WeeklyHours", "__version__",
 ]  # fmt: skip
 
 

@@ -14,8 +14,8 @@ from sqlalchemy import Connection, event, text
 from nxsched import LockTimeout, Scheduler, SettableClock, StoreUnavailable, Tenant, TransactionConflict
 from nxsched.embedded import APP_ROLE
 from nxsched.service import taking as taking_module
-from nxsched.service import wanted as wanted_module
 from nxsched.service import unit as unit_module
+from nxsched.service import wanted as wanted_module
 from store.booked import ALAN, GRACE, assert_sound, count
 from store.conftest import HALF, NINE, NOW, Database
 from store.recording import recorded

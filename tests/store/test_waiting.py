@@ -38,8 +38,8 @@ from nxsched import (
     WeeklyHours,
 )
 from nxsched.embedded import APP_ROLE, OWNER, WORKER_ROLE
-from nxsched.service import wanted
 from nxsched.store import migrate
+from nxsched.store.ground import fetch_ground
 from store.booked import ACTS, ALAN, GRACE, assert_sound, count, rows, trail
 from store.conftest import DAY, HALF, HOUR, NINE, Database
 
@@ -799,14 +799,13 @@ def test_expired_holds_of_pools_that_share_hosts_are_had_again_without_a_deadloc
         for n, (event_type, host) in enumerate(kinds)
     ]
     clock.move(MINUTE)
-    original = wanted.fetch_ground  # type: ignore[attr-defined]
     meeting = threading.Barrier(2)
 
     def ground(*args: Any, **options: Any) -> Any:  # noqa: ANN401 - whatever it is called with
         # Each has its first locks: if two could come this far, each would go on to want what the other has.
         with suppress(threading.BrokenBarrierError):
             meeting.wait(timeout=LONG)
-        return original(*args, **options)
+        return fetch_ground(*args, **options)
 
     monkeypatch.setattr("nxsched.service.wanted.fetch_ground", ground)
     told: list[Any] = []

@@ -15,6 +15,7 @@ from nxsched.domain.commands import Book, BookSeries, ConfirmHold, PlaceHold
 from nxsched.domain.questions import answers
 from nxsched.errors import EventTypeNotFound, HoldExpired, InvalidInput, InvalidTransition, SlotUnavailable
 from nxsched.service.changing import has_expired, keep, locked_with_counts, record, status_now
+from nxsched.service.choosing import Held
 from nxsched.service.ending import expire, is_hold
 from nxsched.service.ids import new_id, new_nonce
 from nxsched.service.taking import Spot, Taken, changed, take
@@ -166,7 +167,7 @@ def _revive(connection: Connection, tools: Tools, standing: Standing, after: Boo
         duration=before.end - before.start,
         host=None,
         seats=before.seats,
-        held=before.hosts,
+        held=Held(before.hosts),
     )
     made: list[Booking] = []
     action, kind = _KINDS[after.status]

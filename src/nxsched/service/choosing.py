@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from nxsched.domain.event_types import EventType, HostGroup
 from nxsched.domain.strategies import Strategy
@@ -20,6 +21,13 @@ class Choice:
     because: str | None
 
 
+class Held(NamedTuple):
+    """Hosts who are to have it again where they can, and what is said of that."""
+
+    hosts: Sequence[str] = ()
+    because: str = "held it before"
+
+
 def choose(
     event_type: EventType,
     able: Collection[str],
@@ -27,13 +35,12 @@ def choose(
     host: str | None,
     *,
     preferred: Collection[str],
-    held: Collection[str] = (),
-    kept: str = "held it before",
+    held: Held,
 ) -> Choice | None:
     """As many hosts of each group as it needs, all of them `able`; `None` where a group has too few.
 
-    The one who was asked for comes first, then those who had `held` the time, who are `kept`, then those `preferred`, then whose turn
-    it is by the event type's strategy, then the order of the group.
+    The one who was asked for comes first, then those who had `held` it, then those `preferred`, then whose turn it is
+    by the event type's strategy, then the order of the group.
     """
     by = event_type.chosen_by
     chosen: list[str] = []
@@ -43,12 +50,12 @@ def choose(
         if len(free) < group.needed or (host in group.members and host not in free):
             return None
         ranked = sorted(
-            free, key=lambda slug: (slug != host, slug not in held, slug not in preferred, _turn(by, slug, turns))
+            free, key=lambda slug: (slug != host, slug not in held.hosts, slug not in preferred, _turn(by, slug, turns))
         )
         chosen += sorted(ranked[: group.needed], key=group.members.index)
         if len(group.members) > group.needed:
-            same = {*held}.issuperset(ranked[: group.needed])
-            because.append(kept if same else _reason(by, group, host, free, turns))
+            same = {*held.hosts}.issuperset(ranked[: group.needed])
+            because.append(held.because if same else _reason(by, group, host, free, turns))
     return Choice(tuple(chosen), "; ".join(because) or None)
 
 

@@ -10,6 +10,7 @@ from nxsched.domain.bookings import Booking, BookingStatus
 from nxsched.domain.commands import Reschedule
 from nxsched.errors import EventTypeNotFound, InvalidTransition, SlotUnavailable
 from nxsched.service.changing import locked_with_counts, record, status_now
+from nxsched.service.choosing import Held
 from nxsched.service.policies import keep_for_moving
 from nxsched.service.taking import Taken, changed, take
 from nxsched.service.tools import Tools
@@ -39,7 +40,7 @@ def reschedule(connection: Connection, command: Reschedule, tools: Tools) -> Boo
         host=command.host,
         seats=before.seats,
         force=command.force,
-        held=before.hosts,
+        held=Held(before.hosts),
         moved=Moved(before.id, standing.occurrence if alone else None),
     )
     made: list[Booking] = []

@@ -14,7 +14,7 @@ from nxsched.domain.bounds import MAX_OPEN_HOLDS
 from nxsched.domain.instants import epoch_exact, instant
 from nxsched.domain.refusals import Refusal
 from nxsched.errors import InvalidInput, PolicyViolation, SlotTaken, SlotUnavailable
-from nxsched.service.choosing import Choice, Turns, choose, is_pool
+from nxsched.service.choosing import Choice, Held, Turns, choose, is_pool
 from nxsched.service.ids import new_id
 from nxsched.service.policies import bind, keep_for_attendee
 from nxsched.service.slots import Asked, able_at, explained, question
@@ -37,8 +37,7 @@ _CLASH = frozenset({"busy", "not_enough_hosts", "full"})
 _SAID: Final = 3
 """Reasons that the words of an error repeat; all of them are among its facts."""
 
-_HELD: Final = "held it before"
-_KEPT: Final = "has the one before it in the series"
+_IN_THE_SERIES: Final = "has the one before it in the series"
 
 _JUST_NOW: Final = 1 << 62
 """When a host was booked last whom this series has booked, in microseconds: after all others."""
@@ -59,7 +58,7 @@ class Wanted:
     seats: int
     force: bool = False
     hold: bool = False
-    held: Sequence[str] = ()
+    held: Held = field(default_factory=Held)
     moved: Moved | None = None
     attendee: Attendee | None = None
     seconds: Sequence[int] = field(init=False)
@@ -190,7 +189,7 @@ class _Judge:
                 continue
             spots.append(spot)
             self._book(spot)
-            self.held = spot.choice.hosts
+            self.held = Held(spot.choice.hosts, _IN_THE_SERIES)
         if first is not None:
             first.refused = refused
             raise first
@@ -212,15 +211,7 @@ class _Judge:
         if wanted.force:
             free = {slug for slug, host in settings.hosts.items() if not host.archived}
             free = {slug for slug in free if not _claimed(self.found, slug, before, after)}
-        choice = choose(
-            settings.event_type,
-            free,
-            self._turns(asked, at),
-            wanted.host,
-            preferred=able,
-            held=self.held,
-            kept=_KEPT if len(wanted.starts) > 1 else _HELD,
-        )
+        choice = choose(settings.event_type, free, self._turns(asked, at), wanted.host, preferred=able, held=self.held)
         if choice is None:
             raise self._refusal(start, reasons)
         hosts = [settings.numbers[slug] for slug in choice.hosts]
