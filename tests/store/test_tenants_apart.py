@@ -111,9 +111,6 @@ BY_HOST: dict[str, Call] = {
     ),
     "bookings": lambda tenant, slug: tenant.bookings(host=slug),
     "holds": lambda tenant, slug: tenant.holds(host=slug),
-    "reassign": lambda tenant, slug: tenant.reassign(
-        tenant.book("visit", start=NINE + 2 * HOUR, attendee=GRACE, idempotency_key="to reassign").id, host=slug
-    ),
 }
 BY_EVENT_TYPE: dict[str, Call] = {
     "event_type": lambda tenant, slug: tenant.event_type(slug),
