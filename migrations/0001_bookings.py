@@ -225,6 +225,19 @@ BUSY_TABLES = ("host", "event_type", "occurrence", "claim", "booking", "outbox_e
 QUEUE = """ALTER TABLE nxsched.outbox_event SET (autovacuum_vacuum_scale_factor = 0.01,
     autovacuum_vacuum_insert_scale_factor = 0.05, autovacuum_analyze_scale_factor = 0.02)"""
 
+# The audit trail and the events are not for the application's role to change. What it may do is to take out what tells
+# of a person, of the tenant that is set, and nothing else: so this runs with the owner's rights.
+ERASE = """CREATE FUNCTION nxsched.erase_records(bookings uuid[]) RETURNS void LANGUAGE sql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET row_security = on AS $$
+UPDATE nxsched.audit_entry SET reason = NULL,
+    changes = changes - '{attendee,answers,location,metadata,reference}'::text[],
+    actor = CASE WHEN actor->>'role' = 'attendee' THEN actor || '{"id": null, "name": null}' ELSE actor END
+WHERE tenant_id = current_setting('nxsched.tenant_id') AND booking_id = ANY(bookings);
+UPDATE nxsched.outbox_event SET last_error = NULL, payload = payload || jsonb_build_object('reason', NULL, 'booking',
+    (payload->'booking') || '{"attendee": null, "answers": {}, "location": null, "metadata": {}, "reference": null}')
+WHERE tenant_id = current_setting('nxsched.tenant_id') AND booking_id = ANY(bookings);
+$$"""
+
 
 def upgrade(op: Operations) -> None:
     """Make the tables."""
@@ -238,3 +251,5 @@ def upgrade(op: Operations) -> None:
         mine = "tenant_id = (SELECT nullif(current_setting('nxsched.tenant_id', true), ''))"
         op.execute(f"ALTER TABLE nxsched.{table} ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY")
         op.execute(f"CREATE POLICY {table}_of_tenant ON nxsched.{table} USING ({mine}) WITH CHECK ({mine})")
+    op.execute(ERASE)
+    op.execute("REVOKE ALL ON FUNCTION nxsched.erase_records(uuid[]) FROM PUBLIC")

@@ -1,5 +1,6 @@
 """A scheduling engine to embed: slots of people, rooms and teams, right in every time zone."""
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from nxsched.clock import Clock, SettableClock
@@ -20,6 +21,7 @@ from nxsched.errors import (
     HostNotFound,
     IdempotencyConflict,
     InvalidInput,
+    InvalidToken,
     InvalidTransition,
     LockTimeout,
     MissingExtra,
@@ -36,29 +38,33 @@ from nxsched.slots.answer import Slots
 
 if TYPE_CHECKING:
     from nxsched.scheduler import Scheduler
+    from nxsched.self_service import AttendeeBookings, ManagedBooking
     from nxsched.tenant import Tenant
 
 __version__ = "0.1.0"
 
 __all__ = [
-    "Actor", "Attendee", "AuditEntry", "BlockedPeriod", "BlockedPeriodNotFound", "BookedTime", "Booking",
-    "BookingNotFound", "BookingStatus", "BookingWindow", "BusyTime", "Clock", "EventType", "EventTypeNotFound", "Hold",
-    "HoldExpired", "Host", "HostGroup", "HostNotFound", "IdempotencyConflict", "InvalidInput", "InvalidTransition",
-    "Limit", "LockTimeout", "MissingExtra", "NxschedError", "Override", "Page", "Policies", "PolicyViolation",
-    "Question", "Refusal", "Scheduler", "SchemaOutdated", "SettableClock", "Slot", "SlotTaken", "SlotUnavailable",
-    "Slots", "StoreUnavailable", "Strategy", "Swept", "Tenant", "TenantDetails", "TenantNotFound",
-    "TransactionConflict", "Travel", "WeeklyHours", "__version__",
+    "Actor", "Attendee", "AttendeeBookings", "AuditEntry", "BlockedPeriod", "BlockedPeriodNotFound", "BookedTime",
+    "Booking", "BookingNotFound", "BookingStatus", "BookingWindow", "BusyTime", "Clock", "EventType",
+    "EventTypeNotFound", "Hold", "HoldExpired", "Host", "HostGroup", "HostNotFound", "IdempotencyConflict",
+    "InvalidInput", "InvalidToken", "InvalidTransition", "Limit", "LockTimeout", "ManagedBooking", "MissingExtra",
+    "NxschedError", "Override", "Page", "Policies", "PolicyViolation", "Question", "Refusal", "Scheduler",
+    "SchemaOutdated", "SettableClock", "Slot", "SlotTaken", "SlotUnavailable", "Slots", "StoreUnavailable",
+    "Strategy", "Swept", "Tenant", "TenantDetails", "TenantNotFound", "TransactionConflict", "Travel",
+    "WeeklyHours", "__version__",
 ]  # fmt: skip
+
+
+_ON_THE_DATABASE = {
+    "Scheduler": "nxsched.scheduler",
+    "Tenant": "nxsched.tenant",
+    "ManagedBooking": "nxsched.self_service",
+    "AttendeeBookings": "nxsched.self_service",
+}
 
 
 def __getattr__(name: str) -> object:
     """Import the scheduler when it is asked for: who only computes slots need not wait for the database's packages."""
-    if name == "Scheduler":
-        from nxsched.scheduler import Scheduler  # noqa: PLC0415 - see above
-
-        return Scheduler
-    if name == "Tenant":
-        from nxsched.tenant import Tenant  # noqa: PLC0415 - see above
-
-        return Tenant
+    if name in _ON_THE_DATABASE:
+        return getattr(import_module(_ON_THE_DATABASE[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -171,6 +171,15 @@ class TenantNotFound(NxschedError, LookupError):
         self.id = id
 
 
+class InvalidToken(NxschedError):
+    """The token is not one of ours, not of this tenant, over, or its booking was called off: nobody is told which."""
+
+    code: ClassVar[str] = "invalid_token"
+
+    def __init__(self) -> None:
+        super().__init__("the link is not valid, or not any more")
+
+
 class InvalidTransition(NxschedError):
     """A booking in this state cannot go into the other: `from_status` and `to_status`."""
 

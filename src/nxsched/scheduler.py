@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
@@ -20,6 +20,7 @@ from nxsched.domain.tenants import TenantDetails
 from nxsched.errors import InvalidInput, LockTimeout, NxschedError, TransactionConflict
 from nxsched.service import actions
 from nxsched.service.sweeping import sweep_events
+from nxsched.service.tokens import Keyring
 from nxsched.service.unit import Call, Joined, Units
 from nxsched.store import connect, migrate
 from nxsched.store.conflicts import translated
@@ -41,17 +42,19 @@ class Scheduler:
 
     A transaction of our own waits at most `lock_timeout` for others, and `statement_timeout` for a statement.
     Idempotency keys are remembered for `keys_last`, at most 366 days. The database tells the time unless there is a
-    `clock`.
+    `clock`. Links are signed with the first of `secrets`, texts of 16 random characters or more, and accepted with any
+    of them.
 
     Raises `InvalidInput` for a URL or engine of another database or driver, and `MissingExtra` where there is no libpq.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - keywords
         self,
         database: str | URL | Engine,
         *,
         worker_url: str | URL | Engine | None = None,
         clock: Clock | None = None,
+        secrets: Sequence[str] = (),
         lock_timeout: timedelta = timedelta(seconds=5),
         statement_timeout: timedelta = timedelta(seconds=30),
         keys_last: timedelta = timedelta(days=1),
@@ -66,6 +69,7 @@ class Scheduler:
             engine=self._engine,
             own=self._own,
             clock=clock,
+            keyring=Keyring(secrets),
             lock_timeout=_milliseconds("lock_timeout", lock_timeout),
             statement_timeout=_milliseconds("statement_timeout", statement_timeout),
             keys_last=_key_time(keys_last),

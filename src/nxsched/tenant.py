@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from nxsched.domain import checks
 from nxsched.domain.availability import BlockedPeriod, BusyTime
-from nxsched.domain.bookings import Actor, Attendee, AuditEntry, Booking, BookingStatus, Hold, Page, Swept
+from nxsched.domain.bookings import Actor, Attendee, AuditEntry, Booking, BookingStatus, Hold, Page, Person, Swept
 from nxsched.domain.commands import (
     Archive,
     Block,
@@ -16,6 +16,8 @@ from nxsched.domain.commands import (
     BookSeries,
     CancelSeries,
     ConfirmHold,
+    EraseAttendee,
+    MakeToken,
     Mark,
     PlaceHold,
     Reassign,
@@ -36,7 +38,8 @@ from nxsched.domain.instants import epoch_exact, microseconds
 from nxsched.domain.refusals import Refusal
 from nxsched.domain.tenants import TenantDetails
 from nxsched.errors import InvalidInput
-from nxsched.service import actions, queries, setup, slots, sweeping
+from nxsched.self_service import AttendeeBookings, ManagedBooking
+from nxsched.service import actions, queries, setup, slots, sweeping, tokens
 from nxsched.service.unit import Action, Call, Joined, Units
 from nxsched.slots.answer import Slots
 
@@ -545,6 +548,52 @@ class Tenant:
         """
         command = Mark(id=booking_id, as_=BookingStatus.NO_SHOW)
         return self._write(actions.MARK, command, within, idempotency_key, actor)
+
+    # The attendee's own.
+
+    def manage_token(self, booking_id: str, *, expires: datetime, within: Joined | None = None) -> str:
+        """A token for a link: whoever has it may see, move and cancel this booking until `expires`, a whole second.
+
+        It is a secret: it belongs into the message to the attendee and into no log. It ends when the booking is called
+        off. Raises `BookingNotFound`, `InvalidTransition` for a hold or a booking that was called off, and
+        `InvalidInput` where the scheduler has no `secrets`.
+        """
+        command = MakeToken(id=booking_id, expires=expires)
+        keyring = self._units.keyring
+        return self._units.run(
+            lambda connection, asked, tools: tokens.make(connection, asked, tools, keyring), command, self._call(within)
+        )
+
+    def with_token(self, token: str, *, within: Joined | None = None) -> ManagedBooking:
+        """The booking of a link. Raises `InvalidToken`."""
+        found = ManagedBooking(self._units, self._id, tokens.read(token))
+        found.booking(within=within)
+        return found
+
+    def for_attendee(self, *, reference: str | None = None, email: str | None = None) -> AttendeeBookings:
+        """The bookings of a person whom the application has made sure of, by reference, e-mail address or either.
+
+        nxsched takes its word: an address that nobody has confirmed shows the bookings of whoever has it.
+        """
+        return AttendeeBookings(self._units, self._id, Person(reference=reference, email=email))
+
+    def erase_attendee(
+        self,
+        *,
+        email: str | None = None,
+        reference: str | None = None,
+        within: Joined | None = None,
+        idempotency_key: str | None = None,
+        actor: Actor | None = None,
+    ) -> int:
+        """Take a person out of all their bookings and holds, of the audit trail, events and idempotency records.
+
+        Gone are the attendee, answers, metadata, references, reasons, and locations that are not the event type's;
+        links end. Times, hosts and states stay, and bookings to come stand. Each booking gets an entry in the audit
+        trail and an event. Gives how many there were.
+        """
+        command = EraseAttendee(person=Person(reference=reference, email=email))
+        return self._write(actions.ERASE_ATTENDEE, command, within, idempotency_key, actor)
 
     # Read.
 

@@ -10,6 +10,7 @@ from typing import Any, Final, Generic, TypeVar
 
 from nxsched.domain import checks
 from nxsched.domain.timezones import timezone_name
+from nxsched.errors import InvalidInput
 
 T = TypeVar("T")
 
@@ -56,6 +57,23 @@ class Attendee:
             timezone_name("attendee.timezone", self.timezone)
         if self.reference is not None:
             checks.text("attendee.reference", self.reference)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Person:
+    """Who is looked for: who has this reference, or this e-mail address in whatever letters. Raises `InvalidInput`."""
+
+    reference: str | None = None
+    email: str | None = None
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        if self.reference is None and self.email is None:
+            raise InvalidInput(field="reference", reason="or email is required: whose bookings?")
+        if self.reference is not None:
+            checks.text("reference", self.reference)
+        if self.email is not None:
+            checks.email("email", self.email)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

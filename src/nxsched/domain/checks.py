@@ -136,10 +136,15 @@ def _depth(written: str) -> int:
 def email(field: str, value: object) -> str:
     """An address of e-mail, as far as its form goes: whether it exists, only a message can tell."""
     found = text(field, value)
-    name, at, domain = found.rpartition("@")
-    if not (name and at and domain) or any(one.isspace() or one in '<>,;:"()[]\\' for one in found):
+    if not is_email(found):
         raise InvalidInput(field=field, reason=f"must be an address such as ada@example.test, not {shown(value)}")
     return found
+
+
+def is_email(found: str) -> bool:
+    """Whether a text has the form of an address."""
+    name, at, domain = found.rpartition("@")
+    return bool(name and at and domain) and not any(one.isspace() or one in '<>,;:"()[]\\' for one in found)
 
 
 def whole(field: str, value: object, *, least: int, most: int) -> int:

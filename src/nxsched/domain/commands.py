@@ -12,7 +12,7 @@ from uuid import UUID
 
 from nxsched.domain import checks
 from nxsched.domain.availability import BlockedPeriod, busy_seconds
-from nxsched.domain.bookings import Attendee, BookingStatus
+from nxsched.domain.bookings import Attendee, BookingStatus, Person
 from nxsched.domain.bounds import MAX_CAPACITY, MAX_HOLD_MINUTES, MAX_JSON, MAX_PERIODS, MAX_SERIES, MAX_TEXT
 from nxsched.domain.event_types import EventType
 from nxsched.domain.hosts import Host
@@ -193,6 +193,26 @@ class Reassign:
         if self.instead_of is not None:
             checks.text("instead_of", self.instead_of)
         _reason(self.reason)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MakeToken:
+    """Make a link to a booking that is good until `expires`."""
+
+    id: str
+    expires: datetime
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        object.__setattr__(self, "id", booking_id("booking_id", self.id))
+        epoch_exact("expires", self.expires)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EraseAttendee:
+    """Take a person out of everything that is stored."""
+
+    person: Person
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,6 +17,7 @@ from nxsched.domain.commands import (
     BookSeries,
     CancelSeries,
     ConfirmHold,
+    EraseAttendee,
     Mark,
     PlaceHold,
     Reassign,
@@ -32,7 +33,7 @@ from nxsched.domain.commands import (
 from nxsched.domain.event_types import EventType
 from nxsched.domain.hosts import Host
 from nxsched.domain.tenants import TenantDetails
-from nxsched.service import booking, ending, marking, moving, queries, reassigning, setup
+from nxsched.service import booking, ending, erasing, marking, moving, queries, reassigning, setup
 from nxsched.service.tools import Tools
 from nxsched.service.unit import Action
 
@@ -80,6 +81,11 @@ CONFIRM_HOLD: Final[Action[ConfirmHold, Booking]] = Action(
 RELEASE_HOLD: Final[Action[ReleaseHold, Hold]] = Action(do=_release, subject=lambda command, _: command.id, again=_hold)
 RESCHEDULE: Final[Action[Reschedule, Booking]] = Action(
     do=moving.reschedule, subject=lambda command, _: command.id, again=queries.booking
+)
+ERASE_ATTENDEE: Final[Action[EraseAttendee, int]] = Action(
+    do=erasing.erase_attendee,
+    subject=_made,
+    again=lambda *_: 0,  # nothing of theirs was left
 )
 REASSIGN: Final[Action[Reassign, Booking]] = Action(
     do=reassigning.reassign, subject=lambda command, _: command.id, again=queries.booking

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from sqlalchemy import Connection
 
 from nxsched.domain import checks
-from nxsched.domain.bookings import SHOWN, AuditEntry, Booking, BookingStatus, Hold, Page
+from nxsched.domain.bookings import SHOWN, AuditEntry, Booking, BookingStatus, Hold, Page, Person
 from nxsched.domain.bounds import MAX_PAGE, MAX_SERIES
 from nxsched.domain.commands import booking_id
 from nxsched.domain.instants import microseconds
@@ -49,7 +49,7 @@ class Wanted:
             statuses=_statuses(self.status),
             host=self.host,
             event_type=self.event_type,
-            attendee=self.attendee,
+            person=None if self.attendee is None else _person(self.attendee),
             series=_series(self.series) if self.series is not None else None,
             start=self.start and self.start.astimezone(UTC),
             end=self.end and self.end.astimezone(UTC),
@@ -76,6 +76,27 @@ def hold(connection: Connection, id_: str, tools: Tools) -> Hold:
     return as_hold(found)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Theirs:
+    """A page of a person's bookings: those to come, or the others, the latest first."""
+
+    person: Person
+    to_come: bool
+    after: str | None
+    limit: int
+
+    def filter(self) -> Filter:
+        """What the store looks for. Raises `InvalidInput`."""
+        checks.whole("limit", self.limit, least=1, most=MAX_PAGE)
+        return Filter(
+            statuses=sorted(SHOWN),
+            person=self.person,
+            to_come=self.to_come,
+            latest_first=not self.to_come,
+            after=_place(self.after) if self.after is not None else None,
+        )
+
+
 def holds(connection: Connection, host: str | None, tools: Tools) -> list[Hold]:
     """The holds that have not expired, by start."""
     found: list[Hold] = []
@@ -88,8 +109,8 @@ def holds(connection: Connection, host: str | None, tools: Tools) -> list[Hold]:
         wanted = replace(wanted, after=(page[-1].start, page[-1].id))
 
 
-def bookings(connection: Connection, wanted: Wanted, tools: Tools) -> Page[Booking]:
-    """One page of bookings, by start and id."""
+def bookings(connection: Connection, wanted: Wanted | Theirs, tools: Tools) -> Page[Booking]:
+    """One page of bookings, in their order."""
     found = list_bookings(connection, tools.tenant, wanted.filter(), wanted.limit + 1, tools.now)
     items = found[: wanted.limit]
     more = len(found) > wanted.limit
@@ -130,6 +151,11 @@ def as_hold(found: Booking) -> Hold:
         created_at=found.created_at,
         expires_at=found.expires_at,
     )
+
+
+def _person(text: str) -> Person:
+    """Who has this reference; or this address, if it is one."""
+    return Person(reference=text, email=text if checks.is_email(text) else None)
 
 
 def _statuses(given: object) -> list[str]:

@@ -26,6 +26,7 @@ from nxsched.errors import (
     TransactionConflict,
 )
 from nxsched.service.ids import new_id
+from nxsched.service.tokens import Keyring
 from nxsched.service.tools import Tools
 from nxsched.store.conflicts import FAILED_BEFORE, Waited, translated
 from nxsched.store.connect import DRIVER, ISOLATION
@@ -82,6 +83,7 @@ class Units:
     statement_timeout: int = 30_000
     keys_last: timedelta = timedelta(days=1)
     attempts: int = 6
+    keyring: Keyring = field(default_factory=Keyring)
     _retrying: tuple[Retrying, ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Row, TextClause, text
 
-from nxsched.domain.bookings import Actor, Attendee, AuditEntry, Booking, BookingStatus
+from nxsched.domain.bookings import Actor, Attendee, AuditEntry, Booking, BookingStatus, Person
 from nxsched.domain.event_types import EventType
 from nxsched.domain.stored import read_event_type
 from nxsched.domain.tenants import TenantDetails
@@ -100,6 +100,12 @@ _LOCK_SERIES: Final = text(
     _LOCKED.format(which="b.series_id = CAST(:series AS uuid)", most="", wait="", locked=_NO_LOCKS)
 )
 
+_THEIRS: Final = """SELECT id FROM nxsched.booking WHERE tenant_id = :tenant AND attendee_reference = :reference
+    UNION SELECT id FROM nxsched.booking WHERE tenant_id = :tenant AND attendee_address = lower(:email)"""
+"""Two look-ups, each by its index: an OR is looked for in all bookings by start, where a tenant has many."""
+
+_LOCK_THEIRS: Final = text(_LOCKED.format(which=f"b.id = ANY(ARRAY({_THEIRS}))", most="", wait="", locked=_NO_LOCKS))
+
 _LOCK_OCCURRENCE: Final = text(
     _LOCKED.format(
         which="""b.occurrence_id = CAST(:occurrence AS uuid)
@@ -148,6 +154,11 @@ _HISTORY: Final = text(
 
 
 _IS_THERE: Final = text("SELECT 1 FROM nxsched.booking WHERE tenant_id = :tenant AND id = CAST(:id AS uuid)")
+
+_NONCE: Final = text(
+    f"SELECT b.nonce, {_STATUS} AS status FROM nxsched.booking b WHERE b.tenant_id = :tenant"
+    " AND b.id = CAST(:id AS uuid)"
+)
 
 _ALONE: Final = text(f"""
 SELECT NOT EXISTS (
@@ -245,6 +256,17 @@ def fetch_claims(connection: Connection, tenant: str, occurrence: str) -> Claims
     return Claims(hosts, rows[0].busy_from.astimezone(UTC), rows[0].busy_until.astimezone(UTC))
 
 
+def lock_attendee(connection: Connection, tenant: str, who: Person) -> list[Standing]:
+    """All bookings and holds of a person, locked in one order."""
+    return _settled(connection, _LOCK_THEIRS, {"tenant": tenant, "reference": who.reference, "email": who.email})
+
+
+def fetch_nonce(connection: Connection, tenant: str, id_: str, now: datetime) -> tuple[str, BookingStatus] | None:
+    """The secret that stands with a booking, and the state it has now."""
+    row = connection.execute(_NONCE, {"tenant": tenant, "id": id_, "now": now}).one_or_none()
+    return (row.nonce, BookingStatus(row.status)) if row else None
+
+
 def lock_due(connection: Connection, tenant: str, status: str, now: datetime, most: int) -> list[Standing]:
     """Holds, or pending bookings, whose time is over, at most so many; none that somebody else has locked."""
     return _standing(connection, _LOCK_DUE, {"tenant": tenant, "status": status, "now": now, "most": most})
@@ -317,18 +339,25 @@ def list_history(connection: Connection, tenant: str, id_: str) -> list[AuditEnt
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filter:
-    """Which bookings a list shows; what is `None` shows all. `after` is where the page before ended: start and id."""
+    """Which bookings a list shows; what is `None` shows all. `after` is where the page before ended: start and id.
+
+    `to_come` are those that stand and have not ended, or all others.
+    """
 
     statuses: Sequence[str]
     host: str | None = None
     event_type: str | None = None
-    attendee: str | None = None
+    person: Person | None = None
     series: str | None = None
     start: datetime | None = None
     end: datetime | None = None
     words: str | None = None
+    to_come: bool | None = None
     after: tuple[datetime, str] | None = None
+    latest_first: bool = False
 
+
+_TO_COME: Final = f"({_STATUS} IN ('pending', 'confirmed') AND b.ends_at > :now)"
 
 _CONDITIONS: Final[Mapping[str, str]] = {
     "host": """EXISTS (SELECT FROM nxsched.claim c
@@ -355,19 +384,18 @@ def list_bookings(connection: Connection, tenant: str, wanted: Filter, limit: in
         if value is not None:
             conditions.append(condition)
             values[name] = value
-    if wanted.attendee is not None:
-        # Two look-ups, each by its index: an OR is looked for in all bookings by start, where a tenant has many.
-        by_email = " UNION SELECT id FROM nxsched.booking WHERE tenant_id = :tenant" * ("@" in wanted.attendee)
-        by_email += " AND attendee_address = lower(:attendee)" * bool(by_email)
-        by_reference = "SELECT id FROM nxsched.booking WHERE tenant_id = :tenant AND attendee_reference = :attendee"
-        conditions.append(f"b.id = ANY(ARRAY({by_reference}{by_email}))")
-        values["attendee"] = wanted.attendee
+    if wanted.person is not None:
+        conditions.append(f"b.id = ANY(ARRAY({_THEIRS}))")
+        values |= {"reference": wanted.person.reference, "email": wanted.person.email}
+    if wanted.to_come is not None:
+        conditions.append(_TO_COME if wanted.to_come else f"NOT {_TO_COME}")
+    way, beyond = ("DESC", "<") if wanted.latest_first else ("ASC", ">")
     if wanted.after is not None:
-        conditions.append("(b.starts_at, b.id) > (:after_start, CAST(:after_id AS uuid))")
+        conditions.append(f"(b.starts_at, b.id) {beyond} (:after_start, CAST(:after_id AS uuid))")
         values["after_start"], values["after_id"] = wanted.after
     statement = text(
         f"SELECT {_COLUMNS}, {_STATUS} AS status, {_HOSTS} {_FROM}"
-        f" WHERE {' AND '.join(conditions)} ORDER BY b.starts_at, b.id LIMIT :limit"
+        f" WHERE {' AND '.join(conditions)} ORDER BY b.starts_at {way}, b.id {way} LIMIT :limit"
     )
     return [_booking(row, row.hosts) for row in connection.execute(statement, values)]
 

@@ -31,6 +31,9 @@ RIGHTS: Final[dict[str, tuple[str, str]]] = {
 }
 """What each role may do; row-level security decides in which rows."""
 
+ERASE_RECORDS: Final = "erase_records"
+"""The function by which the application takes a person out of records that it may not change otherwise."""
+
 ACROSS_TENANTS: Final = (
     ("tenant", "SELECT"),
     ("outbox_event", "SELECT"),
@@ -96,6 +99,8 @@ def statements(roles: Roles, workers: Iterable[str] = ()) -> Iterator[str]:
             yield f"GRANT USAGE ON SCHEMA {SCHEMA} TO {name}"
             for table, rights in RIGHTS.items():
                 yield f"GRANT {rights[place]} ON {SCHEMA}.{table} TO {name}"
+            if place == 0:
+                yield f"GRANT EXECUTE ON FUNCTION {SCHEMA}.{ERASE_RECORDS}(uuid[]) TO {name}"
     if roles.worker is not None:
         names = ", ".join(_quoted(role) for role in sorted({*workers, roles.worker}))
         for table, right in ACROSS_TENANTS:

@@ -1,0 +1,47 @@
+"""Take a person out of what is stored: bookings keep their times and count as before, and say nobody's name."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from sqlalchemy import Connection
+
+from nxsched.domain.commands import EraseAttendee
+from nxsched.domain.events import payload
+from nxsched.service.changing import keep_all, record
+from nxsched.service.ids import new_id, new_nonce
+from nxsched.service.tools import Tools
+from nxsched.store.bookings import Standing, lock_attendee
+from nxsched.store.changes import Change
+from nxsched.store.erasure import change_nonces, erase_records, forget_keys_of
+
+
+def erase_attendee(connection: Connection, command: EraseAttendee, tools: Tools) -> int:
+    """Erase all that is known of a person; gives the number of bookings and holds that were theirs."""
+    theirs = lock_attendee(connection, tools.tenant, command.person)
+    if not theirs:
+        return 0
+    tools = tools.at(max(one.told for one in theirs))
+    ids = [one.booking.id for one in theirs]
+    erase_records(connection, ids)
+    forget_keys_of(connection, tools.tenant, ids)
+    keep_all(connection, record(tools, "erase"), [_erased(one) for one in theirs])
+    change_nonces(connection, tools.tenant, {id_: new_nonce() for id_ in ids})
+    return len(ids)
+
+
+def _erased(one: Standing) -> Change:
+    """Without the person, their words, and what the application has noted beside them."""
+    before = one.booking
+    after = replace(
+        before,
+        attendee=None,
+        answers={},
+        metadata={},
+        reference=None,
+        location=before.location if before.location == one.event_type.location else None,
+        version=before.version + 1,
+    )
+    told = payload(after, one.event_type, one.tenant, one.parties, None)
+    # What was there before is what must not be written down again.
+    return Change(after=after, kind="booking.updated", event_id=new_id(), changes={}, payload=told)

@@ -1,0 +1,139 @@
+"""Tokens of links: the right to see, move and cancel one booking, signed so that nobody can make one or change it.
+
+A token holds the id of the key it was signed with, the booking and when it ends, and a MAC (HMAC, RFC 2104, with
+SHA-256) of these, of what it is for, the tenant and a secret that stands with the booking.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import json
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final
+from uuid import UUID
+
+from sqlalchemy import Connection
+
+from nxsched.domain import checks
+from nxsched.domain.bookings import BookingStatus
+from nxsched.domain.commands import MakeToken
+from nxsched.domain.instants import epoch_exact, epoch_floor
+from nxsched.errors import BookingNotFound, InvalidInput, InvalidToken, InvalidTransition
+from nxsched.service.tools import Tools
+from nxsched.store.bookings import fetch_nonce
+
+MANAGE: Final = "manage"
+"""What a token is for; one for something else has another MAC."""
+
+LEAST_SECRET: Final = 16
+"""Characters of a secret."""
+
+_BODY: Final = struct.Struct(">4s16sq")
+"""The key's id, the booking's id, and the end in seconds since the epoch."""
+
+_MAC: Final = hashlib.sha256().digest_size
+
+_LINKED: Final = frozenset(
+    {BookingStatus.PENDING, BookingStatus.CONFIRMED, BookingStatus.COMPLETED, BookingStatus.NO_SHOW}
+)
+"""What a link leads to: holds have none, and what has been called off has none any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Keyring:
+    """The secrets that tokens are signed with: the first one signs, all of them are accepted. Never shown."""
+
+    secrets: Sequence[str] = field(default=(), repr=False)
+
+    def __post_init__(self) -> None:
+        """Check the values, and keep them as a tuple."""
+        secrets = checks.items("secrets", self.secrets, str)
+        for i, one in enumerate(secrets):
+            if len(one) < LEAST_SECRET:
+                reason = f"must have at least {LEAST_SECRET} characters, all of them random: secrets.token_urlsafe()"
+                raise InvalidInput(field=f"secrets[{i}]", reason=reason)
+            if one in secrets[:i]:
+                raise InvalidInput(field=f"secrets[{i}]", reason="is the same as one before it")
+        object.__setattr__(self, "secrets", secrets)
+
+    def sign(self, tenant: str, booking: str, nonce: str, until: int) -> str:
+        """A token. Raises `InvalidInput` where there is no secret."""
+        if not self.secrets:
+            reason = "are needed for links: Scheduler(…, secrets=[…]), the same in every process"
+            raise InvalidInput(field="secrets", reason=reason)
+        secret = self.secrets[0]
+        body = _BODY.pack(_key_id(secret), UUID(booking).bytes, until)
+        return base64.urlsafe_b64encode(body + _mac(secret, tenant, nonce, body)).decode().rstrip("=")
+
+    def find(self, key_id: bytes) -> str | None:
+        """The secret of that id, if it is still one."""
+        return next((one for one in self.secrets if hmac.compare_digest(_key_id(one), key_id)), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A token, taken apart; nothing in it is to be believed before `check`."""
+
+    key_id: bytes
+    booking: str
+    until: int
+    body: bytes = field(repr=False)
+    mac: bytes = field(repr=False)
+
+
+def read(text: object) -> Token:
+    """Take a token apart. Raises `InvalidToken`."""
+    if not isinstance(text, str):
+        raise InvalidInput(field="token", reason=f"must be a text, not {type(text).__name__}")
+    try:
+        found = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise InvalidToken from error
+    if len(found) != _BODY.size + _MAC or base64.urlsafe_b64encode(found).decode().rstrip("=") != text:
+        raise InvalidToken
+    body = found[: _BODY.size]
+    key_id, booking, until = _BODY.unpack(body)
+    return Token(key_id, str(UUID(bytes=booking)), until, body, found[_BODY.size :])
+
+
+def check(connection: Connection, token: Token, keyring: Keyring, tools: Tools) -> None:
+    """Raise `InvalidToken` unless it is one of ours, of this tenant, not over, and its booking is not called off."""
+    found = fetch_nonce(connection, tools.tenant, token.booking, tools.now)
+    nonce, status = found or ("", None)
+    secret = keyring.find(token.key_id)
+    genuine = hmac.compare_digest(_mac(secret or "", tools.tenant, nonce, token.body), token.mac)
+    if not (genuine and secret and status in _LINKED and _after(token.until, tools.now)):
+        raise InvalidToken
+
+
+def make(connection: Connection, command: MakeToken, tools: Tools, keyring: Keyring) -> str:
+    """A token for a booking that stands."""
+    until = epoch_exact("expires", command.expires)
+    found = fetch_nonce(connection, tools.tenant, command.id, tools.now)
+    if found is None:
+        raise BookingNotFound(id=command.id)
+    nonce, status = found
+    if status not in _LINKED:
+        raise InvalidTransition(id=command.id, from_status=status, to_status="managed")
+    if not _after(until, tools.now):
+        raise InvalidInput(field="expires", reason=f"must lie in the future, not at {command.expires.isoformat()}")
+    return keyring.sign(tools.tenant, command.id, nonce, until)
+
+
+def _after(until: int, now: datetime) -> bool:
+    return epoch_floor("now", now) < until
+
+
+def _key_id(secret: str) -> bytes:
+    return hmac.digest(secret.encode(), b"nxsched key id", "sha256")[:4]
+
+
+def _mac(secret: str, tenant: str, nonce: str, body: bytes) -> bytes:
+    said = json.dumps(["nxsched", MANAGE, tenant, nonce, body.hex()]).encode()  # no two texts of these are the same
+    return hmac.digest(secret.encode(), said, "sha256")
