@@ -48,7 +48,8 @@ check: format lint types layers test coverage docs ## All that must pass before 
 format: $(VENV)/dev ## Check the format (make fix mends it)
 	$(BIN)/ruff format --check .
 
-fix: $(VENV)/dev ## Format, and mend what the linter can
+fix: $(VENV)/dev ## Write the faces for asyncio, format, and mend what the linter can
+	$(BIN)/python tests/faces.py
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 

@@ -37,6 +37,9 @@ from nxsched.errors import (
 from nxsched.slots.answer import Slots
 
 if TYPE_CHECKING:
+    from nxsched.async_scheduler import AsyncScheduler
+    from nxsched.async_self_service import AsyncAttendeeBookings, AsyncManagedBooking
+    from nxsched.async_tenant import AsyncTenant
     from nxsched.scheduler import Scheduler
     from nxsched.self_service import AttendeeBookings, ManagedBooking
     from nxsched.tenant import Tenant
@@ -44,27 +47,31 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
-    "Actor", "Attendee", "AttendeeBookings", "AuditEntry", "BlockedPeriod", "BlockedPeriodNotFound", "BookedTime",
-    "Booking", "BookingNotFound", "BookingStatus", "BookingWindow", "BusyTime", "Clock", "EventType",
-    "EventTypeNotFound", "Hold", "HoldExpired", "Host", "HostGroup", "HostNotFound", "IdempotencyConflict",
-    "InvalidInput", "InvalidToken", "InvalidTransition", "Limit", "LockTimeout", "ManagedBooking", "MissingExtra",
-    "NxschedError", "Override", "Page", "Policies", "PolicyViolation", "Question", "Refusal", "Scheduler",
-    "SchemaOutdated", "SettableClock", "Slot", "SlotTaken", "SlotUnavailable", "Slots", "StoreUnavailable",
-    "Strategy", "Swept", "Tenant", "TenantDetails", "TenantNotFound", "TransactionConflict", "Travel",
-    "WeeklyHours", "__version__",
+    "Actor", "AsyncAttendeeBookings", "AsyncManagedBooking", "AsyncScheduler", "AsyncTenant", "Attendee",
+    "AttendeeBookings", "AuditEntry", "BlockedPeriod", "BlockedPeriodNotFound", "BookedTime", "Booking",
+    "BookingNotFound", "BookingStatus", "BookingWindow", "BusyTime", "Clock", "EventType", "EventTypeNotFound",
+    "Hold", "HoldExpired", "Host", "HostGroup", "HostNotFound", "IdempotencyConflict", "InvalidInput",
+    "InvalidToken", "InvalidTransition", "Limit", "LockTimeout", "ManagedBooking", "MissingExtra", "NxschedError",
+    "Override", "Page", "Policies", "PolicyViolation", "Question", "Refusal", "Scheduler", "SchemaOutdated",
+    "SettableClock", "Slot", "SlotTaken", "SlotUnavailable", "Slots", "StoreUnavailable", "Strategy", "Swept",
+    "Tenant", "TenantDetails", "TenantNotFound", "TransactionConflict", "Travel", "WeeklyHours", "__version__",
 ]  # fmt: skip
 
 
 _ON_THE_DATABASE = {
-    "Scheduler": "nxsched.scheduler",
-    "Tenant": "nxsched.tenant",
-    "ManagedBooking": "nxsched.self_service",
-    "AttendeeBookings": "nxsched.self_service",
+    "AsyncAttendeeBookings": "async_self_service",
+    "AsyncManagedBooking": "async_self_service",
+    "AsyncScheduler": "async_scheduler",
+    "AsyncTenant": "async_tenant",
+    "AttendeeBookings": "self_service",
+    "ManagedBooking": "self_service",
+    "Scheduler": "scheduler",
+    "Tenant": "tenant",
 }
 
 
 def __getattr__(name: str) -> object:
     """Import the scheduler when it is asked for: who only computes slots need not wait for the database's packages."""
     if name in _ON_THE_DATABASE:
-        return getattr(import_module(_ON_THE_DATABASE[name]), name)
+        return getattr(import_module(f"{__name__}.{_ON_THE_DATABASE[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

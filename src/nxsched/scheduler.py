@@ -9,21 +9,19 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from sqlalchemy import URL, Engine
-from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random
 
 from nxsched.clock import Clock
 from nxsched.domain import checks
 from nxsched.domain.bookings import Actor, Swept
-from nxsched.domain.bounds import MAX_KEY_DAYS, MAX_RANGE_DAYS
+from nxsched.domain.bounds import MAX_RANGE_DAYS
 from nxsched.domain.commands import SaveTenant
 from nxsched.domain.tenants import TenantDetails
-from nxsched.errors import InvalidInput, LockTimeout, NxschedError, TransactionConflict
+from nxsched.errors import NxschedError
 from nxsched.service import actions
 from nxsched.service.sweeping import sweep_events
-from nxsched.service.tokens import Keyring
-from nxsched.service.unit import Call, Joined, Units
+from nxsched.service.unit import Call, Joined, units_on
+from nxsched.service.upgrading import run_upgrade
 from nxsched.store import connect, migrate
-from nxsched.store.conflicts import translated
 from nxsched.store.tenants import list_tenants
 from nxsched.tenant import Tenant
 
@@ -59,20 +57,18 @@ class Scheduler:
         statement_timeout: timedelta = timedelta(seconds=30),
         keys_last: timedelta = timedelta(days=1),
     ) -> None:
-        if clock is not None and not callable(getattr(clock, "now", None)):
-            raise InvalidInput(field="clock", reason=f"must have a method now(), not {checks.shown(clock)}")
         self._own = isinstance(database, str | URL)
         self._engine: Engine = connect.made_or_checked("database", database)
         worker = None if worker_url is None else connect.made_or_checked("worker_url", worker_url)
         self._worker_own = isinstance(worker_url, str | URL)
-        self._units = Units(
-            engine=self._engine,
+        self._units = units_on(
+            self._engine,
             own=self._own,
             clock=clock,
-            keyring=Keyring(secrets),
-            lock_timeout=_milliseconds("lock_timeout", lock_timeout),
-            statement_timeout=_milliseconds("statement_timeout", statement_timeout),
-            keys_last=_key_time(keys_last),
+            secrets=secrets,
+            lock_timeout=lock_timeout,
+            statement_timeout=statement_timeout,
+            keys_last=keys_last,
         )
         self._worker = self._units if worker is None else self._units.on(worker, own=self._worker_own)
         self._server: EmbeddedServer | None = None
@@ -90,16 +86,9 @@ class Scheduler:
         """
         from nxsched import embedded  # noqa: PLC0415 - its packages are optional
 
-        server = embedded.start(path, version=version)
+        server = embedded.start_migrated(path, version=version)
         try:
-            owner = connect.engine("path", server.url(embedded.OWNER))
-            try:
-                with translated(), owner.begin() as connection:
-                    if migrate.current(connection) != migrate.head():
-                        migrate.upgrade(connection, app_role=embedded.APP_ROLE, worker_role=embedded.WORKER_ROLE)
-            finally:
-                owner.dispose()
-            found = cls(server.url(), **{"worker_url": server.url(embedded.WORKER_ROLE), **options})
+            found = cls(server.url(), **{"worker_url": server.worker_url(), **options})
         except BaseException:
             server.close()
             raise
@@ -229,48 +218,12 @@ class Scheduler:
         """
         engine = self._engine if url is None else connect.engine("url", url)
 
-        def once() -> None:
-            with translated(), engine.connect() as connection:
-                # What another upgrade has made while this one waited for it must be seen.
-                connection.execution_options(isolation_level=connect.ISOLATION)
-                migrate.upgrade(connection, to, app_role=app_role, worker_role=worker_role, lock_timeout=_UPGRADE_WAITS)
-                connection.commit()
-
         try:
-            _GIVING_WAY(once)
+            run_upgrade(engine, to, app_role=app_role, worker_role=worker_role)
         finally:
             if url is not None:
                 engine.dispose()
 
 
-def _key_time(value: object) -> timedelta:
-    if not isinstance(value, timedelta) or not timedelta(seconds=_LEAST_SECONDS) <= value <= timedelta(MAX_KEY_DAYS):
-        reason = f"must be a timedelta from a millisecond to {MAX_KEY_DAYS} days, not {checks.shown(value)}"
-        raise InvalidInput(field="keys_last", reason=reason)
-    return value
-
-
-def _milliseconds(field: str, value: object) -> int:
-    if not isinstance(value, timedelta) or value.total_seconds() < _LEAST_SECONDS:
-        raise InvalidInput(
-            field=field, reason=f"must be a timedelta of a millisecond or more, not {checks.shown(value)}"
-        )
-    return min(int(value.total_seconds() * 1000), _MOST_MILLISECONDS)
-
-
 _NO_TENANT = Call(tenant="")
 """Of what concerns no tenant, or all of them."""
-
-_UPGRADE_WAITS = 3_000
-"""Milliseconds that an upgrade waits for a table; everybody who books waits behind it."""
-
-_GIVING_WAY = Retrying(
-    retry=retry_if_exception_type((TransactionConflict, LockTimeout)),
-    stop=stop_after_attempt(20),
-    wait=wait_random(0.1, 2),
-    reraise=True,
-)
-
-_LEAST_SECONDS = 0.001
-_MOST_MILLISECONDS = 2**31 - 1
-"""What PostgreSQL takes: 24 days."""

@@ -1,4 +1,4 @@
-"""The face of nxsched towards one tenant of the application: set up, find slots, book, read."""
+"""The face of nxsched towards one tenant of the application."""
 
 from __future__ import annotations
 

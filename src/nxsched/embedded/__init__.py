@@ -7,6 +7,7 @@ ends, and a forked child holds its parent's: so the server lives exactly as long
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import logging
 import os
@@ -24,6 +25,8 @@ from urllib.parse import quote
 
 from nxsched.domain.checks import shown
 from nxsched.errors import InvalidInput, MissingExtra, StoreUnavailable
+from nxsched.store import connect, migrate
+from nxsched.store.conflicts import translated
 
 try:
     import psycopg
@@ -71,6 +74,10 @@ class EmbeddedServer:
     def url(self, role: str = APP_ROLE, database: str = DATABASE) -> str:
         """A URL for SQLAlchemy; there are no passwords, since only the user who started the server can reach it."""
         return self.socket_uri(role, database).replace("postgresql", "postgresql+psycopg", 1)
+
+    def worker_url(self) -> str:
+        """The same for the role that works across tenants."""
+        return self.url(WORKER_ROLE)
 
     def socket_uri(self, role: str, database: str) -> str:
         """The same for libpq."""
@@ -243,3 +250,35 @@ def _say_what_was_widened(modes: Mapping[Path, int]) -> None:
         now = place.stat().st_mode
         if now != mode:
             _log.warning("%s may now be read by every user: %o became %o", place, mode & 0o7777, now & 0o7777)
+
+
+def start_migrated(path: str | Path, *, version: int | None = None) -> EmbeddedServer:
+    """The same, with the tables of this version of nxsched."""
+    server = start(path, version=version)
+    try:
+        owner = connect.engine("path", server.url(OWNER))
+        try:
+            with translated(), owner.begin() as connection:
+                if migrate.current(connection) != migrate.head():
+                    migrate.upgrade(connection, app_role=APP_ROLE, worker_role=WORKER_ROLE)
+        finally:
+            owner.dispose()
+    except BaseException:
+        server.close()
+        raise
+    return server
+
+
+async def async_start_migrated(path: str | Path, *, version: int | None = None) -> EmbeddedServer:
+    """The same in a thread of its own, while an event loop goes on. Who is cancelled keeps no server."""
+    starting = asyncio.ensure_future(asyncio.to_thread(start_migrated, path, version=version))
+    try:
+        return await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        starting.add_done_callback(_closed)
+        raise
+
+
+def _closed(started: asyncio.Future[EmbeddedServer]) -> None:
+    if not started.cancelled() and started.exception() is None:
+        started.result().close()

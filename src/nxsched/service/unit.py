@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from sqlalchemy import Connection, Engine, NestedTransaction
 from sqlalchemy.exc import DBAPIError, InvalidRequestError, PendingRollbackError
@@ -16,6 +16,7 @@ from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_rand
 from nxsched.clock import Clock
 from nxsched.domain import checks
 from nxsched.domain.bookings import Actor
+from nxsched.domain.bounds import MAX_KEY_DAYS
 from nxsched.domain.commands import fingerprint
 from nxsched.errors import (
     IdempotencyConflict,
@@ -29,12 +30,15 @@ from nxsched.service.ids import new_id
 from nxsched.service.tokens import Keyring
 from nxsched.service.tools import Tools
 from nxsched.store.conflicts import FAILED_BEFORE, Waited, translated
-from nxsched.store.connect import DRIVER, ISOLATION
+from nxsched.store.connect import ASYNC_DRIVERS, DRIVER, ISOLATION
 from nxsched.store.keys import take_key
 from nxsched.store.transactions import enter, join, leave
 
 C = TypeVar("C")
 R = TypeVar("R")
+
+Work = Callable[[Connection, C, Tools], R]
+"""What is done in a transaction, with what is asked for."""
 
 Joined = Connection | Session | scoped_session[Session]
 """The application's own transaction, as `within=` takes it."""
@@ -57,7 +61,7 @@ class Call:
     """How an action is asked for: whose rows, in whose transaction, under which key, on whose behalf."""
 
     tenant: str
-    within: Joined | None = None
+    within: object = None
     key: str | None = None
     actor: Actor | None = None
 
@@ -88,15 +92,7 @@ class Units:
 
     def __post_init__(self) -> None:
         """Make ready what retries."""
-        retrying = tuple(
-            Retrying(
-                retry=retry_if_exception(partial(_may_be_retried, keyed=keyed)),
-                stop=stop_after_attempt(self.attempts),
-                wait=wait_random_exponential(multiplier=0.01, max=0.5),
-                reraise=True,
-            )
-            for keyed in (False, True)
-        )
+        retrying = tuple(Retrying(**retried(self.attempts, keyed=keyed)) for keyed in (False, True))
         object.__setattr__(self, "_retrying", retrying)
 
     def on(self, engine: Engine, *, own: bool) -> Units:
@@ -105,8 +101,39 @@ class Units:
 
     def write(self, action: Action[C, R], command: C, call: Call) -> R:
         """Run what changes something: once for a key, however often it is asked for."""
+        return self.run(self.work(action, command, call), command, call)
+
+    def run(self, work: Work[C, R], asked: C, call: Call) -> R:
+        """Run a query, or anything else that has no key."""
+        if call.within is not None:
+            return self.joined(work, asked, call, call.within)
+        doubts = Doubts()
+        try:
+            return self._alone(work, asked, call)
+        except (TransactionConflict, StoreUnavailable) as error:
+            failed = [doubts.noted(error)]
+
+        def attempt() -> R:  # what retries costs as much as a statement, and is told of the first try if it failed
+            if failed:
+                raise failed.pop()
+            try:
+                return self._alone(work, asked, call)
+            except StoreUnavailable as error:
+                doubts.noted(error)
+                raise
+
+        try:
+            found: R = self._retrying[call.key is not None](attempt)
+        except (StoreUnavailable, TransactionConflict, LockTimeout) as error:
+            if other := doubts.told(error):
+                raise other from error
+            raise
+        return found
+
+    def work(self, action: Action[C, R], command: C, call: Call) -> Work[C, R]:
+        """What runs an action: once, where the call has a key, and then what its repeat gives."""
         if call.key is None:
-            return self.run(action.do, command, call)
+            return action.do
         key, digest = call.key, fingerprint(command)
 
         def once(connection: Connection, command: C, tools: Tools) -> R:
@@ -119,57 +146,29 @@ class Units:
                 raise IdempotencyConflict(key=key)
             return action.again(connection, found.subject, tools)
 
-        return self.run(once, command, call)
+        return once
 
-    def run(self, work: Callable[[Connection, C, Tools], R], asked: C, call: Call) -> R:
-        """Run a query, or anything else that has no key."""
-        if call.within is not None:
-            return self._joined(work, asked, call, call.within)
-        failed: list[NxschedError] = []
-        try:
-            return self._alone(work, asked, call)
-        except (TransactionConflict, StoreUnavailable) as error:
-            failed.append(error)
-            doubts = [getattr(error, "may_have_happened", False)]
-
-        def attempt() -> R:  # what retries costs as much as a statement, and is told of the first try if it failed
-            if failed:
-                raise failed.pop()
-            try:
-                return self._alone(work, asked, call)
-            except StoreUnavailable as error:
-                doubts.append(error.may_have_happened)
-                raise
-
-        try:
-            found: R = self._retrying[call.key is not None](attempt)
-        except StoreUnavailable as error:
-            error.may_have_happened = any(doubts)  # what a later try cannot know
-            raise
-        except (TransactionConflict, LockTimeout) as error:
-            if not any(doubts):
-                raise
-            reason = f"the connection broke at COMMIT, and whether the change was made is not known yet: {error}"
-            raise StoreUnavailable(reason, may_have_happened=True) from error
-        return found
-
-    def _alone(self, work: Callable[[Connection, C, Tools], R], asked: C, call: Call) -> R:
+    def _alone(self, work: Work[C, R], asked: C, call: Call) -> R:
         """In a transaction of its own."""
         with translated(call.tenant) as edge, self.engine.connect() as connection:
             if not self.own:  # of an engine's options, those of the application's would have the last word
                 connection.execution_options(isolation_level=ISOLATION)
-            now = enter(
-                connection,
-                call.tenant,
-                lock_timeout=self.lock_timeout,
-                statement_timeout=self.statement_timeout,
-            )
-            result = work(connection, asked, self._tools(call, now))
+            result = self.inside(connection, work, asked, call)
             edge.at_commit = True
             connection.commit()
         return result
 
-    def _joined(self, work: Callable[[Connection, C, Tools], R], asked: C, call: Call, within: Joined) -> R:
+    def inside(self, connection: Connection, work: Work[C, R], asked: C, call: Call) -> R:
+        """In a transaction of our own that has begun, and is to be committed."""
+        now = enter(
+            connection,
+            call.tenant,
+            lock_timeout=self.lock_timeout,
+            statement_timeout=self.statement_timeout,
+        )
+        return work(connection, asked, self._tools(call, now))
+
+    def joined(self, work: Work[C, R], asked: C, call: Call, within: object) -> R:
         """In the application's transaction: a savepoint that an error rolls back, and nothing is committed."""
         for tried in range(1, self.attempts + 1):
             try:
@@ -213,12 +212,90 @@ def _begun(within: object) -> tuple[Connection, NestedTransaction]:
 
 def _check(connection: Connection) -> None:
     """Refuse a connection that is none of PostgreSQL and psycopg, and one that commits each statement."""
-    if connection.dialect.name != "postgresql" or connection.dialect.driver != DRIVER:
-        kind = f"{connection.dialect.name}+{connection.dialect.driver}"
-        raise InvalidInput(field="within", reason=f"must be a connection of postgresql+{DRIVER}, not {kind}")
-    if getattr(connection.connection.driver_connection, "autocommit", False):
+    dialect = connection.dialect
+    drivers = ASYNC_DRIVERS if dialect.is_async else (DRIVER,)
+    if dialect.name != "postgresql" or dialect.driver not in drivers:
+        wanted = " or ".join(f"postgresql+{driver}" for driver in drivers)
+        kind = f"{dialect.name}+{dialect.driver}"
+        raise InvalidInput(field="within", reason=f"must be a connection of {wanted}, not {kind}")
+    if getattr(connection.connection.dbapi_connection, "autocommit", False):
         reason = "is an AUTOCOMMIT connection, which has no transaction to join"
         raise InvalidInput(field="within", reason=reason)
+
+
+def units_on(  # noqa: PLR0913 - the options of a scheduler
+    engine: Engine,
+    *,
+    own: bool,
+    clock: Clock | None,
+    secrets: Sequence[str],
+    lock_timeout: timedelta,
+    statement_timeout: timedelta,
+    keys_last: timedelta,
+) -> Units:
+    """Units as an application asks for them. Raises `InvalidInput`."""
+    if clock is not None and not callable(getattr(clock, "now", None)):
+        raise InvalidInput(field="clock", reason=f"must have a method now(), not {checks.shown(clock)}")
+    return Units(
+        engine=engine,
+        own=own,
+        clock=clock,
+        keyring=Keyring(secrets),
+        lock_timeout=_milliseconds("lock_timeout", lock_timeout),
+        statement_timeout=_milliseconds("statement_timeout", statement_timeout),
+        keys_last=_key_time(keys_last),
+    )
+
+
+def _key_time(value: object) -> timedelta:
+    if not isinstance(value, timedelta) or not timedelta(seconds=_LEAST_SECONDS) <= value <= timedelta(MAX_KEY_DAYS):
+        reason = f"must be a timedelta from a millisecond to {MAX_KEY_DAYS} days, not {checks.shown(value)}"
+        raise InvalidInput(field="keys_last", reason=reason)
+    return value
+
+
+def _milliseconds(field: str, value: object) -> int:
+    if not isinstance(value, timedelta) or value.total_seconds() < _LEAST_SECONDS:
+        raise InvalidInput(
+            field=field, reason=f"must be a timedelta of a millisecond or more, not {checks.shown(value)}"
+        )
+    return min(int(value.total_seconds() * 1000), _MOST_MILLISECONDS)
+
+
+_LEAST_SECONDS: Final = 0.001
+_MOST_MILLISECONDS: Final = 2**31 - 1
+"""What PostgreSQL takes: 24 days."""
+
+
+class Doubts:
+    """Whether one of several tries may have happened: what a later one cannot know."""
+
+    def __init__(self) -> None:
+        self._any = False
+
+    def noted(self, error: NxschedError) -> NxschedError:
+        """The error of a try."""
+        self._any = self._any or getattr(error, "may_have_happened", False)
+        return error
+
+    def told(self, error: NxschedError) -> NxschedError | None:
+        """What the caller is told in the end, in the place of the last error; `None` where that says it all."""
+        if isinstance(error, StoreUnavailable):
+            error.may_have_happened = self._any
+        elif self._any:
+            reason = f"the connection broke at COMMIT, and whether the change was made is not known yet: {error}"
+            return StoreUnavailable(reason, may_have_happened=True)
+        return None
+
+
+def retried(attempts: int, *, keyed: bool) -> dict[str, Any]:
+    """What is tried again, how often and when."""
+    return {
+        "retry": retry_if_exception(partial(_may_be_retried, keyed=keyed)),
+        "stop": stop_after_attempt(attempts),
+        "wait": wait_random_exponential(multiplier=0.01, max=0.5),
+        "reraise": True,
+    }
 
 
 def _may_be_retried(error: BaseException, *, keyed: bool) -> bool:

@@ -105,5 +105,6 @@ _REASONS: Final = {
 
 
 def _names_no_tenant(error: DBAPIError) -> bool:
-    diagnosis = getattr(error.orig, "diag", None)
-    return str(getattr(diagnosis, "constraint_name", None)).endswith("_tenant_fkey")
+    """What the constraint's name says, as psycopg tells it, or asyncpg."""
+    told = getattr(error.orig, "diag", None) or getattr(error.orig, "__cause__", None)
+    return str(getattr(told, "constraint_name", None)).endswith("_tenant_fkey")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
-from typing import Final
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final
 from weakref import WeakSet
 
 from sqlalchemy import URL, Connection, Engine, create_engine, make_url, text
@@ -14,6 +16,9 @@ from nxsched.domain.checks import shown
 from nxsched.errors import InvalidInput, MissingExtra
 
 DRIVER: Final = "psycopg"
+
+ASYNC_DRIVERS: Final = ("psycopg", "asyncpg")
+"""Those whose connections of asyncio can be joined."""
 
 ISOLATION: Final = "READ COMMITTED"
 """Of our own transactions, whatever the database's default is: only there a count after a lock sees the truth."""
@@ -25,7 +30,8 @@ SELECT current_user WHERE EXISTS (
     AND relname <> 'schema_version' AND NOT row_security_active(oid))
 """)
 
-_MADE: Final[WeakSet[Engine]] = WeakSet()
+MADE: Final[WeakSet[Engine]] = WeakSet()
+"""Engines that are ours, for children after a fork to leave alone."""
 
 _log = logging.getLogger(__name__)
 
@@ -35,6 +41,21 @@ def engine(field: str, url: str | URL) -> Engine:
 
     Raises `InvalidInput` for another database or driver, and `MissingExtra` where psycopg finds no libpq.
     """
+    with needs_libpq():
+        made = create_engine(checked_url(field, url), **OPTIONS)
+    MADE.add(made)
+    return made
+
+
+OPTIONS: Final[dict[str, Any]] = {
+    "hide_parameters": True,
+    "isolation_level": ISOLATION,
+    "connect_args": {"client_encoding": "UTF8"},  # else a database in SQL_ASCII answers in bytes
+}
+
+
+def checked_url(field: str, url: str | URL) -> URL:
+    """A URL for PostgreSQL and psycopg. Raises `InvalidInput`."""
     try:
         found = make_url(url)
     except ArgumentError as error:  # it would repeat the password
@@ -46,22 +67,21 @@ def engine(field: str, url: str | URL) -> Engine:
             f"must begin with postgresql://, not {shown(found.drivername)}: nxsched works with PostgreSQL and psycopg"
         )
         raise InvalidInput(field=field, reason=reason)
+    return found
+
+
+@contextmanager
+def needs_libpq() -> Iterator[None]:
+    """Name the extra where psycopg finds no libpq."""
     try:
-        made = create_engine(
-            found,
-            hide_parameters=True,
-            isolation_level=ISOLATION,
-            connect_args={"client_encoding": "UTF8"},  # else a database in SQL_ASCII answers in bytes
-        )
+        yield
     except ImportError as error:
         raise MissingExtra(what="PostgreSQL, on a machine without libpq,", extra="binary") from error
-    _MADE.add(made)
-    return made
 
 
 def _leave_to_parent() -> None:
     """In a child after a fork: the connections are the parent's, and two cannot talk on one."""
-    for one in [*_MADE]:
+    for one in [*MADE]:
         one.dispose(close=False)
 
 
@@ -75,10 +95,16 @@ def made_or_checked(field: str, given: object) -> Engine:
         return engine(field, given)
     if not isinstance(given, Engine):
         raise InvalidInput(field=field, reason=f"must be a URL or a SQLAlchemy Engine, not {shown(given)}")
-    if given.dialect.name != "postgresql" or given.driver != DRIVER:
-        kind = shown(f"{given.dialect.name}+{given.driver}")
-        raise InvalidInput(field=field, reason=f"must be an engine for postgresql+{DRIVER}, not {kind}")
+    check_driver(field, given, (DRIVER,))
     return given
+
+
+def check_driver(field: str, given: Engine, drivers: Sequence[str]) -> None:
+    """Refuse an engine of another database or driver."""
+    if given.dialect.name != "postgresql" or given.driver not in drivers:
+        kind = shown(f"{given.dialect.name}+{given.driver}")
+        wanted = " or ".join(f"postgresql+{driver}" for driver in drivers)
+        raise InvalidInput(field=field, reason=f"must be an engine for {wanted}, not {kind}")
 
 
 def warn_of_might(connection: Connection) -> None:

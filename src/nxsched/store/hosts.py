@@ -18,7 +18,7 @@ from nxsched.slots.intervals import Interval
 _SAVE: Final = text("""
 INSERT INTO nxsched.host AS h (tenant_id, slug, name, email, settings, attributes, created_at, archived_at)
 VALUES (:tenant, :slug, :name, :email, CAST(:settings AS jsonb), CAST(:attributes AS jsonb), :now,
-    CASE WHEN :archived THEN :now END)
+    CASE WHEN :archived THEN CAST(:now AS timestamptz) END)
 ON CONFLICT (tenant_id, slug) DO UPDATE SET name = excluded.name, email = excluded.email,
     settings = excluded.settings, attributes = excluded.attributes,
     archived_at = CASE WHEN :archived THEN coalesce(h.archived_at, excluded.archived_at) END

@@ -1,0 +1,231 @@
+# Written by tests/faces.py from scheduler.py: change that, and run `make fix`.
+"""The face of nxsched towards an application: a database, its migrations, and the way to its tenants, with asyncio."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from sqlalchemy import URL
+
+from nxsched.async_tenant import AsyncTenant
+from nxsched.clock import Clock
+from nxsched.domain import checks
+from nxsched.domain.bookings import Actor, Swept
+from nxsched.domain.bounds import MAX_RANGE_DAYS
+from nxsched.domain.commands import SaveTenant
+from nxsched.domain.tenants import TenantDetails
+from nxsched.errors import NxschedError
+from nxsched.service import actions
+from nxsched.service.async_unit import AsyncJoined, async_run_upgrade, async_units_on
+from nxsched.service.sweeping import sweep_events
+from nxsched.service.unit import Call
+from nxsched.store import async_connect, connect, migrate
+from nxsched.store.async_connect import AsyncEngine
+from nxsched.store.tenants import list_tenants
+
+if TYPE_CHECKING:
+    from nxsched.embedded import EmbeddedServer
+
+
+class AsyncScheduler:
+    """nxsched on a PostgreSQL database, 14 or later, through psycopg.
+
+    `database` is a URL (`postgresql://app@host/database`) or a SQLAlchemy `AsyncEngine` of the application's own. The role
+    that logs in should be neither a superuser nor the owner of the tables: `nxsched doctor` looks. `worker_url` logs in
+    as the worker's role, for what crosses tenants: `tenants()` and `sweep()`. Nothing is connected to before it is
+    used. Safe to share between tasks, and a forked child has connections of its own; as a context manager it closes
+    itself.
+
+    A transaction of our own waits at most `lock_timeout` for others, and `statement_timeout` for a statement.
+    Idempotency keys are remembered for `keys_last`, at most 366 days. The database tells the time unless there is a
+    `clock`. Links are signed with the first of `secrets`, texts of 16 random characters or more, and accepted with any
+    of them.
+
+    Raises `InvalidInput` for a URL or engine of another database or driver, and `MissingExtra` where there is no libpq.
+    """
+
+    def __init__(
+        self,
+        database: str | URL | AsyncEngine,
+        *,
+        worker_url: str | URL | AsyncEngine | None = None,
+        clock: Clock | None = None,
+        secrets: Sequence[str] = (),
+        lock_timeout: timedelta = timedelta(seconds=5),
+        statement_timeout: timedelta = timedelta(seconds=30),
+        keys_last: timedelta = timedelta(days=1),
+    ) -> None:
+        self._own = isinstance(database, str | URL)
+        self._engine: AsyncEngine = async_connect.made_or_checked("database", database)
+        worker = None if worker_url is None else async_connect.made_or_checked("worker_url", worker_url)
+        self._worker_own = isinstance(worker_url, str | URL)
+        self._units = async_units_on(
+            self._engine,
+            own=self._own,
+            clock=clock,
+            secrets=secrets,
+            lock_timeout=lock_timeout,
+            statement_timeout=statement_timeout,
+            keys_last=keys_last,
+        )
+        self._worker = self._units if worker is None else self._units.on(worker, own=self._worker_own)
+        self._server: EmbeddedServer | None = None
+        self._known: set[str] = set()
+        self._looked = False
+
+    @classmethod
+    async def embedded(cls, path: str | Path, *, version: int | None = None, **options: Any) -> Self:
+        """A scheduler on a PostgreSQL of its own, which lives in the folder `path`: started or joined, and migrated.
+
+        For development, tests and what runs on one machine. The server has no network port, and it stops when the last
+        process that uses the folder has closed its scheduler or ended. `version` is the PostgreSQL of a new folder;
+        `options` are those of the class.
+        Raises `InvalidInput`, `MissingExtra` and `StoreUnavailable`.
+        """
+        from nxsched import embedded  # noqa: PLC0415 - its packages are optional
+
+        server = await embedded.async_start_migrated(path, version=version)
+        try:
+            found = cls(server.url(), **{"worker_url": server.worker_url(), **options})
+        except BaseException:
+            server.close()
+            raise
+        found._server = server
+        return found
+
+    @property
+    def engine(self) -> AsyncEngine:
+        """The engine that this scheduler works with, for an application that wants to join its transactions."""
+        return self._engine
+
+    async def close(self) -> None:
+        """Give connections and the embedded server back. An application's own engine stays as it is.
+
+        A call after that connects again, or finds no embedded server: `StoreUnavailable`.
+        """
+        if self._own:
+            await self._engine.dispose()
+        if self._worker_own:
+            await self._worker.engine.dispose()
+        if self._server is not None:
+            self._server.close()
+
+    async def __aenter__(self) -> Self:
+        """Use the scheduler for a while."""
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Close it."""
+        await self.close()
+
+    def __repr__(self) -> str:
+        """Name the database, without a password."""
+        return f"<AsyncScheduler on {self._engine.url.render_as_string(hide_password=True)}>"
+
+    async def create_tenant(
+        self,
+        id: str,  # noqa: A002 - its name everywhere
+        *,
+        name: str,
+        sender: str | None = None,
+        settings: Mapping[str, Any] | None = None,
+        within: AsyncJoined | None = None,
+        idempotency_key: str | None = None,
+        actor: Actor | None = None,
+    ) -> AsyncTenant:
+        """Make a tenant. `id` is the application's own and never changes; `sender` is the address of invitations.
+
+        `within`, `idempotency_key` and `actor` as in every method of `AsyncTenant`. Raises `InvalidInput`, also where there
+        is one with that id.
+        """
+        made = TenantDetails(id=id, name=name, sender=sender, settings=settings or {})
+        call = Call(tenant=made.id, within=within, key=idempotency_key, actor=actor)
+        await self._units.write(actions.SAVE_TENANT, SaveTenant(tenant=made, new=True), call)
+        if within is None:
+            await self._look_once()
+        return AsyncTenant(self._units, made.id)
+
+    async def tenant(self, id: str, *, within: AsyncJoined | None = None) -> AsyncTenant:  # noqa: A002 - its name everywhere
+        """A tenant: all that concerns its hosts and bookings. Looked up once, then known. Raises `TenantNotFound`."""
+        checks.text("id", id)
+        found = AsyncTenant(self._units, id)
+        if id not in self._known:
+            await found.details(within=within)
+            if within is None:
+                await self._look_once()
+                self._known.add(id)
+        return found
+
+    async def tenants(self) -> list[TenantDetails]:
+        """All tenants, by id. Raises `InvalidInput` where the login sees one at a time: give a `worker_url`."""
+        return await self._worker.run(lambda connection, _, __: list_tenants(connection), None, _NO_TENANT)
+
+    async def sweep(self, *, keep_days: int = 30) -> Swept:
+        """Tidy up every tenant: what `AsyncTenant.sweep` does, and events that were delivered `keep_days` ago or earlier.
+
+        In short transactions; nothing depends on it, and several processes may do it at a time. What fails in one
+        tenant is raised when all the others are swept. Raises `InvalidInput` where the login sees one tenant at a time:
+        give a `worker_url`.
+        """
+        checks.whole("keep_days", keep_days, least=0, most=MAX_RANGE_DAYS)
+        done = Swept()
+        failed: list[NxschedError] = []
+        for one in await self.tenants():
+            try:
+                done += await AsyncTenant(self._worker, one.id).sweep()
+                while (batch := await self._worker.run(sweep_events, keep_days, Call(tenant=one.id))).total:
+                    done += batch
+            except NxschedError as error:  # the others are not to wait for it
+                error.add_note(f"while the tenant {one.id} was swept; the others were all the same")
+                failed.append(error)
+        if failed:
+            raise failed[0]
+        return done
+
+    async def verify(self) -> None:
+        """Raise `SchemaOutdated`, with the command to run, unless the tables are those that this version works with.
+
+        Raises `StoreUnavailable` where the database cannot be reached.
+        """
+        await self._units.run(lambda connection, _, __: migrate.verify(connection), None, _NO_TENANT)
+        await self._look_once()
+
+    async def _look_once(self) -> None:
+        """Warn of a login that no policy binds, when it is first used."""
+        if not self._looked:
+            self._looked = True
+            await self._units.run(lambda connection, _, __: connect.warn_of_might(connection), None, _NO_TENANT)
+
+    async def migrate(
+        self,
+        url: str | URL | None = None,
+        *,
+        to: str = "head",
+        app_role: str | None = None,
+        worker_role: str | None = None,
+    ) -> None:
+        """Bring the tables up to a revision and grant the roles their least rights, in one transaction.
+
+        `url` logs in as the role that owns the tables; without it the scheduler's own login does, and becomes their
+        owner if they are new. Processes that book meanwhile wait for the statements that change their tables; where
+        the upgrade itself waits too long for one of them, or meets them in a deadlock, it gives way and begins anew.
+        Raises `InvalidInput` for an unknown revision or role, `StoreUnavailable`, and after many tries `LockTimeout` or
+        `TransactionConflict`.
+        """
+        engine = self._engine if url is None else async_connect.engine("url", url)
+
+        try:
+            await async_run_upgrade(engine, to, app_role=app_role, worker_role=worker_role)
+        finally:
+            if url is not None:
+                await engine.dispose()
+
+
+_NO_TENANT = Call(tenant="")
+"""Of what concerns no tenant, or all of them."""

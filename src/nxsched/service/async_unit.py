@@ -1,0 +1,107 @@
+"""Units of work for who works with asyncio: the same actions, each in a greenlet that waits for the event loop."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from tenacity import AsyncRetrying
+
+from nxsched.domain import checks
+from nxsched.errors import InvalidInput, LockTimeout, StoreUnavailable, TransactionConflict
+from nxsched.service.tokens import Keyring
+from nxsched.service.unit import Action, Call, Doubts, Units, Work, retried, units_on
+from nxsched.service.upgrading import GIVING_WAY, upgrade
+from nxsched.store.async_connect import AsyncConnection, AsyncEngine, AsyncSession, async_scoped_session
+from nxsched.store.conflicts import translated
+from nxsched.store.connect import ISOLATION
+
+C = TypeVar("C")
+R = TypeVar("R")
+
+AsyncJoined = AsyncConnection | AsyncSession | async_scoped_session[AsyncSession]
+"""The application's own transaction, as `within=` takes it."""
+
+
+@dataclass(frozen=True, slots=True)
+class AsyncUnits:
+    """Runs actions on an engine of asyncio; `units` says how, on the same engine as the greenlets see it."""
+
+    engine: AsyncEngine
+    units: Units
+
+    @property
+    def keyring(self) -> Keyring:
+        """The secrets of links."""
+        return self.units.keyring
+
+    def on(self, engine: AsyncEngine, *, own: bool) -> AsyncUnits:
+        """The same on another engine."""
+        return AsyncUnits(engine, self.units.on(engine.sync_engine, own=own))
+
+    async def write(self, action: Action[C, R], command: C, call: Call) -> R:
+        """Run what changes something: once for a key, however often it is asked for."""
+        return await self.run(self.units.work(action, command, call), command, call)
+
+    async def run(self, work: Work[C, R], asked: C, call: Call) -> R:
+        """Run a query, or anything else that has no key."""
+        if call.within is not None:
+            return await self._joined(work, asked, call, call.within)
+        doubts = Doubts()
+
+        async def attempt() -> R:
+            try:
+                return await self._alone(work, asked, call)
+            except StoreUnavailable as error:
+                doubts.noted(error)
+                raise
+
+        retrying = AsyncRetrying(**retried(self.units.attempts, keyed=call.key is not None))
+        try:
+            found: R = await retrying(attempt)
+        except (StoreUnavailable, TransactionConflict, LockTimeout) as error:
+            if other := doubts.told(error):
+                raise other from error
+            raise
+        return found
+
+    async def _alone(self, work: Work[C, R], asked: C, call: Call) -> R:
+        """In a transaction of its own."""
+        with translated(call.tenant) as edge:
+            async with self.engine.connect() as connection:
+                if not self.units.own:  # of an engine's options, those of the application's would have the last word
+                    await connection.execution_options(isolation_level=ISOLATION)
+                result = await connection.run_sync(self.units.inside, work, asked, call)
+                edge.at_commit = True
+                await connection.commit()
+        return result
+
+    async def _joined(self, work: Work[C, R], asked: C, call: Call, within: object) -> R:
+        """In the application's transaction."""
+        if isinstance(within, async_scoped_session):
+            within = within()
+        if not isinstance(within, AsyncConnection | AsyncSession):
+            reason = f"must be a SQLAlchemy AsyncConnection or AsyncSession, not {checks.shown(within)}"
+            raise InvalidInput(field="within", reason=reason)
+        if isinstance(within, AsyncConnection) and within.sync_connection is None:
+            reason = "is a connection that has not been started: async with engine.connect() as connection"
+            raise InvalidInput(field="within", reason=reason)
+        return await within.run_sync(lambda sync: self.units.joined(work, asked, call, sync))
+
+
+def async_units_on(engine: AsyncEngine, *, own: bool, **options: Any) -> AsyncUnits:
+    """Units as an application asks for them. Raises `InvalidInput`."""
+    return AsyncUnits(engine, units_on(engine.sync_engine, own=own, **options))
+
+
+async def async_run_upgrade(engine: AsyncEngine, to: str, *, app_role: str | None, worker_role: str | None) -> None:
+    """Bring the tables up to date, as `nxsched.service.upgrading` does."""
+
+    async def once() -> None:
+        with translated():
+            async with engine.connect() as connection:
+                await connection.execution_options(isolation_level=ISOLATION)
+                await connection.run_sync(upgrade, to, app_role, worker_role)
+                await connection.commit()
+
+    await AsyncRetrying(**GIVING_WAY)(once)
