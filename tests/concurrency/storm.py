@@ -21,6 +21,7 @@ from nxsched import (
     BookingNotFound,
     HoldExpired,
     IdempotencyConflict,
+    InvalidInput,
     InvalidTransition,
     Limit,
     LockTimeout,
@@ -41,6 +42,14 @@ EVENT_LIMITS: Final = {
 HOST_LIMITS: Final = {"dan": Limit(per="day", count=3), "eve": Limit(per="day", minutes=120)}
 SEATS: Final = 3
 """Of the event types `class`, with one host, and `course`, with any of three."""
+
+MEMBERS: Final = {
+    "pool": ("ada", "bob", "cyd", "dan", "eve"),
+    "limited": ("ada", "bob", "cyd", "dan", "eve"),
+    "asked": ("bob", "eve"),
+    "course": ("bob", "cyd", "dan"),
+}
+"""Who may have the bookings of an event type."""
 
 FORCED: Final = "forced"
 """The event type that is booked by force, and in no other way."""
@@ -142,12 +151,13 @@ class Board:
 
 
 class Told(NamedTuple):
-    """What a caller was told of a booking or hold, once it was committed, and the key of the call."""
+    """What a caller was told of a booking or hold, once it was committed; the key of the call, and what it made."""
 
     id: str
     version: int
     status: str
     key: str | None
+    made: str
 
 
 @dataclass
@@ -191,7 +201,7 @@ class Walker:
             while time.monotonic() < until:
                 try:
                     if self.chance.random() < 0.5:
-                        self.keep([self.ask()])
+                        self.keep(self.ask())
                     else:
                         self.join(own)
                 except (TransactionConflict, LockTimeout) as error:  # after all tries; nothing was written
@@ -210,7 +220,7 @@ class Walker:
         level = self.chance.choice(["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"])
         try:
             with own.execution_options(isolation_level=level).connect() as connection:
-                told = [self.ask(connection) for _ in range(1 + (self.pairs and self.chance.random() < 0.1))]
+                asked = [self.ask(connection) for _ in range(1 + (self.pairs and self.chance.random() < 0.1))]
                 time.sleep(self.chance.choice([0, 0, 0.01, 0.05]))  # the application's own work, under our locks
                 if self.chance.random() < 0.3:
                     connection.rollback()
@@ -225,13 +235,13 @@ class Walker:
             self.journal.done["within: conflict at commit"] += 1
         else:
             self.journal.done["within: committed"] += 1
-            self.keep(told)
+            self.keep([one for told in asked for one in told])
 
-    def ask(self, within: Connection | None = None) -> Told | None:
+    def ask(self, within: Connection | None = None) -> list[Told]:
         """Make a call; gives what was told, or nothing where it was refused."""
         call = self.call()
         if call is None:
-            return None
+            return []
         key = call.arguments.get("idempotency_key")
         if key is not None:
             self.keyed = [*self.keyed[-20:], call]
@@ -241,23 +251,31 @@ class Walker:
             made = getattr(self.acme, call.method)(**call.arguments, within=within)
         except _REFUSED as error:
             self.journal.done[f"{call.method}: {error.code}"] += 1
-            return None
+            return []
+        except InvalidInput as error:
+            if call.method != "reassign":  # somebody else has given it to another host meanwhile
+                raise
+            self.journal.done[f"{call.method}: {error.code}"] += 1
+            return []
         except BookingNotFound as error:
             # A snapshot from before somebody else's COMMIT does not hold what they have shown since.
             if within is None or within.get_isolation_level() == "READ COMMITTED":
                 raise
             self.journal.done[f"{call.method}: {error.code}"] += 1
-            return None
+            return []
         self.journal.done[call.method] += 1
-        return Told(made.id, made.version, made.status.value, key)
+        series = isinstance(made, list)
+        return [
+            Told(one.id, one.version, one.status.value, key, one.series_id if series else one.id)
+            for one in (made if series else [made])
+        ]
 
-    def keep(self, told: Sequence[Told | None]) -> None:
+    def keep(self, told: Sequence[Told]) -> None:
         """Write down what was committed, and show it to the others."""
         for one in told:
-            if one is not None:
-                self.journal.told.add(one)
-                board = self.holds if one.status == "held" else self.bookings
-                board.put(self.chance, one.id)
+            self.journal.told.add(one)
+            board = self.holds if one.status == "held" else self.bookings
+            board.put(self.chance, one.id)
 
     def call(self) -> Call | None:
         """What to ask for next: something new, or the same as before with the same key."""
@@ -271,6 +289,8 @@ class Walker:
             + [self.cancel] * 3
             + [self.reschedule] * 3
             + [self.mark] * 3
+            + [self.reassign] * 2
+            + [self.book_series, self.cancel_series]
             + [self.release_hold] * 2
         )
         return self.chance.choice(new)()
@@ -327,6 +347,35 @@ class Walker:
         if found is None or method != "update":
             return found
         return Call(method, {**found.arguments, "location": "Room 7"})
+
+    def reassign(self) -> Call | None:
+        """Give one that anybody made to another host who could have it."""
+        found = self.one_of(self.bookings)
+        if found is None:
+            return None
+        id_, keyed = found
+        booking = self.acme.booking(id_)
+        leaving = self.chance.choice(booking.hosts)
+        others = [slug for slug in MEMBERS.get(booking.event_type, ()) if slug not in booking.hosts]
+        if not others:
+            return None
+        host = self.chance.choice(others)
+        key = {"idempotency_key": f"give {id_} {leaving} {host}"} if keyed else {}
+        return Call("reassign", {"booking_id": id_, "host": host, "instead_of": leaving, **key})
+
+    def book_series(self) -> Call:
+        slot = self.slot("series")
+        starts = {slot.pop("start"), *self.chance.sample(self.starts, 2)}
+        if slot["idempotency_key"]:  # the same for everybody who has it
+            starts = {*random.Random(slot["idempotency_key"]).sample(self.starts, 3)}  # noqa: S311
+        attendee = Attendee(name="walker", reference=slot["idempotency_key"])
+        return Call("book_series", {**slot, "starts": sorted(starts), "attendee": attendee})
+
+    def cancel_series(self) -> Call | None:
+        """All of what anybody made."""
+        found = self.one_of(self.bookings)
+        series = found and self.acme.booking(found[0]).series_id
+        return Call("cancel_series", {"series_id": series}) if series else None
 
     def release_hold(self) -> Call | None:
         return self.end("release_hold", "hold_id")

@@ -126,6 +126,7 @@ MOVES = {
     ("pending", "cancelled"),
     ("pending", "confirmed"),
     ("pending", "declined"),
+    ("held", "held"),
     ("pending", "pending"),
     ("confirmed", "cancelled"),
     ("confirmed", "completed"),
@@ -173,7 +174,7 @@ def assert_kept(db: Database, journals: list[Journal]) -> None:
     keys: dict[str, set[str]] = {}
     for one in told:
         if one.key is not None:
-            keys.setdefault(one.key, set()).add(one.id)
+            keys.setdefault(one.key, set()).add(one.made)
     assert {key: len(ids) for key, ids in keys.items() if len(ids) > 1} == {}, "a key made two bookings"
     taken = rows(db, "SELECT key, result->>'id' FROM nxsched.idempotency_key")
     assert {key: {id_} for key, id_ in taken} == keys
@@ -195,7 +196,7 @@ def stormed(db: Database, seconds: float, *, pairs: bool) -> Counter[str]:
         assert exceeded(connection) == []
     assert_kept(db, journals)
     done = sum((journal.done for journal in journals), Counter[str]())
-    told = Counter(one for journal in journals for one in {(one.id, one.key) for one in journal.told})
+    told = Counter(one for journal in journals for one in {(one.made, one.key) for one in journal.told})
     done["keys of several processes"] = sum(several > 1 for (_, key), several in told.items() if key)
     done["stored"], done["changes"] = count(db, "booking"), count(db, "audit_entry")
     done["deadlocks"] = deadlocks(db)
@@ -220,7 +221,11 @@ def test_whatever_many_processes_do_at_random_what_was_promised_holds(db: Databa
         "complete",
         "mark_no_show",
         "update",
+        "reassign",
+        "book_series",
+        "cancel_series",
         "reschedule: slot_taken",
+        "book_series: slot_taken",
         "book: slot_taken",
         "book: slot_unavailable",
     }
