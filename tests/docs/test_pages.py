@@ -160,6 +160,9 @@ def test_the_bounds_are_those_of_the_code() -> None:
         "minutes of a hold": f"{bounds.MAX_HOLD_MINUTES:,}",
         "holds of a tenant that stand at a time": f"{bounds.MAX_OPEN_HOLDS:,}",
         "bookings on a page": f"{bounds.MAX_PAGE:,}",
+        "bookings of a series": f"{bounds.MAX_SERIES:,}",
+        "weight of a host": f"{bounds.MAX_WEIGHT:,}",
+        "holds of one attendee that stand at a time": f"{bounds.MAX_ATTENDEE_HOLDS:,}",
         "days for which an idempotency key is remembered": f"{bounds.MAX_KEY_DAYS:,}",
         "objects and lists inside one another in such JSON": f"{bounds.MAX_NESTING:,}",
     }
