@@ -23,7 +23,7 @@ from rich.table import Table
 
 from nxsched import EventType, Strategy
 from nxsched.domain.periods import Period
-from nxsched.service.choosing import Held, choose
+from nxsched.service.choosing import Held, Turns, choose
 
 BOOKINGS: Final = 10_000
 SEED: Final = 29
@@ -125,7 +125,7 @@ def given_out(strategy: Strategy, asked: Sequence[Request]) -> list[Given]:
     for no, request in enumerate(asked):
         free = ((start, _free(request, start, taken[start])) for start in request.wishes)
         start, able = next((start, able) for start, able in free if able)
-        turns = counts[start.period(strategy.per)] if strategy.counts else latest
+        turns = Turns(counts[start.period(strategy.per)], latest)
         choice = choose(event_type, able, turns, None, preferred=able, held=Held())
         assert choice is not None  # noqa: S101 - somebody is free
         (host,) = choice.hosts

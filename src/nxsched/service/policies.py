@@ -40,11 +40,9 @@ def keep_for_attendee(event_type: EventType, theirs: Theirs, tools: Tools, more:
     policies = event_type.policies
     if not bind(policies, tools):
         return
-    if hold and policies.most_holds is not None and theirs.of_event_type >= policies.most_holds:
-        most = policies.most_holds
-        words = (
-            f"an attendee may have {most} open hold{'s' if most > 1 else ''} at a time, and has {theirs.of_event_type}"
-        )
+    most = policies.most_holds
+    if hold and most is not None and theirs.of_event_type >= most:
+        words = f"an attendee may have {most} open hold{'s' * (most > 1)} at a time, and has {theirs.of_event_type}"
         raise PolicyViolation(words, policy="most_holds")
     most = policies.most_upcoming
     if most is not None and theirs.upcoming + more > most:

@@ -158,6 +158,7 @@ class _Instead:
             occurrence=new_id(),
             event_type=settings.number,
             hosts=numbers,
+            ranks=[0] * len(numbers),
             counted=self.standing.counted | Locks(None, frozenset(settings.limited)),
             busy_from=self.claims.busy_from,
             busy_until=self.claims.busy_until,

@@ -22,7 +22,7 @@ from nxsched.service.taking import Spot, in_the_way
 from nxsched.service.tools import Tools
 from nxsched.slots.explain import refusals
 from nxsched.slots.intervals import Interval
-from nxsched.slots.limits import counted
+from nxsched.slots.limits import during, within
 from nxsched.slots.prepared import Prepared
 from nxsched.slots.seats import Occurrence, in_order
 from nxsched.store.changes import Place
@@ -107,7 +107,7 @@ class Wanted:
         found = counts_of(settings, self._span, per=by.per if pool and by.counts else None)
         if not (pool or self.hold or theirs):
             return found
-        return replace(found, latest=pool and by.by == "least_recently_booked", holds=self.hold, theirs=theirs)
+        return replace(found, latest=pool and by.by != "priority", holds=self.hold, theirs=theirs)
 
     def locks(self, ground: Ground) -> Locks:
         """What is counted, and hosts whose time something has that has expired.
@@ -219,6 +219,7 @@ class _Judge:
             occurrence=new_id(),
             event_type=settings.number,
             hosts=hosts,
+            ranks=choice.ranks,
             counted=self.locked & hosts,
             busy_from=instant(before),
             busy_until=instant(after),
@@ -233,13 +234,12 @@ class _Judge:
     def _turns(self, asked: Prepared, at: int) -> Turns:
         """Whose turn it is, by how the event type chooses; nothing where that is the order of the group."""
         settings, found, by = self.settings, self.found, self.settings.event_type.chosen_by
-        if by.counts:
-            of_host = found.facts.of_host
-            return {
-                slug: counted(by.per, at, [start for start, _ in of_host.get(slug, ())], asked.timezone)
-                for slug in settings.numbers
-            }
-        return {slug: found.latest[no] for slug, no in settings.numbers.items() if no in found.latest}
+        latest = {slug: found.latest[no] for slug, no in settings.numbers.items() if no in found.latest}
+        if not by.counts:
+            return Turns(latest=latest)
+        of_host = found.facts.of_host
+        spans = during(by.per, at, asked.timezone)
+        return Turns({slug: within(spans, of_host.get(slug, ())) for slug in settings.numbers}, latest)
 
     def _joining(self, one: Occurrence) -> Spot:
         """The seats that are left of an occurrence: nothing new is claimed, and nobody is chosen."""
@@ -248,6 +248,7 @@ class _Judge:
             occurrence=self.found.occurrences[one.start, one.hosts],
             event_type=self.settings.number,
             hosts=(),
+            ranks=(),
             counted=self.locked & (),
             busy_from=start,
             busy_until=end,
@@ -265,7 +266,7 @@ class _Judge:
         taken, of_host = {**facts.taken}, {**facts.of_host}
         for slug in spot.choice.hosts:
             taken[slug] = [*taken.get(slug, ()), (*busy, SOMEBODY)]
-            of_host[slug] = [*of_host.get(slug, ()), lasts]
+            of_host[slug] = sorted([*of_host.get(slug, ()), lasts])
         latest = {**self.found.latest, **{numbers[slug]: _JUST_NOW for slug in spot.choice.hosts}}
         facts = replace(facts, taken=taken, of_event_type=[*facts.of_event_type, lasts], of_host=of_host)
         self.found = replace(self.found, facts=facts, latest=latest)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Iterable
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
 from itertools import takewhile
+from operator import itemgetter
 
 from nxsched.domain.event_types import Limit
-from nxsched.domain.instants import EPOCH_WEEKDAY, date_of, day_number
+from nxsched.domain.instants import DAY, EPOCH_WEEKDAY, date_of, day_number
 from nxsched.domain.periods import Period
 from nxsched.slots.intervals import Interval
 from nxsched.slots.zones import zone
@@ -50,14 +51,17 @@ def reached(
     return tuple(found)
 
 
-def counted(per: Period, at: int, starts: Iterable[int], timezone: str) -> int:
-    """How many of `starts` lie in the same period of local dates as `at`."""
+def during(per: Period, at: int, timezone: str) -> list[Interval]:
+    """The instants of the period of local dates that holds the instant `at`."""
+    first, end = period_of(per, zone(timezone, at, at).day_of(at))
+    reach = (first - 2) * DAY, (end + 2) * DAY
+    return zone(timezone, *reach).during(first, end, *reach)
 
-    def day(start: int) -> int:
-        return zone(timezone, start, start).day_of(start)
 
-    first, end = period_of(per, day(at))
-    return sum(first <= day(start) < end for start in starts)
+def within(spans: Iterable[Interval], occurrences: Sequence[Interval]) -> int:
+    """How many occurrences, in their order, start in the spans."""
+    start = itemgetter(0)
+    return sum(bisect_left(occurrences, b, key=start) - bisect_left(occurrences, a, key=start) for a, b in spans)
 
 
 def _used(per: Period, taken: Iterable[tuple[int, int]]) -> dict[Interval, tuple[int, int]]:

@@ -31,9 +31,9 @@ wanted AS (
 
 _CHANGING: Final = _WANTED.format(more="")
 _PLACING: Final = _WANTED.format(
-    more=""", occurrence_id uuid, joins boolean, event_type_no bigint, hosts bigint[], starts_at timestamptz,
-        ends_at timestamptz, busy_from timestamptz, busy_until timestamptz, seats int, organizer text, series_id uuid,
-        nonce text"""
+    more=""", occurrence_id uuid, joins boolean, event_type_no bigint, hosts bigint[], ranks int[],
+        starts_at timestamptz, ends_at timestamptz, busy_from timestamptz, busy_until timestamptz, seats int,
+        organizer text, series_id uuid, nonce text"""
 )
 
 _RECORDED: Final = """
@@ -79,8 +79,9 @@ _CLAIMED: Final = """
 claimed AS (
     INSERT INTO nxsched.claim
         (tenant_id, occurrence_id, host_no, place, busy_from, busy_until, active, held_until, claimed_at)
-    SELECT :tenant, w.occurrence_id, h.host_no, h.place, w.busy_from, w.busy_until, true, w.expires_at, :now
-    FROM {of} w CROSS JOIN LATERAL unnest(w.hosts) WITH ORDINALITY AS h(host_no, place) {before}
+    SELECT :tenant, w.occurrence_id, h.host_no, h.place, w.busy_from, w.busy_until, true, w.expires_at,
+        CAST(:now AS timestamptz) + h.rank * interval '1 microsecond'
+    FROM {of} w CROSS JOIN LATERAL unnest(w.hosts, w.ranks) WITH ORDINALITY AS h(host_no, rank, place) {before}
     ORDER BY h.host_no, w.busy_from
     ON CONFLICT ON CONSTRAINT claim_no_overlap DO NOTHING RETURNING host_no
 ), occurred AS (
@@ -96,9 +97,9 @@ new AS (SELECT * FROM wanted WHERE NOT joins),"""
 # Bookings that move together go to one occurrence.
 _PLACES: Final = """
 places AS (
-    SELECT occurrence_id, event_type_no, hosts, starts_at, ends_at, busy_from, busy_until,
+    SELECT occurrence_id, event_type_no, hosts, ranks, starts_at, ends_at, busy_from, busy_until,
         CASE WHEN bool_and(expires_at IS NOT NULL) THEN max(expires_at) END AS expires_at
-    FROM wanted GROUP BY occurrence_id, event_type_no, hosts, starts_at, ends_at, busy_from, busy_until
+    FROM wanted GROUP BY occurrence_id, event_type_no, hosts, ranks, starts_at, ends_at, busy_from, busy_until
 ),"""
 
 _ALL_CLAIMED: Final = "(SELECT count(*) FROM claimed) = (SELECT sum(cardinality(hosts)) FROM {of})"
@@ -259,13 +260,14 @@ class Record:
 class Place:
     """Where a booking is to stand: a new occurrence, its hosts' numbers in the order of the groups, their busy time.
 
-    One that `joins` an occurrence claims nothing, and has no hosts of its own. `counted` is what of it is counted, and
-    locked.
+    One that `joins` an occurrence claims nothing, and has no hosts of its own. `ranks` are those of the hosts, of whom
+    the first is to have the next turn first. `counted` is what of it is counted, and locked.
     """
 
     occurrence: str
     event_type: int
     hosts: Sequence[int]
+    ranks: Sequence[int]
     busy_from: datetime
     busy_until: datetime
     counted: Locks
@@ -278,6 +280,7 @@ class Place:
             "joins": self.joins,
             "event_type_no": self.event_type,
             "hosts": list(self.hosts),
+            "ranks": list(self.ranks),
             **_counted(self.counted),
             "busy_from": self.busy_from.isoformat(),
             "busy_until": self.busy_until.isoformat(),

@@ -95,4 +95,5 @@ def _slugs(event_type: EventType) -> list[str]:
 
 
 def _event_type(row: Row[Any]) -> EventType:
-    return read_event_type(row.slug, row.name, row.settings, archived=row.archived)
+    # Not the one that is kept: what the application does to its own is to change nobody else's.
+    return read_event_type.__wrapped__(row.slug, row.name, row.settings, archived=row.archived)
