@@ -13,6 +13,8 @@ from broken import plain
 from nxsched.domain import recurrence
 from nxsched.slots import zones
 
+pytest_plugins = ["nxsched.testing"]
+
 # All processes of one run share its servers; they inherit this from the first.
 os.environ.setdefault("NXSCHED_TEST_RUN", uuid4().hex[:12])
 

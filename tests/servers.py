@@ -18,11 +18,10 @@ from itertools import count
 from pathlib import Path
 
 import psycopg
-from sqlalchemy import URL, create_engine, make_url
-from sqlalchemy.pool import NullPool
+from sqlalchemy import URL, make_url
 
+from nxsched import testing
 from nxsched.embedded import APP_ROLE, OWNER, VERSIONS, WORKER_ROLE, EmbeddedServer, start
-from nxsched.store import migrate
 
 _GIVEN = "NXSCHED_TEST_POSTGRES"
 _MEMORY = Path("/dev/shm")  # noqa: S108 - the folders in it are made with names of their own
@@ -90,17 +89,9 @@ def started(run: str, version: int) -> Server:
     server, template = _opened(run, version), _template()
     with _alone(server.folder / "template"), psycopg.connect(superuser(server), autocommit=True) as connection:
         if connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [template]).fetchone() is None:
-            # Nothing of it outlives the tests, so nothing has to reach the disk.
             if version:
-                for setting in ("fsync", "full_page_writes", "autovacuum"):
-                    connection.execute(f"ALTER SYSTEM SET {setting} = off")
-                connection.execute("SELECT pg_reload_conf()")
-            connection.execute(f"CREATE DATABASE {template}_new OWNER {OWNER}")
-            engine = create_engine(server.url(OWNER, f"{template}_new"), poolclass=NullPool)
-            with engine.begin() as owner:
-                migrate.upgrade(owner, app_role=APP_ROLE, worker_role=WORKER_ROLE)
-                owner.exec_driver_sql(f"GRANT CREATE ON SCHEMA public TO {APP_ROLE}")  # as in an embedded database
-            connection.execute(f"ALTER DATABASE {template}_new RENAME TO {template}")
+                testing.forget_the_disk(server)
+            testing.make_template(server, template)
     return server
 
 
@@ -118,15 +109,8 @@ def superuser(server: Server, database: str = "postgres") -> str:
 def database(server: Server, *, migrated: bool = True) -> Iterator[str]:
     """A database of its own for one test; gives its name."""
     name = f"test_{os.getpid()}_{next(_numbers)}"
-    source = _template() if migrated else "template0"
-    with psycopg.connect(superuser(server), autocommit=True) as connection:
-        strategy = " STRATEGY FILE_COPY" if connection.info.server_version >= 15_00_00 else ""  # else there is no other
-        # Where nothing has to reach the disk, a copy of the files is several times as fast as one through the log.
-        connection.execute(f"CREATE DATABASE {name} OWNER {OWNER} TEMPLATE {source}{strategy}")
-        try:
-            yield name
-        finally:
-            connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    with testing.copied(server, _template() if migrated else "template0", name):
+        yield name
 
 
 def wait_until_stopped(place: Path) -> None:

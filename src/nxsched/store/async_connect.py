@@ -19,7 +19,10 @@ try:  # all modules have these from here, so that who lacks greenlet is told wha
 except ImportError as _missing:
     raise MissingExtra(what="The face for asyncio", extra="async") from _missing
 
-__all__ = ["AsyncConnection", "AsyncEngine", "AsyncSession", "async_scoped_session", "engine", "made_or_checked"]
+__all__ = [
+    "AsyncConnection", "AsyncEngine", "AsyncSession", "async_scoped_session", "create_async_engine", "engine",
+    "made_or_checked",
+]  # fmt: skip
 
 
 def engine(field: str, url: str | URL) -> AsyncEngine:
