@@ -2,7 +2,7 @@
 
 Installed with the extra `testing`, and switched on by `pytest_plugins = ["nxsched.testing"]` in `conftest.py`. A run of
 the tests starts one embedded PostgreSQL, migrates one database, and copies it for each test that asks for it: some
-milliseconds.
+milliseconds. For pytest, which would warn where it is imported before it is a plugin: PYTEST_DONT_REWRITE.
 """
 
 from __future__ import annotations
