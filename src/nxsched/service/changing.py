@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection
 
@@ -16,6 +16,13 @@ from nxsched.service.tools import Tools
 from nxsched.store.bookings import Standing, lock_booking, lock_counted
 from nxsched.store.changes import Change, Record, change_bookings
 from nxsched.store.locks import NOTHING
+
+
+class Done(NamedTuple):
+    """What was done, as the audit trail calls it, and the kind of its event."""
+
+    action: str
+    kind: str
 
 
 def locked(connection: Connection, id_: str, tools: Tools) -> tuple[Standing, Tools]:
@@ -45,15 +52,15 @@ def status_now(booking: Booking, now: datetime) -> BookingStatus:
     return BookingStatus.EXPIRED if has_expired(booking, now) else booking.status
 
 
-def record(tools: Tools, action: str, reason: str | None = None) -> Record:
-    """What is recorded of all changes of an action."""
-    return Record(tenant=tools.tenant, now=tools.now, action=action, actor=tools.actor_json, reason=reason)
+def record(tools: Tools, reason: str | None = None) -> Record:
+    """What is recorded of all changes of a call."""
+    return Record(tenant=tools.tenant, now=tools.now, actor=tools.actor_json, reason=reason)
 
 
 def change(
     standing: Standing,
     after: Booking,
-    kind: str,
+    done: Done,
     reason: str | None = None,
     parties: Sequence[Mapping[str, Any]] | None = None,
 ) -> Change:
@@ -61,7 +68,8 @@ def change(
     parties = standing.parties if parties is None else parties
     return Change(
         after=after,
-        kind=kind,
+        action=done.action,
+        kind=done.kind,
         event_id=new_id(),
         changes=changes(standing.booking, after),
         payload=payload(after, standing.event_type, standing.tenant, parties, reason, before=standing.booking),
@@ -69,10 +77,10 @@ def change(
 
 
 def keep(
-    connection: Connection, standing: Standing, after: Booking, told: Record, kind: str, *, counted: bool = False
+    connection: Connection, standing: Standing, after: Booking, told: Record, done: Done, *, counted: bool = False
 ) -> Booking:
     """Write a change of one booking, which is locked; with `counted`, what counts it has to know."""
-    one = change(standing, after, kind, told.reason)
+    one = change(standing, after, done, told.reason)
     change_bookings(connection, told, [one], standing.counted if counted else NOTHING)
     return after
 

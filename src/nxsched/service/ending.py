@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 from nxsched.domain.bookings import Booking, BookingStatus
 from nxsched.domain.commands import ReleaseHold
 from nxsched.errors import InvalidTransition
-from nxsched.service.changing import change, has_expired, keep, keep_all, locked, record, status_now
+from nxsched.service.changing import Done, change, has_expired, keep, keep_all, locked, record, status_now
 from nxsched.service.tools import Tools
 from nxsched.store.bookings import Standing, lock_expired, was_held
 from nxsched.store.changes import Place
@@ -20,6 +20,9 @@ from nxsched.store.transactions import tell_time
 
 _NOTICED = 0.05
 """Seconds after which a statement may have waited for somebody."""
+
+_HOLD_EXPIRED = Done("expire", "booking.hold_expired")
+_EXPIRED = Done("expire", "booking.expired")
 
 
 def release(connection: Connection, command: ReleaseHold, tools: Tools) -> Booking:
@@ -35,7 +38,7 @@ def release(connection: Connection, command: ReleaseHold, tools: Tools) -> Booki
     if has_expired(before, tools.now):
         return expire(connection, tools, [standing])[0]
     after = replace(before, status=BookingStatus.RELEASED, version=before.version + 1)
-    return keep(connection, standing, after, record(tools, "release"), "booking.hold_released")
+    return keep(connection, standing, after, record(tools), Done("release", "booking.hold_released"))
 
 
 def is_hold(connection: Connection, tools: Tools, standing: Standing) -> bool:
@@ -49,11 +52,11 @@ def is_hold(connection: Connection, tools: Tools, standing: Standing) -> bool:
 def expire(connection: Connection, tools: Tools, over: Sequence[Standing]) -> list[Booking]:
     """End holds and pending bookings whose time is over, all of them locked. Nobody's act."""
     done = [
-        change(one, replace(one.booking, status=BookingStatus.EXPIRED, version=one.booking.version + 1), kind)
+        change(one, replace(one.booking, status=BookingStatus.EXPIRED, version=one.booking.version + 1), how)
         for one in over
-        for kind in ["booking.hold_expired" if one.booking.status is BookingStatus.HELD else "booking.expired"]
+        for how in [_HOLD_EXPIRED if one.booking.status is BookingStatus.HELD else _EXPIRED]
     ]
-    return keep_all(connection, record(replace(tools, actor=None), "expire"), done)
+    return keep_all(connection, record(replace(tools, actor=None)), done)
 
 
 def expire_in_the_way(

@@ -8,11 +8,11 @@ from sqlalchemy import Connection
 
 from nxsched.domain.commands import EraseAttendee
 from nxsched.domain.events import payload
-from nxsched.service.changing import keep_all, record
+from nxsched.service.changing import record
 from nxsched.service.ids import new_id, new_nonce
 from nxsched.service.tools import Tools
 from nxsched.store.bookings import Standing, lock_attendee
-from nxsched.store.changes import Change
+from nxsched.store.changes import Change, change_details
 from nxsched.store.erasure import change_nonces, erase_records, forget_keys_of
 
 
@@ -25,7 +25,7 @@ def erase_attendee(connection: Connection, command: EraseAttendee, tools: Tools)
     ids = [one.booking.id for one in theirs]
     erase_records(connection, ids)
     forget_keys_of(connection, tools.tenant, ids)
-    keep_all(connection, record(tools, "erase"), [_erased(one) for one in theirs])
+    change_details(connection, record(tools), [_erased(one) for one in theirs])
     change_nonces(connection, tools.tenant, {id_: new_nonce() for id_ in ids})
     return len(ids)
 
@@ -44,4 +44,4 @@ def _erased(one: Standing) -> Change:
     )
     told = payload(after, one.event_type, one.tenant, one.parties, None)
     # What was there before is what must not be written down again.
-    return Change(after=after, kind="booking.updated", event_id=new_id(), changes={}, payload=told)
+    return Change(after=after, action="erase", kind="booking.updated", event_id=new_id(), changes={}, payload=told)

@@ -13,7 +13,7 @@ from nxsched.domain.bookings import Booking, BookingStatus
 from nxsched.domain.commands import CancelSeries, Mark, Update
 from nxsched.errors import BookingNotFound, InvalidTransition
 from nxsched.service import queries
-from nxsched.service.changing import change, keep, keep_all, locked, locked_with_counts, record, status_now
+from nxsched.service.changing import Done, change, keep, keep_all, locked, locked_with_counts, record, status_now
 from nxsched.service.policies import keep_for_cancelling
 from nxsched.service.tools import Tools
 from nxsched.store.bookings import Standing, lock_series
@@ -21,15 +21,14 @@ from nxsched.store.bookings import Standing, lock_series
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Marking:
-    """How a booking gets a state: from which ones, what that is called, and the kind of its event.
+    """How a booking gets a state: from which ones, and what is recorded of it.
 
     `judged` may refuse it. With `news` calendars have to hear of it; with `counted` it takes time for longer than it
     would have, so that who counts what is left must wait for it.
     """
 
     before: frozenset[BookingStatus]
-    action: str
-    kind: str
+    done: Done
     judged: Callable[[Standing, Tools], None] | None = None
     news: bool = False
     counted: bool = False
@@ -41,15 +40,14 @@ _COMPLETED, _NO_SHOW = BookingStatus.COMPLETED, BookingStatus.NO_SHOW
 _MARKINGS: Final = {
     BookingStatus.CANCELLED: _Marking(
         before=frozenset({_PENDING, _CONFIRMED}),
-        action="cancel",
-        kind="booking.cancelled",
+        done=Done("cancel", "booking.cancelled"),
         judged=keep_for_cancelling,
         news=True,
     ),
-    BookingStatus.DECLINED: _Marking(before=frozenset({_PENDING}), action="decline", kind="booking.declined"),
-    _CONFIRMED: _Marking(before=frozenset({_PENDING}), action="approve", kind="booking.confirmed", counted=True),
-    _COMPLETED: _Marking(before=frozenset({_CONFIRMED, _NO_SHOW}), action="complete", kind="booking.completed"),
-    _NO_SHOW: _Marking(before=frozenset({_CONFIRMED, _COMPLETED}), action="mark_no_show", kind="booking.no_show"),
+    BookingStatus.DECLINED: _Marking(before=frozenset({_PENDING}), done=Done("decline", "booking.declined")),
+    _CONFIRMED: _Marking(before=frozenset({_PENDING}), done=Done("approve", "booking.confirmed"), counted=True),
+    _COMPLETED: _Marking(before=frozenset({_CONFIRMED, _NO_SHOW}), done=Done("complete", "booking.completed")),
+    _NO_SHOW: _Marking(before=frozenset({_CONFIRMED, _COMPLETED}), done=Done("mark_no_show", "booking.no_show")),
 }
 
 _STANDS: Final = frozenset({_PENDING, _CONFIRMED, _COMPLETED, _NO_SHOW})
@@ -65,8 +63,7 @@ def mark(connection: Connection, command: Mark, tools: Tools) -> Booking:
     if standing.booking.status is command.as_:
         return standing.booking
     after = _marked(standing, command.as_, tools)
-    told = record(tools, how.action, command.reason)
-    return keep(connection, standing, after, told, how.kind, counted=how.counted)
+    return keep(connection, standing, after, record(tools, command.reason), how.done, counted=how.counted)
 
 
 def cancel_series(connection: Connection, command: CancelSeries, tools: Tools) -> list[Booking]:
@@ -80,8 +77,8 @@ def cancel_series(connection: Connection, command: CancelSeries, tools: Tools) -
     to_come = [
         one for one in standing if status_now(one.booking, tools.now) in how.before and one.booking.start > tools.now
     ]
-    done = [change(one, _marked(one, cancelled, tools), how.kind, command.reason) for one in to_come]
-    keep_all(connection, record(tools, how.action, command.reason), done)
+    done = [change(one, _marked(one, cancelled, tools), how.done, command.reason) for one in to_come]
+    keep_all(connection, record(tools, command.reason), done)
     return queries.series(connection, command.id, tools)
 
 
@@ -122,4 +119,4 @@ def update(connection: Connection, command: Update, tools: Tools) -> Booking:
         sequence=before.sequence + moved,
         version=before.version + 1,
     )
-    return keep(connection, standing, after, record(tools, "update"), "booking.updated")
+    return keep(connection, standing, after, record(tools), Done("update", "booking.updated"))

@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 from nxsched.domain.bookings import Booking, BookingStatus
 from nxsched.domain.commands import Reschedule
 from nxsched.errors import EventTypeNotFound, InvalidTransition, SlotUnavailable
-from nxsched.service.changing import locked_with_counts, record, status_now
+from nxsched.service.changing import Done, locked_with_counts, record, status_now
 from nxsched.service.choosing import Held
 from nxsched.service.policies import keep_for_moving
 from nxsched.service.taking import Taken, changed, take
@@ -18,6 +18,8 @@ from nxsched.service.wanted import Wanted
 from nxsched.store.bookings import stands_alone
 from nxsched.store.changes import Won, move_bookings
 from nxsched.store.settings import Moved
+
+_DONE = Done("reschedule", "booking.rescheduled")
 
 
 def reschedule(connection: Connection, command: Reschedule, tools: Tools) -> Booking:
@@ -58,8 +60,8 @@ def reschedule(connection: Connection, command: Reschedule, tools: Tools) -> Boo
             expires_at=spot.start if before.status is BookingStatus.PENDING else None,
         )
         made[:] = [booking]
-        one = changed(connection, taken, before, booking, "booking.rescheduled", command.reason)
-        told = record(taken.tools, "reschedule", command.reason)
+        one = changed(connection, taken, before, booking, _DONE, command.reason)
+        told = record(taken.tools, command.reason)
         return move_bookings(connection, told, [one], spot.place, moved=1)
 
     try:

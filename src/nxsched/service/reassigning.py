@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
 
@@ -14,7 +14,7 @@ from nxsched.domain.event_types import EventType
 from nxsched.domain.events import party
 from nxsched.domain.instants import epoch_exact
 from nxsched.errors import InvalidInput, InvalidTransition
-from nxsched.service.changing import change, has_expired, locked_with_counts, record, status_now
+from nxsched.service.changing import Done, change, has_expired, locked_with_counts, record, status_now
 from nxsched.service.choosing import Choice
 from nxsched.service.ending import expire
 from nxsched.service.ids import new_id
@@ -33,6 +33,10 @@ from nxsched.store.settings import Settings
 _JUDGED = frozenset({"outside_hours", "blocked", "busy", "host_limit"})
 """What is asked of the new host: rules 10 to 12."""
 
+_DONE = Done("reassign", "booking.reassigned")
+
+_MICROSECOND = timedelta(microseconds=1)
+
 _CAN_GO = frozenset({BookingStatus.PENDING, BookingStatus.CONFIRMED})
 
 
@@ -46,12 +50,12 @@ def reassign(connection: Connection, command: Reassign, tools: Tools) -> Booking
     leaving = _leaving(before, command)
     if leaving is None:
         return before
-    _check_group(standing.event_type, leaving, command.host)
+    _check_group(standing.event_type, before.hosts, leaving, command.host)
     every = lock_occurrence(connection, tools.tenant, standing.occurrence)
     expire(connection, tools, [one for one in every if has_expired(one.booking, tools.now)])
     going = [one for one in every if not has_expired(one.booking, tools.now)]
     claims = fetch_claims(connection, tools.tenant, standing.occurrence)
-    hosts = tuple(command.host if slug == leaving else slug for slug in before.hosts)
+    hosts = _in_order(standing.event_type, [command.host if slug == leaving else slug for slug in before.hosts])
     because = f"in the place of {leaving}"
     done: list[Booking] = []
 
@@ -67,15 +71,13 @@ def reassign(connection: Connection, command: Reassign, tools: Tools) -> Booking
             for one in going
         ]
         comes = party(taken.settings.hosts[command.host])
-        parties = [comes if one["slug"] == leaving else one for one in standing.parties]
-        changes = [
-            change(one, after, "booking.reassigned", command.reason, parties)
-            for one, after in zip(going, done, strict=True)
-        ]
-        told = record(taken.tools, "reassign", command.reason)
+        known = {one["slug"]: one for one in [*standing.parties, comes]}
+        parties = [known[slug] for slug in hosts]
+        changes = [change(one, after, _DONE, command.reason, parties) for one, after in zip(going, done, strict=True)]
+        told = record(taken.tools, command.reason)
         return move_bookings(connection, told, changes, taken.spots[0].place, moved=0)
 
-    bid = _Instead(command.host, leaving, standing, claims, hosts)
+    bid = _Instead(command.host, standing, claims, hosts)
     take(connection, bid, tools, write, standing.locked)
     return next(one for one in done if one.id == before.id)
 
@@ -98,12 +100,23 @@ def _leaving(before: Booking, command: Reassign) -> str | None:
     return command.instead_of
 
 
-def _check_group(event_type: EventType, leaving: str, host: str) -> None:
-    """Who comes is of the group of who goes; where that one is in no group any more, of any."""
-    groups = [group for group in event_type.groups if leaving in group.members] or event_type.groups
+def _check_group(event_type: EventType, hosts: Sequence[str], leaving: str, host: str) -> None:
+    """Who comes is of the group of who goes; where that one is in no group any more, of one that has too few."""
+    staying = {*hosts} - {leaving}
+    groups = (
+        [group for group in event_type.groups if leaving in group.members]
+        or [group for group in event_type.groups if len(staying.intersection(group.members)) < group.needed]
+        or event_type.groups
+    )
     if not any(host in group.members for group in groups):
         reason = f"{host} is not in the host group of {leaving}: {', '.join(groups[0].members[:10])}"
         raise InvalidInput(field="host", reason=reason)
+
+
+def _in_order(event_type: EventType, hosts: Sequence[str]) -> tuple[str, ...]:
+    """Hosts in the order of the groups; who is in none any more comes last."""
+    places = {slug: i for i, slug in enumerate(slug for group in event_type.groups for slug in group.members)}
+    return tuple(sorted(hosts, key=lambda slug: places.get(slug, len(places))))
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +124,6 @@ class _Instead:
     """An occurrence for another host, at its own time: the claims it has, with the buffers they were made with."""
 
     host: str
-    leaving: str
     standing: Standing
     claims: Claims
     hosts: Sequence[str]
@@ -152,13 +164,12 @@ class _Instead:
         reasons = [one for one in refusals(asked, start) if one.code in _JUDGED]
         if reasons:
             raise refusal(booking.start, reasons)
-        number = settings.numbers[self.host]
-        numbers = [number if slug == self.leaving else no for slug, no in self.claims.hosts]
+        made = {**self.claims.hosts, self.host: (settings.numbers[self.host], tools.now)}
         place = Place(
             occurrence=new_id(),
             event_type=settings.number,
-            hosts=numbers,
-            ranks=[0] * len(numbers),
+            hosts=[made[slug][0] for slug in self.hosts],
+            since=[(made[slug][1] - tools.now) // _MICROSECOND for slug in self.hosts],
             counted=self.standing.counted | Locks(None, frozenset(settings.limited)),
             busy_from=self.claims.busy_from,
             busy_until=self.claims.busy_until,

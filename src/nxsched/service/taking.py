@@ -8,7 +8,7 @@ decides, and a claim that comes too late is no error but a row that is missing.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, Protocol
 
@@ -17,7 +17,9 @@ from sqlalchemy import Connection
 from nxsched.domain.bookings import Booking
 from nxsched.domain.event_types import EventType
 from nxsched.domain.events import changes, party, payload
+from nxsched.domain.hosts import Host
 from nxsched.errors import TransactionConflict
+from nxsched.service.changing import Done
 from nxsched.service.choosing import Choice
 from nxsched.service.ending import expire_in_the_way
 from nxsched.service.ids import new_id
@@ -51,6 +53,15 @@ class Taken:
     settings: Settings
     spots: Sequence[Spot]
     tools: Tools
+    _others: dict[str, Host | None] = field(default_factory=dict)
+
+    def host(self, connection: Connection, slug: str) -> Host | None:
+        """A host of it: who has left the groups may still have a class, and is looked up once."""
+        if slug in self.settings.hosts:
+            return self.settings.hosts[slug]
+        if slug not in self._others:
+            self._others[slug] = fetch_host(connection, self.tools.tenant, slug)
+        return self._others[slug]
 
     @property
     def event_type(self) -> EventType:
@@ -125,14 +136,20 @@ def take(connection: Connection, bid: Bid, tools: Tools, write: Write, before: L
 
 
 def changed(
-    connection: Connection, taken: Taken, before: Booking | None, after: Booking, kind: str, reason: str | None = None
+    connection: Connection, taken: Taken, before: Booking | None, after: Booking, done: Done, reason: str | None = None
 ) -> Change:
     """A booking in a place that was taken, new or moved, with its records."""
-    settings, tools = taken.settings, taken.tools
-    found = [settings.hosts.get(slug) or fetch_host(connection, tools.tenant, slug) for slug in after.hosts]
-    parties = [party(one) for one in found if one is not None]  # who has left the groups may still hold a class
+    settings = taken.settings
+    parties = [party(one) for slug in after.hosts if (one := taken.host(connection, slug))]
     told = payload(after, settings.event_type, settings.tenant, parties, reason, before=before)
-    return Change(after=after, kind=kind, event_id=new_id(), changes=changes(before, after), payload=told)
+    return Change(
+        after=after,
+        action=done.action,
+        kind=done.kind,
+        event_id=new_id(),
+        changes=changes(before, after),
+        payload=told,
+    )
 
 
 def in_the_way(found: Found, hosts: Iterable[int], start: int, end: int) -> list[int]:

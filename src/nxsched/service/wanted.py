@@ -201,9 +201,8 @@ class _Judge:
         asked = question(settings, self.found, (at, at + 1), self.tools.now, wanted.host, wanted.seats)
         able = able_at(asked, at)
         reasons: list[Refusal] = [] if able else refusals(asked, at)
-        if reasons and not wanted.force:  # asked again for the names of what is in the way, which may be gone by now
-            named = explained(self.connection, settings, self._asked(start), at, self.tools, wanted.seats)
-            raise self._refusal(start, named or reasons)
+        if reasons and not wanted.force:
+            raise self._refusal(start, self._named(start, at) or reasons)
         if one := asked.joinable.get(at):
             return self._joining(one)
         before, after = at - asked.before, at + asked.duration + asked.after
@@ -219,17 +218,23 @@ class _Judge:
             occurrence=new_id(),
             event_type=settings.number,
             hosts=hosts,
-            ranks=choice.ranks,
+            since=choice.ranks,
             counted=self.locked & hosts,
             busy_from=instant(before),
             busy_until=instant(after),
         )
         return Spot(choice, place, instant(at), instant(at + asked.duration))
 
-    def _asked(self, start: datetime) -> Asked:
-        """The slot as a question."""
+    def _named(self, start: datetime, at: int) -> Sequence[Refusal]:
+        """What refuses a start with the names of what is in the way, which is asked again, and may be gone by now.
+
+        Not in a series: what is in the way there may be the series itself, and there may be hundreds of starts.
+        """
         wanted = self.wanted
-        return Asked(event_type=wanted.event_type, start=start, end=start, duration=wanted.duration, host=wanted.host)
+        if len(wanted.starts) > 1:
+            return ()
+        asked = Asked(event_type=wanted.event_type, start=start, end=start, duration=wanted.duration, host=wanted.host)
+        return explained(self.connection, self.settings, asked, at, self.tools, wanted.seats)
 
     def _turns(self, asked: Prepared, at: int) -> Turns:
         """Whose turn it is, by how the event type chooses; nothing where that is the order of the group."""
@@ -248,7 +253,7 @@ class _Judge:
             occurrence=self.found.occurrences[one.start, one.hosts],
             event_type=self.settings.number,
             hosts=(),
-            ranks=(),
+            since=(),
             counted=self.locked & (),
             busy_from=start,
             busy_until=end,

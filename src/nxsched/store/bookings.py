@@ -41,7 +41,7 @@ _ONE: Final = text(
 
 # The occurrence first: who joins it, leaves it or stays, decides with the others what becomes of it. The time is told
 # outside, after the wait for the rows.
-_LOCKED: Final = f"""
+_LOCKED_ROWS: Final = f"""
 SELECT *, {{locked}}, clock_timestamp() AS told, clock_timestamp() - statement_timestamp() > interval '50 ms' AS waited
 FROM (
 SELECT {_COLUMNS}, b.status, e.name AS event_type_name, e.settings::text AS settings, t.name AS tenant_name, t.sender, (
@@ -49,29 +49,39 @@ SELECT {_COLUMNS}, b.status, e.name AS event_type_name, e.settings::text AS sett
         'timezone', h.settings->>'timezone') ORDER BY c.place)
     FROM nxsched.claim c JOIN nxsched.host h ON h.tenant_id = b.tenant_id AND h.host_no = c.host_no
     WHERE c.tenant_id = b.tenant_id AND c.occurrence_id = b.occurrence_id) AS parties
-{_FROM} JOIN nxsched.tenant t ON t.tenant_id = b.tenant_id
-    JOIN nxsched.occurrence o ON o.tenant_id = b.tenant_id AND o.id = b.occurrence_id
-WHERE b.tenant_id = :tenant AND {{which}} ORDER BY b.occurrence_id, b.id {{most}} FOR NO KEY UPDATE OF o, b {{wait}}
+{_FROM} JOIN nxsched.tenant t ON t.tenant_id = b.tenant_id {{its}}
+WHERE b.tenant_id = :tenant AND {{which}} ORDER BY b.occurrence_id, b.id {{most}} FOR NO KEY UPDATE OF {{of}} {{wait}}
 ) AS locked
 """
+
+_OCCURRENCE: Final = "JOIN nxsched.occurrence o ON o.tenant_id = b.tenant_id AND o.id = b.occurrence_id"
+
+
+def _locked(which: str, *, locked: str = "", most: str = "", wait: str = "", occurrences: bool = True) -> str:
+    """The bookings that a condition finds, locked, with their occurrences unless nothing becomes of these."""
+    its, of = (_OCCURRENCE, "o, b") if occurrences else ("", "b")
+    return _LOCKED_ROWS.format(which=which, locked=locked or _NO_LOCKS, most=most, wait=wait, its=its, of=of)
+
 
 _NO_LOCKS: Final = (
     "NULL::bigint AS locked, NULL::bigint AS counted, NULL::bigint[] AS hosts, NULL::bigint[] AS counted_hosts"
 )
 
-_LOCK_ONE: Final = text(_LOCKED.format(which="b.id = CAST(:id AS uuid)", most="", wait="", locked=_NO_LOCKS))
+_LOCK_ONE: Final = text(_locked("b.id = CAST(:id AS uuid)"))
+
+_COUNTS_BY_EVENT_TYPE: Final = """(e.settings->'limits' <> '[]' OR (e.settings->>'capacity')::int > 1
+        OR e.settings->'policies'->>'most_upcoming' IS NOT NULL)"""
 
 # What is counted is locked first, in the order that everybody keeps: the event type, its hosts, the booking. A scalar
 # subquery is computed before the scan that it filters.
 _LOCK_COUNTED: Final = text(
-    """
+    f"""
 WITH its AS (
     SELECT event_type_no, occurrence_id FROM nxsched.booking WHERE tenant_id = :tenant AND id = CAST(:id AS uuid)
 ), first AS (
-    SELECT e.event_type_no, e.settings->'limits' <> '[]' OR (e.settings->>'capacity')::int > 1 AS counts
+    SELECT e.event_type_no, {_COUNTS_BY_EVENT_TYPE} AS counts
     FROM its JOIN nxsched.event_type e ON e.event_type_no = its.event_type_no
-    WHERE e.tenant_id = :tenant
-        AND (:anew OR e.settings->'limits' <> '[]' OR (e.settings->>'capacity')::int > 1) FOR NO KEY UPDATE OF e
+    WHERE e.tenant_id = :tenant AND (:anew OR {_COUNTS_BY_EVENT_TYPE}) FOR NO KEY UPDATE OF e
 ), second AS (
     SELECT h.host_no, wanted.taken AND h.settings->'limits' <> '[]' AS counts FROM (
         SELECT host_no, bool_or(taken) AS taken FROM (
@@ -86,64 +96,56 @@ WITH its AS (
     WHERE (SELECT count(*) FROM first) >= 0 AND (:anew OR h.settings->'limits' <> '[]')
     ORDER BY h.host_no FOR NO KEY UPDATE OF h
 )"""
-    + _LOCKED.format(
-        which="b.id = CAST(:id AS uuid) AND (SELECT count(*) FROM second) >= 0",
-        most="",
-        wait="",
+    + _locked(
+        "b.id = CAST(:id AS uuid) AND (SELECT count(*) FROM second) >= 0",
         locked="""(SELECT event_type_no FROM first) AS locked, ARRAY(SELECT host_no FROM second) AS hosts,
     (SELECT event_type_no FROM first WHERE counts) AS counted,
     ARRAY(SELECT host_no FROM second WHERE counts) AS counted_hosts""",
     )
 )
 
-_LOCK_SERIES: Final = text(
-    _LOCKED.format(which="b.series_id = CAST(:series AS uuid)", most="", wait="", locked=_NO_LOCKS)
-)
+_LOCK_SERIES: Final = text(_locked("b.series_id = CAST(:series AS uuid)"))
+
+# Who moves a booking to another occurrence, or joins one, has this lock: so under it nothing of a series goes away, and
+# nobody comes to its occurrences in another order.
+_LOCK_ITS_EVENT_TYPE: Final = text("""
+SELECT event_type_no FROM nxsched.event_type WHERE tenant_id = :tenant AND event_type_no IN (
+    SELECT event_type_no FROM nxsched.booking WHERE tenant_id = :tenant AND series_id = CAST(:series AS uuid))
+ORDER BY event_type_no FOR NO KEY UPDATE
+""")
 
 _THEIRS: Final = """SELECT id FROM nxsched.booking WHERE tenant_id = :tenant AND attendee_reference = :reference
     UNION SELECT id FROM nxsched.booking WHERE tenant_id = :tenant AND attendee_address = lower(:email)"""
 """Two look-ups, each by its index: an OR is looked for in all bookings by start, where a tenant has many."""
 
-_LOCK_THEIRS: Final = text(_LOCKED.format(which=f"b.id = ANY(ARRAY({_THEIRS}))", most="", wait="", locked=_NO_LOCKS))
+_LOCK_THEIRS: Final = text(_locked(f"b.id = ANY(ARRAY({_THEIRS}))", occurrences=False))
 
 _LOCK_OCCURRENCE: Final = text(
-    _LOCKED.format(
-        which="""b.occurrence_id = CAST(:occurrence AS uuid)
-    AND b.status IN ('held', 'pending', 'confirmed', 'completed', 'no_show')""",
-        most="",
-        wait="",
-        locked=_NO_LOCKS,
-    )
+    _locked("""b.occurrence_id = CAST(:occurrence AS uuid)
+    AND b.status IN ('held', 'pending', 'confirmed', 'completed', 'no_show')""")
 )
 
 _CLAIMS: Final = text("""
-SELECT h.slug, c.host_no, c.busy_from, c.busy_until FROM nxsched.claim c
+SELECT h.slug, c.host_no, c.claimed_at, c.busy_from, c.busy_until FROM nxsched.claim c
 JOIN nxsched.host h ON h.tenant_id = :tenant AND h.host_no = c.host_no
 WHERE c.tenant_id = :tenant AND c.occurrence_id = CAST(:occurrence AS uuid) ORDER BY c.place
 """)
 
 _LOCK_IN_THE_WAY: Final = text(
-    _LOCKED.format(
-        which="""b.status IN ('held', 'pending') AND b.expires_at <= :now AND b.occurrence_id IN (
+    _locked("""b.status IN ('held', 'pending') AND b.expires_at <= :now AND b.occurrence_id IN (
     SELECT c.occurrence_id FROM nxsched.claim c
     WHERE c.tenant_id = :tenant AND c.host_no = ANY(CAST(:hosts AS bigint[])) AND c.active AND c.held_until <= :now
-        AND c.busy_until > :busy_from AND c.busy_from < :busy_until)""",
-        most="",
-        wait="",
-        locked=_NO_LOCKS,
-    )
+        AND c.busy_until > :busy_from AND c.busy_from < :busy_until)""")
 )
 
 # What somebody else has in hand just now, they end or confirm themselves. The states are named for the index of those
 # that end by themselves, which a parameter does not prove to be enough; an array is made once, and looked up by key.
 _LOCK_DUE: Final = text(
-    _LOCKED.format(
-        which="""b.status = :status AND b.expires_at <= :now AND b.id = ANY(ARRAY(
+    _locked(
+        """b.status = :status AND b.expires_at <= :now AND b.id = ANY(ARRAY(
     SELECT id FROM nxsched.booking WHERE tenant_id = :tenant AND status = :status AND status IN ('held', 'pending')
         AND expires_at <= :now ORDER BY expires_at LIMIT :most))""",
-        most="",
         wait="SKIP LOCKED",
-        locked=_NO_LOCKS,
     )
 )
 
@@ -231,7 +233,8 @@ def lock_expired(
 
 
 def lock_series(connection: Connection, tenant: str, series: str) -> list[Standing]:
-    """All bookings of a series, whatever has become of them, locked in one order."""
+    """All bookings of a series, whatever has become of them, locked in one order, after their event type."""
+    connection.execute(_LOCK_ITS_EVENT_TYPE, {"tenant": tenant, "series": series})
     return _settled(connection, _LOCK_SERIES, {"tenant": tenant, "series": series})
 
 
@@ -242,9 +245,9 @@ def lock_occurrence(connection: Connection, tenant: str, occurrence: str) -> lis
 
 @dataclass(frozen=True, slots=True)
 class Claims:
-    """The time that an occurrence takes: its hosts' slugs and numbers in their order, and from when until when."""
+    """The time that an occurrence takes, from when until when; by slug its hosts' numbers, and when they got it."""
 
-    hosts: Sequence[tuple[str, int]]
+    hosts: Mapping[str, tuple[int, datetime]]
     busy_from: datetime
     busy_until: datetime
 
@@ -252,7 +255,7 @@ class Claims:
 def fetch_claims(connection: Connection, tenant: str, occurrence: str) -> Claims:
     """The claims of an occurrence."""
     rows = connection.execute(_CLAIMS, {"tenant": tenant, "occurrence": occurrence}).all()
-    hosts = [(row.slug, row.host_no) for row in rows]
+    hosts = {row.slug: (row.host_no, row.claimed_at.astimezone(UTC)) for row in rows}
     return Claims(hosts, rows[0].busy_from.astimezone(UTC), rows[0].busy_until.astimezone(UTC))
 
 

@@ -24,14 +24,14 @@ from nxsched.store.statements import statement
 _WANTED: Final = """
 wanted AS (
     SELECT * FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS w(id uuid, version int, sequence int, status text,
-        kind text, event_id uuid, changes jsonb, payload jsonb, attendee_name text, attendee_email text,
+        action text, kind text, event_id uuid, changes jsonb, payload jsonb, attendee_name text, attendee_email text,
         attendee_timezone text, attendee_reference text, answers jsonb, metadata jsonb, location text, reference text,
         assigned_because text, expires_at timestamptz, counted bigint, counted_hosts bigint[]{more})
 )"""
 
 _CHANGING: Final = _WANTED.format(more="")
 _PLACING: Final = _WANTED.format(
-    more=""", occurrence_id uuid, joins boolean, event_type_no bigint, hosts bigint[], ranks int[],
+    more=""", occurrence_id uuid, joins boolean, event_type_no bigint, hosts bigint[], since bigint[],
         starts_at timestamptz, ends_at timestamptz, busy_from timestamptz, busy_until timestamptz, seats int,
         organizer text, series_id uuid, nonce text"""
 )
@@ -39,7 +39,7 @@ _PLACING: Final = _WANTED.format(
 _RECORDED: Final = """
 audited AS (
     INSERT INTO nxsched.audit_entry (tenant_id, booking_id, version, action, actor, reason, changes, at)
-    SELECT :tenant, w.id, w.version, :action, CAST(:actor AS jsonb), :reason, w.changes, :now
+    SELECT :tenant, w.id, w.version, w.action, CAST(:actor AS jsonb), :reason, w.changes, :now
     FROM changed JOIN wanted w USING (id)
 ), sent AS (
     INSERT INTO nxsched.outbox_event (tenant_id, id, booking_id, version, kind, payload, occurred_at, due_at)
@@ -80,8 +80,8 @@ claimed AS (
     INSERT INTO nxsched.claim
         (tenant_id, occurrence_id, host_no, place, busy_from, busy_until, active, held_until, claimed_at)
     SELECT :tenant, w.occurrence_id, h.host_no, h.place, w.busy_from, w.busy_until, true, w.expires_at,
-        CAST(:now AS timestamptz) + h.rank * interval '1 microsecond'
-    FROM {of} w CROSS JOIN LATERAL unnest(w.hosts, w.ranks) WITH ORDINALITY AS h(host_no, rank, place) {before}
+        CAST(:now AS timestamptz) + h.since * interval '1 microsecond'
+    FROM {of} w CROSS JOIN LATERAL unnest(w.hosts, w.since) WITH ORDINALITY AS h(host_no, since, place) {before}
     ORDER BY h.host_no, w.busy_from
     ON CONFLICT ON CONSTRAINT claim_no_overlap DO NOTHING RETURNING host_no
 ), occurred AS (
@@ -97,9 +97,9 @@ new AS (SELECT * FROM wanted WHERE NOT joins),"""
 # Bookings that move together go to one occurrence.
 _PLACES: Final = """
 places AS (
-    SELECT occurrence_id, event_type_no, hosts, ranks, starts_at, ends_at, busy_from, busy_until,
+    SELECT occurrence_id, event_type_no, hosts, since, starts_at, ends_at, busy_from, busy_until,
         CASE WHEN bool_and(expires_at IS NOT NULL) THEN max(expires_at) END AS expires_at
-    FROM wanted GROUP BY occurrence_id, event_type_no, hosts, ranks, starts_at, ends_at, busy_from, busy_until
+    FROM wanted GROUP BY occurrence_id, event_type_no, hosts, since, starts_at, ends_at, busy_from, busy_until
 ),"""
 
 _ALL_CLAIMED: Final = "(SELECT count(*) FROM claimed) = (SELECT sum(cardinality(hosts)) FROM {of})"
@@ -199,11 +199,16 @@ _CHANGE: Final = text(
 )
 
 
+# Where neither state nor end changes, nothing becomes of the occurrences, and they need not be locked.
+_CHANGE_DETAILS: Final = text(f"WITH {_CHANGING}, {_UPDATED}, {_RECORDED} SELECT id FROM changed")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """A booking after a change, with the records of it, as JSON objects; `kind` is that of the event."""
+    """A booking after a change, with the records of it, as JSON objects: what was done, and the `kind` of the event."""
 
     after: Booking
+    action: str
     kind: str
     event_id: str
     changes: dict[str, Any]
@@ -217,6 +222,7 @@ class Change:
             "version": booking.version,
             "sequence": booking.sequence,
             "status": booking.status.value,
+            "action": self.action,
             "kind": self.kind,
             "event_id": self.event_id,
             "changes": self.changes,
@@ -236,11 +242,10 @@ class Change:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """What the changes of one action have in common: when, what, by whom, why."""
+    """What the changes of one call have in common: when, by whom, why."""
 
     tenant: str
     now: datetime
-    action: str
     actor: str | None
     reason: str | None
 
@@ -249,7 +254,6 @@ class Record:
         return {
             "tenant": self.tenant,
             "now": self.now,
-            "action": self.action,
             "actor": self.actor,
             "reason": self.reason,
             "rows": json.dumps(rows, ensure_ascii=False),
@@ -260,14 +264,15 @@ class Record:
 class Place:
     """Where a booking is to stand: a new occurrence, its hosts' numbers in the order of the groups, their busy time.
 
-    One that `joins` an occurrence claims nothing, and has no hosts of its own. `ranks` are those of the hosts, of whom
-    the first is to have the next turn first. `counted` is what of it is counted, and locked.
+    One that `joins` an occurrence claims nothing, and has no hosts of its own. `since` is when each host counts as
+    booked, in microseconds from now: who came first now is to come first again. `counted` is what of it is counted, and
+    locked.
     """
 
     occurrence: str
     event_type: int
     hosts: Sequence[int]
-    ranks: Sequence[int]
+    since: Sequence[int]
     busy_from: datetime
     busy_until: datetime
     counted: Locks
@@ -280,7 +285,7 @@ class Place:
             "joins": self.joins,
             "event_type_no": self.event_type,
             "hosts": list(self.hosts),
-            "ranks": list(self.ranks),
+            "since": list(self.since),
             **_counted(self.counted),
             "busy_from": self.busy_from.isoformat(),
             "busy_until": self.busy_until.isoformat(),
@@ -353,3 +358,9 @@ def change_bookings(
     """
     rows = [{**one.row(), **_counted(counted)} for one in changes]
     connection.execute(_CHANGE, record.values(rows))
+
+
+def change_details(connection: Connection, record: Record, changes: Sequence[Change]) -> None:
+    """Change bookings that are locked, in nothing that their occurrences depend on."""
+    rows = [{**one.row(), **_counted(NOTHING)} for one in changes]
+    connection.execute(_CHANGE_DETAILS, record.values(rows))
