@@ -22,11 +22,13 @@ from nxsched import (
     HostGroup,
     HostNotFound,
     InvalidInput,
+    InvalidToken,
     Limit,
     Override,
     Policies,
     Question,
     Scheduler,
+    SettableClock,
     Tenant,
     TenantDetails,
     TenantNotFound,
@@ -35,7 +37,7 @@ from nxsched import (
 )
 from nxsched.domain.checks import printable
 from nxsched.domain.commands import booking_id
-from store.conftest import DAY, HALF, NINE, NOW
+from store.conftest import DAY, HALF, NINE, NOW, Database
 
 HOSTILE = (
     "'",
@@ -170,6 +172,27 @@ def _keyed(tenant: Tenant, key: str) -> str:
     return key
 
 
+def _theirs(tenant: Tenant, **given: Any) -> Attendee:
+    """Who is found by what was given, and by nothing else, and is erased by it."""
+    made = tenant.book("open", start=_start(), attendee=Attendee(name="Grace", **given))
+    theirs = tenant.for_attendee(**given).upcoming().items
+    assert made in theirs  # beside those of the arguments above
+    assert {one.attendee and (one.attendee.reference, one.attendee.email) for one in theirs} == {
+        (given.get("reference"), given.get("email"))
+    }
+    assert tenant.erase_attendee(**given) == len(theirs)
+    assert tenant.for_attendee(**given).upcoming().items == ()
+    assert made.attendee is not None
+    return made.attendee
+
+
+def _moved_by_link(tenant: Tenant, reason: str) -> str | None:
+    made = _book(tenant)
+    managed = tenant.with_token(tenant.manage_token(made.id, expires=NINE + 3 * DAY))
+    managed.reschedule(start=_start(), reason=reason)
+    return tenant.history(made.id)[-1].reason
+
+
 def _answered(tenant: Tenant, text: str) -> object:
     return _book(tenant, answers={"why": text}).answers.get("why", "")
 
@@ -221,6 +244,12 @@ KEPT = {
     "answer": Argument(lambda _, t, x: _answered(t, x), ("answers.why",)),
     "reason": Argument(lambda _, t, x: _cancelled(t, x), ("reason",)),
     "key": Argument(lambda _, t, x: _keyed(t, x), ("idempotency_key",)),
+    "reference of a person": Argument(lambda _, t, x: _theirs(t, reference=x).reference, ("attendee.reference",)),
+    "email of a person": Argument(
+        lambda _, t, x: _theirs(t, email=f"a{x}@b.test").email[1:-7],  # type: ignore[index]
+        ("attendee.email",),
+    ),
+    "reason by a link": Argument(lambda _, t, x: _moved_by_link(t, x), ("reason",)),
 }
 
 _OTHER: dict[str, Argument] = {
@@ -263,6 +292,8 @@ _OTHER: dict[str, Argument] = {
     "status": Argument(lambda _, t, x: t.bookings(status=x), ("status",)),
     "series": Argument(lambda _, t, x: t.bookings(series=x), ("series",)),
     "after": Argument(lambda _, t, x: t.bookings(after=x), ("after",)),
+    "after of a person": Argument(lambda _, t, x: t.for_attendee(reference="x").past(after=x), ("after",)),
+    "token": Argument(lambda _, t, x: t.with_token(x), ()),
 }
 REFUSED = {name: Argument(one.give, one.fields, kept=False) for name, one in _OTHER.items()}
 
@@ -289,7 +320,19 @@ NAMING: dict[str, Callable[[Scheduler, Tenant, str], object]] = {
     "bookings of an attendee": lambda _, t, x: t.bookings(attendee=x),
     "bookings with words": lambda _, t, x: t.bookings(text=x),
     "holds": lambda _, t, x: t.holds(host=x),
+    "manage_token": lambda _, t, x: t.manage_token(x, expires=NINE + DAY),
+    "for_attendee by reference": lambda _, t, x: t.for_attendee(reference=x).upcoming(),
+    "for_attendee by email": lambda _, t, x: t.for_attendee(email=x).past(),
+    "erase_attendee by reference": lambda _, t, x: [None] * t.erase_attendee(reference=x),
+    "erase_attendee by email": lambda _, t, x: [None] * t.erase_attendee(email=x),
 }
+
+
+@pytest.fixture
+def scheduler(db: Database, clock: SettableClock) -> Iterator[Scheduler]:
+    """A scheduler with links."""
+    with Scheduler(db.app, clock=clock, secrets=["a secret of 32 letters and figures"]) as found:
+        yield found
 
 
 @pytest.fixture
@@ -345,7 +388,7 @@ def test_text_that_is_none_of_the_few_that_serve_is_refused_by_its_place(
             except InvalidInput as error:
                 if error.field not in argument.fields or not _on_one_line(error):
                     wrong.append((name, _shown(text), str(error)[:200]))
-            except BookingNotFound as error:
+            except (BookingNotFound, InvalidToken) as error:
                 if argument.fields or not _on_one_line(error):
                     wrong.append((name, _shown(text), repr(error)[:200]))
             except Exception as error:  # noqa: BLE001 - that is what is looked for

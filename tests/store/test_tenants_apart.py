@@ -24,6 +24,7 @@ from nxsched import (
     EventType,
     Hold,
     Host,
+    InvalidToken,
     LockTimeout,
     NxschedError,
     PolicyViolation,
@@ -64,7 +65,8 @@ def fill(tenant: Tenant) -> Theirs:
 @pytest.fixture(params=["policies on", "policies off"])
 def two(request: pytest.FixtureRequest, db: Database, clock: SettableClock) -> Iterator[tuple[Tenant, Tenant]]:
     """Two tenants with the same slugs; with row-level security, and without it, for a superuser is bound by none."""
-    with Scheduler(db.app if request.param == "policies on" else db.superuser, clock=clock) as scheduler:
+    engine = db.app if request.param == "policies on" else db.superuser
+    with Scheduler(engine, clock=clock, secrets=["a secret of 32 letters and figures"]) as scheduler:
         found = [scheduler.create_tenant(slug, name=slug.title()) for slug in ("acme", "zeta")]
         for tenant in found:
             furnish(tenant)
@@ -88,6 +90,7 @@ BY_BOOKING: dict[str, Call] = {
     "decline": lambda tenant, id_: tenant.decline(id_),
     "complete": lambda tenant, id_: tenant.complete(id_),
     "mark_no_show": lambda tenant, id_: tenant.mark_no_show(id_),
+    "manage_token": lambda tenant, id_: tenant.manage_token(id_, expires=NINE + DAY),
     "hold": lambda tenant, id_: tenant.hold(id_),
     "release_hold": lambda tenant, id_: tenant.release_hold(id_),
     "confirm_hold": lambda tenant, id_: tenant.confirm_hold(id_, attendee=GRACE, if_free=True),
@@ -164,6 +167,14 @@ def test_what_is_another_tenants_is_as_if_it_were_not_there(db: Database, two: t
     assert rows(db, "acme") == before
     assert zeta.bookings(text="Grace").items == zeta.bookings(attendee="user-7").items == ()
     assert zeta.bookings(series=theirs.booking.id).items == ()
+    assert zeta.for_attendee(email=GRACE.email, reference=GRACE.reference).upcoming().items == ()
+    assert zeta.for_attendee(email=GRACE.email, reference=GRACE.reference).past().items == ()
+    token = acme.manage_token(theirs.booking.id, expires=NINE + DAY)
+    with pytest.raises(InvalidToken):
+        zeta.with_token(token)
+    assert zeta.erase_attendee(email=GRACE.email, reference=GRACE.reference) == 0
+    assert rows(db, "acme") == before
+    assert acme.with_token(token).booking() == theirs.booking
     assert len(zeta.find_slots("visit", start=NOW, end=NOW + DAY)) == 16
 
 
@@ -199,6 +210,7 @@ def test_the_same_slugs_keys_and_ids_serve_both(db: Database, two: tuple[Tenant,
     acme.archive_event_type("visit")
     acme.cancel(ours.booking.id)
     acme.release_hold(ours.hold.id)
+    assert acme.erase_attendee(email=GRACE.email) == 1
     acme.replace_busy("bob", source="google", start=NOW, end=NOW + DAY, periods=[])
     acme.save_host(replace(acme.host("bob"), name="Changed"))
     acme.sweep()
@@ -211,6 +223,8 @@ LISTS: dict[str, Callable[[Tenant], object]] = {
     "blocked_periods": lambda tenant: tenant.blocked_periods(),
     "bookings": lambda tenant: tenant.bookings(status=[*BookingStatus]),
     "holds": lambda tenant: tenant.holds(),
+    "upcoming": lambda tenant: tenant.for_attendee(email=GRACE.email).upcoming(),
+    "past": lambda tenant: tenant.for_attendee(email=GRACE.email).past(),
     "details": lambda tenant: tenant.details(),
 }
 
