@@ -574,6 +574,22 @@ def test_a_move_by_a_link_happens_once_for_a_key(
     assert trail(db, booking.id)[-1][0] == 3
 
 
+def test_the_repeat_of_a_move_needs_a_link_that_is_good(
+    acme: Tenant, db: Database, clock: SettableClock, booking: Booking
+) -> None:
+    short = acme.with_token(acme.manage_token(booking.id, expires=NOW + timedelta(minutes=1)))
+    moved = short.reschedule(start=NINE + HOUR, idempotency_key="k")
+    with db.superuser.begin() as connection:
+        connection.execute(text("UPDATE nxsched.booking SET nonce = reverse(nonce)"))
+    with pytest.raises(InvalidToken):
+        short.reschedule(start=NINE + HOUR, idempotency_key="k")
+    fresh = acme.with_token(acme.manage_token(booking.id, expires=NOW + timedelta(minutes=1)))
+    assert fresh.reschedule(start=NINE + HOUR, idempotency_key="k") == moved
+    clock.move(timedelta(minutes=1))
+    with pytest.raises(InvalidToken):
+        fresh.reschedule(start=NINE + HOUR, idempotency_key="k")
+
+
 def test_a_key_that_a_dead_link_brings_stays_free(
     acme: Tenant, db: Database, managed: ManagedBooking, booking: Booking
 ) -> None:
