@@ -227,15 +227,36 @@ QUEUE = """ALTER TABLE nxsched.outbox_event SET (autovacuum_vacuum_scale_factor 
 
 # The audit trail and the events are not for the application's role to change. What it may do is to take out what tells
 # of a person, of the tenant that is set, and nothing else: so this runs with the owner's rights.
-ERASE = """CREATE FUNCTION nxsched.erase_records(bookings uuid[]) RETURNS void LANGUAGE sql SECURITY DEFINER
+ERASE_RECORDS = """CREATE FUNCTION nxsched.erase_records(bookings uuid[]) RETURNS void LANGUAGE sql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET row_security = on AS $$
 UPDATE nxsched.audit_entry SET reason = NULL,
     changes = changes - '{attendee,answers,location,metadata,reference}'::text[],
     actor = CASE WHEN actor->>'role' = 'attendee' THEN actor || '{"id": null, "name": null}' ELSE actor END
 WHERE tenant_id = current_setting('nxsched.tenant_id') AND booking_id = ANY(bookings);
-UPDATE nxsched.outbox_event SET last_error = NULL, payload = payload || jsonb_build_object('reason', NULL, 'booking',
-    (payload->'booking') || '{"attendee": null, "answers": {}, "location": null, "metadata": {}, "reference": null}')
-WHERE tenant_id = current_setting('nxsched.tenant_id') AND booking_id = ANY(bookings);
+UPDATE nxsched.outbox_event e SET last_error = NULL,
+    payload = e.payload || jsonb_build_object('reason', NULL, 'booking',
+        (e.payload->'booking') || '{"attendee": null, "answers": {}, "metadata": {}, "reference": null}'
+        || jsonb_build_object('location',
+            CASE WHEN e.payload->'booking'->>'location' = b.location THEN b.location END))
+FROM nxsched.booking b
+WHERE e.tenant_id = current_setting('nxsched.tenant_id') AND e.booking_id = ANY(bookings)
+    AND b.tenant_id = e.tenant_id AND b.id = e.booking_id;
+$$"""
+
+# What is left of a person in the records of bookings that are not theirs, or not any more: who held what another
+# confirmed, who acted for another.
+ERASE_PERSON = """CREATE FUNCTION nxsched.erase_person(person text, address text) RETURNS void LANGUAGE sql
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET row_security = on AS $$
+UPDATE nxsched.audit_entry SET actor = actor || '{"id": null, "name": null}'
+WHERE tenant_id = current_setting('nxsched.tenant_id') AND actor->>'role' = 'attendee' AND actor->>'id' = person;
+UPDATE nxsched.audit_entry SET changes = changes - 'attendee'
+WHERE tenant_id = current_setting('nxsched.tenant_id') AND EXISTS (
+    SELECT FROM jsonb_path_query(changes, '$.attendee[*]') AS one(who)
+    WHERE one.who->>'reference' = person OR lower(one.who->>'email') = lower(address));
+UPDATE nxsched.outbox_event SET payload = jsonb_set(payload, '{booking,attendee}', 'null')
+WHERE tenant_id = current_setting('nxsched.tenant_id') AND (
+    payload->'booking'->'attendee'->>'reference' = person
+    OR lower(payload->'booking'->'attendee'->>'email') = lower(address));
 $$"""
 
 
@@ -251,5 +272,6 @@ def upgrade(op: Operations) -> None:
         mine = "tenant_id = (SELECT nullif(current_setting('nxsched.tenant_id', true), ''))"
         op.execute(f"ALTER TABLE nxsched.{table} ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY")
         op.execute(f"CREATE POLICY {table}_of_tenant ON nxsched.{table} USING ({mine}) WITH CHECK ({mine})")
-    op.execute(ERASE)
-    op.execute("REVOKE ALL ON FUNCTION nxsched.erase_records(uuid[]) FROM PUBLIC")
+    for function in (ERASE_RECORDS, ERASE_PERSON):
+        op.execute(function)
+    op.execute("REVOKE ALL ON FUNCTION nxsched.erase_records(uuid[]), nxsched.erase_person(text, text) FROM PUBLIC")

@@ -95,15 +95,25 @@ class ManagedBooking:
         return self._write(actions.MARK, command, within, idempotency_key)
 
     def _write(self, action: Action[C, R], command: C, within: Joined | None, key: str | None) -> R:
-        guarded = Action(do=self._guarded(action.do), subject=action.subject, again=self._guarded(action.again))
+        guarded = Action(
+            do=self._guarded(action.do, writes=True),
+            subject=action.subject,
+            again=self._guarded(action.again, called_off=True),
+        )
         return self._units.write(guarded, command, self._call(within, key))
 
-    def _guarded(self, work: Callable[[Connection, C, Tools], R]) -> Callable[[Connection, C, Tools], R]:
-        """The same after a look at the link, in one transaction."""
+    def _guarded(
+        self, work: Callable[[Connection, C, Tools], R], *, writes: bool = False, called_off: bool = False
+    ) -> Callable[[Connection, C, Tools], R]:
+        """The same after a look at the link, in one transaction; and before another, where it may end meanwhile."""
+        keyring = self._units.keyring
 
         def guarded(connection: Connection, asked: C, tools: Tools) -> R:
-            tokens.check(connection, self._token, self._units.keyring, tools)
-            return work(connection, asked, tools)
+            tokens.check(connection, self._token, keyring, tools, called_off=called_off)
+            found = work(connection, asked, tools)
+            if writes:  # in the wait for the booking somebody may have taken the link away
+                tokens.check(connection, self._token, keyring, tools, called_off=True)
+            return found
 
         return guarded
 
@@ -124,7 +134,7 @@ class AttendeeBookings:
         return self._page(to_come=True, after=after, limit=limit, within=within)
 
     def past(self, *, after: str | None = None, limit: int = 50, within: Joined | None = None) -> Page[Booking]:
-        """All others, cancelled and declined ones too, the latest start first."""
+        """All others that `bookings` lists, cancelled and declined ones too, the latest start first."""
         return self._page(to_come=False, after=after, limit=limit, within=within)
 
     def _page(self, *, to_come: bool, after: str | None, limit: int, within: Joined | None) -> Page[Booking]:

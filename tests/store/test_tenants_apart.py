@@ -84,7 +84,6 @@ BY_BOOKING: dict[str, Call] = {
     "reschedule": lambda tenant, id_: tenant.reschedule(id_, start=NINE + DAY),
     "reassign": lambda tenant, id_: tenant.reassign(id_, host="ada"),
     "cancel_series": lambda tenant, id_: tenant.cancel_series(id_),
-    "manage_token": lambda tenant, id_: tenant.manage_token(id_, expires=NINE + DAY),
     "update": lambda tenant, id_: tenant.update(id_, location="mine now"),
     "approve": lambda tenant, id_: tenant.approve(id_),
     "decline": lambda tenant, id_: tenant.decline(id_),

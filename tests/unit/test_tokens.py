@@ -371,7 +371,6 @@ def test_a_token_taken_apart_does_not_show_its_mac() -> None:
         assert repr(found.body) not in shown
 
 
-@pytest.mark.xfail(strict=True, reason="the error of a secret that is no text shows it: checks.items quotes the value")
 @pytest.mark.parametrize("secrets", [NEW, NEW.encode(), [NEW.encode()], [OLD, NEW.encode()]])
 def test_a_secret_of_the_wrong_kind_is_not_shown_either(secrets: Any) -> None:  # noqa: ANN401
     shown = refusals(secrets)
@@ -379,14 +378,12 @@ def test_a_secret_of_the_wrong_kind_is_not_shown_either(secrets: Any) -> None:  
     assert NEW[:12] not in shown
 
 
-@pytest.mark.xfail(strict=True, reason="half a pair cannot be encoded: found out when a link is made, not here")
 def test_a_secret_that_cannot_be_encoded_is_refused_when_it_is_given() -> None:
     with pytest.raises(InvalidInput) as caught:
         Keyring(["\ud800" * LEAST_SECRET])
     assert caught.value.field == "secrets[0]"
 
 
-@pytest.mark.xfail(strict=True, reason="sixteen blanks are taken for a secret")
 def test_blanks_are_no_secret() -> None:
     with pytest.raises(InvalidInput) as caught:
         Keyring([" " * LEAST_SECRET])

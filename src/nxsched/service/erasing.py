@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from sqlalchemy import Connection
 
+from nxsched.domain.bookings import Actor
 from nxsched.domain.commands import EraseAttendee
 from nxsched.domain.events import payload
 from nxsched.service.changing import record
@@ -19,13 +20,14 @@ from nxsched.store.erasure import change_nonces, erase_records, forget_keys_of
 def erase_attendee(connection: Connection, command: EraseAttendee, tools: Tools) -> int:
     """Erase all that is known of a person; gives the number of bookings and holds that were theirs."""
     theirs = lock_attendee(connection, tools.tenant, command.person)
-    if not theirs:
-        return 0
-    tools = tools.at(max(one.told for one in theirs))
+    tools = tools.at(max((one.told for one in theirs), default=tools.now))
+    if tools.actor is not None and tools.actor.role == "attendee":  # it may be the person
+        tools = replace(tools, actor=Actor(role="attendee"))
     ids = [one.booking.id for one in theirs]
-    erase_records(connection, ids)
-    forget_keys_of(connection, tools.tenant, ids)
     change_details(connection, record(tools), [_erased(one) for one in theirs])
+    erase_records(connection, ids, command.person)
+    series = {one.booking.series_id for one in theirs if one.booking.series_id}
+    forget_keys_of(connection, tools.tenant, [*ids, *series])
     change_nonces(connection, tools.tenant, {id_: new_nonce() for id_ in ids})
     return len(ids)
 
@@ -33,13 +35,15 @@ def erase_attendee(connection: Connection, command: EraseAttendee, tools: Tools)
 def _erased(one: Standing) -> Change:
     """Without the person, their words, and what the application has noted beside them."""
     before = one.booking
+    location = before.location if before.location == one.event_type.location else None
     after = replace(
         before,
         attendee=None,
         answers={},
         metadata={},
         reference=None,
-        location=before.location if before.location == one.event_type.location else None,
+        location=location,
+        sequence=before.sequence + (location != before.location),
         version=before.version + 1,
     )
     told = payload(after, one.event_type, one.tenant, one.parties, None)

@@ -43,7 +43,7 @@ def reschedule(connection: Connection, command: Reschedule, tools: Tools) -> Boo
         seats=before.seats,
         force=command.force,
         held=Held(before.hosts),
-        moved=Moved(before.id, standing.occurrence if alone else None),
+        moved=Moved(before.id, standing.occurrence if alone else None, before.seats),
     )
     made: list[Booking] = []
 

@@ -58,14 +58,15 @@ def find(connection: Connection, asked: Asked, tools: Tools) -> Slots:
     span = asked_range(asked.start, asked.end)
     settings = settings_of(connection, asked, tools)
     found = fetch_facts(connection, tools.tenant, settings, span, tools.now, "find")
-    return offered(question(settings, found, span, tools.now, asked.host), asked.limit)
+    seats = settings.moved.seats if settings.moved else 1
+    return offered(question(settings, found, span, tools.now, asked.host, seats), asked.limit)
 
 
 def explain(connection: Connection, asked: Asked, tools: Tools) -> list[Refusal]:
     """Every rule that refuses the start of what is asked."""
     start = epoch_exact("start", asked.start)
     settings = settings_of(connection, asked, tools)
-    return explained(connection, settings, asked, start, tools)
+    return explained(connection, settings, asked, start, tools, settings.moved.seats if settings.moved else 1)
 
 
 def explained(

@@ -20,7 +20,6 @@ from uuid import UUID
 
 from sqlalchemy import Connection
 
-from nxsched.domain import checks
 from nxsched.domain.bookings import BookingStatus
 from nxsched.domain.commands import MakeToken
 from nxsched.domain.instants import epoch_exact, epoch_floor
@@ -53,9 +52,14 @@ class Keyring:
 
     def __post_init__(self) -> None:
         """Check the values, and keep them as a tuple."""
-        secrets = checks.items("secrets", self.secrets, str)
+        given: object = self.secrets
+        if not isinstance(given, list | tuple):  # whatever it is, it is not shown
+            raise InvalidInput(field="secrets", reason=f"must be a list of texts, not {type(given).__name__}")
+        secrets: tuple[str, ...] = tuple(given)
         for i, one in enumerate(secrets):
-            if len(one) < LEAST_SECRET:
+            if not isinstance(one, str):
+                raise InvalidInput(field=f"secrets[{i}]", reason=f"must be a text, not {type(one).__name__}")
+            if len(one.strip()) < LEAST_SECRET or any("\ud800" <= letter <= "\udfff" for letter in one):
                 reason = f"must have at least {LEAST_SECRET} characters, all of them random: secrets.token_urlsafe()"
                 raise InvalidInput(field=f"secrets[{i}]", reason=reason)
             if one in secrets[:i]:
@@ -102,13 +106,16 @@ def read(text: object) -> Token:
     return Token(key_id, str(UUID(bytes=booking)), until, body, found[_BODY.size :])
 
 
-def check(connection: Connection, token: Token, keyring: Keyring, tools: Tools) -> None:
-    """Raise `InvalidToken` unless it is one of ours, of this tenant, not over, and its booking is not called off."""
+def check(connection: Connection, token: Token, keyring: Keyring, tools: Tools, *, called_off: bool = False) -> None:
+    """Raise `InvalidToken` unless it is one of ours, of this tenant, not over, and its booking is not called off.
+
+    With `called_off` it may be: then whoever has called it off by this link is told so again.
+    """
     found = fetch_nonce(connection, tools.tenant, token.booking, tools.now)
     nonce, status = found or ("", None)
     secret = keyring.find(token.key_id)
     genuine = hmac.compare_digest(_mac(secret or "", tools.tenant, nonce, token.body), token.mac)
-    if not (genuine and secret and status in _LINKED and _after(token.until, tools.now)):
+    if not (genuine and secret and (called_off or status in _LINKED) and _after(token.until, tools.now)):
         raise InvalidToken
 
 

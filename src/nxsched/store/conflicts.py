@@ -93,6 +93,7 @@ _REASONS: Final = {
     # insufficient privilege, or a row of another tenant
     "42501": "the database refuses this login: {words}; as the owner of the tables, `nxsched migrate --app-role`"
     " grants the application's role what it needs, and --worker-role the worker's",
+    "42883": "a function of nxsched is missing: {words}; as the owner of the tables, `nxsched migrate` makes it",
     "42704": "something is gone that nxsched needs: {words}; `nxsched doctor` says what to do",
     "57014": "a statement took longer than statement_timeout allows, or was cancelled",
     "25P02": FAILED_BEFORE,

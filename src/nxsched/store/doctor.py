@@ -11,7 +11,7 @@ from typing import Final
 from sqlalchemy import Connection, text
 
 from nxsched.store import migrate
-from nxsched.store.roles import ACROSS_TENANTS, RIGHTS, worker_policy
+from nxsched.store.roles import ACROSS_TENANTS, FUNCTIONS, RIGHTS, worker_policy
 from nxsched.store.schema import CLAIM_NO_OVERLAP, SCHEMA, TENANT_SETTING, metadata
 from nxsched.store.tenants import sees_all_tenants
 from nxsched.store.zone_data import zone_data
@@ -289,7 +289,14 @@ def _rights(connection: Connection, role: str, place: int) -> Finding:
         ),
         {"tables": [one[0] for one in wanted], "rights": [one[1] for one in wanted], "schema": SCHEMA},
     ).scalars()
-    lacks = ", ".join(lacking)
+    functions = connection.execute(
+        text(
+            "SELECT 'EXECUTE on ' || name FROM unnest(CAST(:names AS text[])) AS wanted (name)"
+            " WHERE NOT coalesce(has_function_privilege(to_regprocedure(:schema || '.' || name), 'EXECUTE'), false)"
+        ),
+        {"names": list(FUNCTIONS) if role == "app" else [], "schema": SCHEMA},
+    ).scalars()
+    lacks = ", ".join([*lacking, *functions])
     return Finding(
         name="rights" if role == "app" else f"{role}'s rights",
         well=not lacks,

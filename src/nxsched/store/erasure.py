@@ -7,14 +7,17 @@ from typing import Final
 
 from sqlalchemy import Connection, text
 
-from nxsched.store.roles import ERASE_RECORDS
-from nxsched.store.schema import SCHEMA
+from nxsched.domain.bookings import Person
 
-_ERASE: Final = text(f"SELECT {SCHEMA}.{ERASE_RECORDS}(CAST(:ids AS uuid[]))")
+_ERASE_RECORDS: Final = text("SELECT nxsched.erase_records(CAST(:ids AS uuid[]))")
+_ERASE_PERSON: Final = text("SELECT nxsched.erase_person(CAST(:reference AS text), CAST(:email AS text))")
 
-_FORGET: Final = text(
-    "DELETE FROM nxsched.idempotency_key WHERE tenant_id = :tenant AND result->>'id' = ANY(CAST(:ids AS text[]))"
-)
+# A key that has expired may be taken anew at this moment, by somebody who then waits for the booking: that is theirs.
+_FORGET: Final = text("""
+DELETE FROM nxsched.idempotency_key WHERE tenant_id = :tenant AND key = ANY(ARRAY(
+    SELECT key FROM nxsched.idempotency_key WHERE tenant_id = :tenant AND result->>'id' = ANY(CAST(:ids AS text[]))
+    FOR UPDATE SKIP LOCKED))
+""")
 
 # Links that were made with the nonce before end here.
 _NONCES: Final = text("""
@@ -23,13 +26,17 @@ WHERE b.tenant_id = :tenant AND b.id = n.id
 """)
 
 
-def erase_records(connection: Connection, ids: Sequence[str]) -> None:
-    """Take the attendees, their words and the application's notes out of all records of these bookings."""
-    connection.execute(_ERASE, {"ids": list(ids)})
+def erase_records(connection: Connection, ids: Sequence[str], person: Person) -> None:
+    """Take attendees, their words and the application's notes out of all records of these bookings.
+
+    And what the records of other bookings say of the person.
+    """
+    connection.execute(_ERASE_RECORDS, {"ids": list(ids)})
+    connection.execute(_ERASE_PERSON, {"reference": person.reference, "email": person.email})
 
 
 def forget_keys_of(connection: Connection, tenant: str, ids: Sequence[str]) -> None:
-    """Forget the idempotency keys under which something was done to these bookings."""
+    """Forget the idempotency keys under which something was done to these bookings and series."""
     connection.execute(_FORGET, {"tenant": tenant, "ids": list(ids)})
 
 

@@ -31,8 +31,8 @@ RIGHTS: Final[dict[str, tuple[str, str]]] = {
 }
 """What each role may do; row-level security decides in which rows."""
 
-ERASE_RECORDS: Final = "erase_records"
-"""The function by which the application takes a person out of records that it may not change otherwise."""
+FUNCTIONS: Final = ("erase_records(uuid[])", "erase_person(text, text)")
+"""The functions by which the application takes a person out of records that it may not change otherwise."""
 
 ACROSS_TENANTS: Final = (
     ("tenant", "SELECT"),
@@ -100,7 +100,8 @@ def statements(roles: Roles, workers: Iterable[str] = ()) -> Iterator[str]:
             for table, rights in RIGHTS.items():
                 yield f"GRANT {rights[place]} ON {SCHEMA}.{table} TO {name}"
             if place == 0:
-                yield f"GRANT EXECUTE ON FUNCTION {SCHEMA}.{ERASE_RECORDS}(uuid[]) TO {name}"
+                for function in FUNCTIONS:
+                    yield f"GRANT EXECUTE ON FUNCTION {SCHEMA}.{function} TO {name}"
     if roles.worker is not None:
         names = ", ".join(_quoted(role) for role in sorted({*workers, roles.worker}))
         for table, right in ACROSS_TENANTS:

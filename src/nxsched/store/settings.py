@@ -33,10 +33,11 @@ _AROUND: Final = timedelta(minutes=MAX_MINUTES, days=4)
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """The booking that is to be moved; its occurrence, where nobody else has seats in it now."""
+    """The booking that is to be moved; its occurrence, where nobody else has seats in it now; how many it has."""
 
     id: str
     occurrence: str | None
+    seats: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +100,7 @@ WHERE b.tenant_id = :tenant AND b.host_no IS NULL AND b.reach_until > :set_from 
 
 _MOVED: Final = f"""
 UNION ALL
-SELECT 'moved', 0, b.id::text, NULL, NULL, b.occurrence_id::text, EXISTS (
+SELECT 'moved', b.seats, b.id::text, NULL, NULL, b.occurrence_id::text, EXISTS (
     SELECT FROM nxsched.booking other
     WHERE other.tenant_id = :tenant AND other.occurrence_id = b.occurrence_id AND other.id <> b.id
     AND {counts("other")}), {NO_TIMES}
@@ -139,9 +140,9 @@ def fetch_settings(  # noqa: PLR0913 - what is asked
     found = read_settings(rows, tenant, slug, duration)
     if moving is None:
         return found
-    for kind, _, key, _, _, words, flag, *_ in rows:
+    for kind, no, key, _, _, words, flag, *_ in rows:
         if kind == "moved":
-            return replace(found, moved=Moved(key, None if flag else words))
+            return replace(found, moved=Moved(key, None if flag else words, no))
     raise BookingNotFound(id=moving)
 
 
