@@ -21,6 +21,9 @@ from nxsched.store import migrate
 _NO_TABLES: Final = {"42P01", "3F000", "42703"}
 """Undefined table, invalid schema name, undefined column."""
 
+_AWAY: Final = ("08", "28", "3D", "53", "57", "58")
+"""Classes of what an OperationalError is to psycopg, and any error to asyncpg: no connection, login or resources."""
+
 FAILED_BEFORE: Final = "the application's transaction has failed before: roll it back, and begin anew"
 
 _CONFLICTS: Final = {"40001": "a serialization failure", "40P01": "a deadlock"}
@@ -61,17 +64,25 @@ def translation(error: BaseException, tenant: str | None = None, *, at_commit: b
         return StoreUnavailable("every connection of the pool is in use, and none came free in time")
     if isinstance(error, NotImplementedError) and "DateStyle" in str(error):
         return StoreUnavailable("nxsched reads times in ISO format: SET datestyle = 'ISO' for this login or session")
+    if isinstance(error, OSError):  # what asyncpg lets through of a socket, a name or a time-out of its own
+        return _away(str(error) or "it did not answer in time", at_commit=at_commit)
     if not isinstance(error, DBAPIError):
         return None
     words = (str(error.orig).strip().splitlines() or [type(error.orig).__name__])[0]
-    found = _by_state(getattr(error.orig, "sqlstate", None), words)
+    state = getattr(error.orig, "sqlstate", None)
+    found = _by_state(state, words)
     if found is None and tenant is not None and _names_no_tenant(error):
         found = TenantNotFound(id=tenant)
-    if found is None and (error.connection_invalidated or isinstance(error, OperationalError | InterfaceError)):
-        broke = "the connection broke at COMMIT, and the change may have been made"
-        reason = broke if at_commit else "the database cannot be reached"
-        found = StoreUnavailable(f"{reason}: {words}", may_have_happened=at_commit)
+    lost = error.connection_invalidated or isinstance(error, OperationalError | InterfaceError)
+    if found is None and (lost or (state or "").startswith(_AWAY)):
+        found = _away(words, at_commit=at_commit)
     return found
+
+
+def _away(words: str, *, at_commit: bool) -> StoreUnavailable:
+    broke = "the connection broke at COMMIT, and the change may have been made"
+    reason = broke if at_commit else "the database cannot be reached"
+    return StoreUnavailable(f"{reason}: {words}", may_have_happened=at_commit)
 
 
 def _by_state(state: str | None, words: str) -> NxschedError | None:
