@@ -9,6 +9,7 @@ from nxsched.errors import InvalidInput, MissingExtra
 from nxsched.store.connect import ASYNC_DRIVERS, MADE, OPTIONS, check_driver, checked_url, needs_libpq
 
 try:  # all modules have these from here, so that who lacks greenlet is told what to install
+    import greenlet  # type: ignore[import-untyped]  # noqa: F401 - SQLAlchemy says only once that it is missing
     from sqlalchemy.ext.asyncio import (
         AsyncConnection,
         AsyncEngine,
