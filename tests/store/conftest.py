@@ -14,6 +14,7 @@ from sqlalchemy.pool import NullPool
 import servers
 from nxsched import EventType, Host, HostGroup, Scheduler, SettableClock, Tenant, WeeklyHours
 from nxsched.embedded import APP_ROLE, OWNER, WORKER_ROLE
+from store.bridged import opened
 
 
 @dataclass(frozen=True)
@@ -91,9 +92,12 @@ def clock() -> SettableClock:
 
 
 @pytest.fixture
-def scheduler(db: Database, clock: SettableClock) -> Iterator[Scheduler]:
-    """A scheduler as an application has it, on the application's role, with a clock that the test moves."""
-    with Scheduler(db.app, worker_url=db.worker, clock=clock) as found:
+def scheduler(db: Database, clock: SettableClock, request: pytest.FixtureRequest) -> Iterator[Scheduler]:
+    """A scheduler as an application has it, on the application's role, with a clock that the test moves.
+
+    Tests that are marked with `store.bridged.every_face` have it of the face for asyncio too.
+    """
+    with opened(getattr(request, "param", "sync"), db, clock) as found:
         yield found
 
 

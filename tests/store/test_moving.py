@@ -29,6 +29,7 @@ from nxsched import (
 )
 from nxsched.embedded import APP_ROLE
 from store.booked import ALAN, GRACE, STAFF, assert_sound, count, rows, trail
+from store.bridged import every_face
 from store.conftest import DAY, HALF, HOUR, NINE, Database
 
 HOURS = [WeeklyHours(days="mon-fri", start="09:00", end="17:00")]
@@ -40,6 +41,7 @@ def written(at: datetime) -> str:
     return f"{at:%Y-%m-%dT%H:%M:%SZ}"
 
 
+@every_face
 def test_a_moved_booking_keeps_its_id_its_state_and_its_details(acme: Tenant, db: Database) -> None:
     before = acme.book("visit", start=NINE, attendee=GRACE, metadata={"order": 17}, reference="order-17")
     after = acme.reschedule(before.id, start=NINE + HOUR, reason="The train is late", actor=STAFF)
@@ -58,6 +60,7 @@ def test_a_moved_booking_keeps_its_id_its_state_and_its_details(acme: Tenant, db
     assert_sound(db)
 
 
+@every_face
 def test_the_time_that_was_given_up_is_free_and_the_new_one_is_taken(acme: Tenant, db: Database) -> None:
     booking = acme.book("visit", start=NINE, attendee=GRACE)
     acme.reschedule(booking.id, start=NINE + HOUR)
@@ -68,6 +71,7 @@ def test_the_time_that_was_given_up_is_free_and_the_new_one_is_taken(acme: Tenan
     assert_sound(db)
 
 
+@every_face
 def test_a_booking_can_move_into_its_own_time(acme: Tenant, db: Database) -> None:
     acme.save_event_type(EventType(slug="visit", duration=HOUR, step=QUARTER, hosts=["ada"], buffer_after=HALF))
     booking = acme.book("visit", start=NINE, attendee=GRACE)

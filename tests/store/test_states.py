@@ -18,7 +18,10 @@ from nxsched import (
     Tenant,
 )
 from store.booked import ALAN, GRACE, STAFF, assert_sound, rows, trail
+from store.bridged import every_face
 from store.conftest import HALF, HOUR, NINE, Database
+
+pytestmark = every_face
 
 TTL = timedelta(minutes=10)
 

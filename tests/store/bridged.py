@@ -1,0 +1,95 @@
+"""The face for asyncio as tests of the other face use it: each call runs on an event loop in a thread."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import threading
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.pool import NullPool
+
+from nxsched import AsyncAttendeeBookings, AsyncManagedBooking, AsyncScheduler, AsyncTenant, Scheduler, SettableClock
+from nxsched.embedded import APP_ROLE, WORKER_ROLE
+
+if TYPE_CHECKING:
+    from store.conftest import Database
+
+FACES = ["sync", "asyncio", "asyncio joined by asyncpg"]
+"""The two faces, and the second in a transaction of the application's for each call, committed after it."""
+
+every_face = pytest.mark.parametrize("scheduler", FACES, indirect=True)
+
+_SEEN = (AsyncScheduler, AsyncTenant, AsyncManagedBooking, AsyncAttendeeBookings)
+
+
+def async_engine(db: Database, driver: str = "psycopg", role: str = APP_ROLE, **options: Any) -> AsyncEngine:
+    """An engine of the application's own."""
+    url = db.url(role).replace("+psycopg", f"+{driver}", 1)
+    return create_async_engine(url, **{"poolclass": NullPool, **options})
+
+
+class Loop:
+    """An event loop in a thread of its own."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+
+    def run(self, work: Coroutine[Any, Any, Any]) -> Any:  # noqa: ANN401 - whatever it gives
+        """Wait for what runs on the loop."""
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
+    def close(self) -> None:
+        """Stop it."""
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+
+class Bridge:
+    """An object of the face for asyncio, whose methods wait; each joins a transaction if there is an engine for it."""
+
+    def __init__(self, loop: Loop, seen: object, joins: AsyncEngine | None) -> None:
+        self._loop = loop
+        self._seen = seen
+        self._joins = joins
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401, D105 - whatever it is
+        found = getattr(self._seen, name)
+        if not inspect.iscoroutinefunction(found):
+            return found
+
+        def call(*args: Any, **options: Any) -> Any:  # noqa: ANN401 - whatever it gives
+            joins = self._joins is not None and "within" in inspect.signature(found).parameters
+            given = self._loop.run(self._joined(found, *args, **options) if joins else found(*args, **options))
+            return Bridge(self._loop, given, self._joins) if isinstance(given, _SEEN) else given
+
+        return call
+
+    async def _joined(self, found: Any, *args: Any, **options: Any) -> Any:  # noqa: ANN401 - whatever it gives
+        assert self._joins is not None
+        async with self._joins.begin() as within:
+            return await found(*args, within=within, **options)
+
+
+@contextmanager
+def opened(face: str, db: Database, clock: SettableClock) -> Iterator[Scheduler]:
+    """A scheduler of a face, as `store.conftest.scheduler` is one."""
+    if face == "sync":
+        with Scheduler(db.app, worker_url=db.worker, clock=clock) as found:
+            yield found
+        return
+    loop = Loop()
+    driver = face.rsplit(maxsplit=1)[-1]
+    joins = None if driver == "asyncio" else async_engine(db, driver)
+    made = AsyncScheduler(async_engine(db), worker_url=async_engine(db, role=WORKER_ROLE), clock=clock)
+    try:
+        yield cast("Scheduler", Bridge(loop, made, joins))
+    finally:
+        loop.close()
