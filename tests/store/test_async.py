@@ -557,9 +557,6 @@ def test_who_is_cancelled_while_a_server_starts_keeps_none(
     asyncio.run(story())
 
 
-@pytest.mark.xfail(
-    strict=True, reason="its task is cancelled with all others, and then nobody closes what the thread made"
-)
 def test_a_program_that_ends_while_a_server_starts_keeps_none(
     starting: tuple[threading.Event, threading.Event, FakeServer],
 ) -> None:

@@ -252,7 +252,6 @@ def test_a_connection_of_asyncio_in_hand_of_sqlalchemys_own_bridge_joins_the_oth
     told(story())
 
 
-@pytest.mark.xfail(strict=True, reason="SQLAlchemy wraps its MissingGreenlet in a StatementError at the savepoint")
 def test_a_connection_of_asyncio_outside_its_loop_is_named(acme: Tenant, db: Database) -> None:
     async def story() -> None:
         async with async_engine(db).connect() as connection:
@@ -472,9 +471,6 @@ def test_an_engine_of_the_applications_own_may_have_options(
     told(story())
 
 
-@pytest.mark.xfail(
-    strict=True, reason="a parameter of the type jsonb goes through the application's codec, as its text"
-)
 @pytest.mark.parametrize("act", ["book", "save_host", "save_event_type"])
 def test_codecs_that_the_application_has_set_for_asyncpg_change_nothing_of_ours(
     tenant: AsyncTenant, acme: Tenant, db: Database, act: str

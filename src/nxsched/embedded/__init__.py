@@ -16,6 +16,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -270,15 +271,35 @@ def start_migrated(path: str | Path, *, version: int | None = None) -> EmbeddedS
 
 
 async def async_start_migrated(path: str | Path, *, version: int | None = None) -> EmbeddedServer:
-    """The same in a thread of its own, while an event loop goes on. Who is cancelled keeps no server."""
-    starting = asyncio.ensure_future(asyncio.to_thread(start_migrated, path, version=version))
+    """The same in a thread of its own, while an event loop goes on. Who is cancelled, or ends, keeps no server."""
+    starting = _Starting()
     try:
-        return await asyncio.shield(starting)
+        return await asyncio.to_thread(starting.start, path, version)
     except asyncio.CancelledError:
-        starting.add_done_callback(_closed)
+        starting.give_up()
         raise
 
 
-def _closed(started: asyncio.Future[EmbeddedServer]) -> None:
-    if not started.cancelled() and started.exception() is None:
-        started.result().close()
+class _Starting:
+    """A server that is being started for somebody who may give up meanwhile: then whoever comes last closes it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._server: EmbeddedServer | None = None
+        self._given_up = False
+
+    def start(self, path: str | Path, version: int | None) -> EmbeddedServer:
+        """Start it; to be run in a thread."""
+        server = start_migrated(path, version=version)
+        with self._lock:
+            self._server = server
+            if self._given_up:
+                server.close()
+        return server
+
+    def give_up(self) -> None:
+        """Nobody wants it any more."""
+        with self._lock:
+            self._given_up = True
+            if self._server is not None:
+                self._server.close()

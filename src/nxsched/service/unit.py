@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any, Final, Generic, TypeVar
 
 from sqlalchemy import Connection, Engine, NestedTransaction
-from sqlalchemy.exc import DBAPIError, InvalidRequestError, PendingRollbackError
+from sqlalchemy.exc import DBAPIError, InvalidRequestError, PendingRollbackError, StatementError
 from sqlalchemy.orm import Session, scoped_session
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
@@ -205,7 +205,9 @@ def _begun(within: object) -> tuple[Connection, NestedTransaction]:
         return connection, connection.begin_nested()
     except PendingRollbackError as error:
         raise StoreUnavailable(FAILED_BEFORE) from error
-    except InvalidRequestError as error:  # closed, over, or bound to nothing
+    except (InvalidRequestError, StatementError) as error:  # closed, over, bound to nothing, or of an event loop
+        if isinstance(error, StatementError) and not isinstance(error.orig, InvalidRequestError):
+            raise
         reason = f"has no transaction to join: {checks.printable(str(error))}"
         raise InvalidInput(field="within", reason=reason) from error
 

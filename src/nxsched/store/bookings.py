@@ -48,7 +48,7 @@ SELECT {_COLUMNS}, b.status, e.name AS event_type_name, e.settings::text AS sett
     SELECT jsonb_agg(jsonb_build_object('slug', h.slug, 'name', h.name, 'email', h.email,
         'timezone', h.settings->>'timezone') ORDER BY c.place)
     FROM nxsched.claim c JOIN nxsched.host h ON h.tenant_id = b.tenant_id AND h.host_no = c.host_no
-    WHERE c.tenant_id = b.tenant_id AND c.occurrence_id = b.occurrence_id) AS parties
+    WHERE c.tenant_id = b.tenant_id AND c.occurrence_id = b.occurrence_id)::text AS parties
 {_FROM} JOIN nxsched.tenant t ON t.tenant_id = b.tenant_id {{its}}
 WHERE b.tenant_id = :tenant AND {{which}} ORDER BY b.occurrence_id, b.id {{most}} FOR NO KEY UPDATE OF {{of}} {{wait}}
 ) AS locked
@@ -307,21 +307,22 @@ def _standing(connection: Connection, statement: TextClause, values: dict[str, A
     rows = connection.execute(statement, values).all()
     if any(row.parties is None for row in rows):  # while we waited for the row, it went to claims we do not see yet
         raise Waited("the booking went to another occurrence in the meantime: run the transaction again")
-    return [
-        Standing(
-            _booking(row, [one["slug"] for one in row.parties]),
-            row.occurrence_id,
-            read_event_type(row.event_type, row.event_type_name, row.settings, archived=False),
-            TenantDetails(id=values["tenant"], name=row.tenant_name, sender=row.sender),
-            row.parties,
-            row.moves,
-            row.told.astimezone(UTC),
-            row.waited,
-            Locks(row.locked, frozenset(row.hosts or ())),
-            Locks(row.counted, frozenset(row.counted_hosts or ())),
-        )
-        for row in rows
-    ]
+    return [_stands(row, json.loads(row.parties), values["tenant"]) for row in rows]
+
+
+def _stands(row: Row[Any], parties: Sequence[Mapping[str, Any]], tenant: str) -> Standing:
+    return Standing(
+        _booking(row, [one["slug"] for one in parties]),
+        row.occurrence_id,
+        read_event_type(row.event_type, row.event_type_name, row.settings, archived=False),
+        TenantDetails(id=tenant, name=row.tenant_name, sender=row.sender),
+        parties,
+        row.moves,
+        row.told.astimezone(UTC),
+        row.waited,
+        Locks(row.locked, frozenset(row.hosts or ())),
+        Locks(row.counted, frozenset(row.counted_hosts or ())),
+    )
 
 
 def list_history(connection: Connection, tenant: str, id_: str) -> list[AuditEntry]:

@@ -14,7 +14,7 @@ from nxsched.slots.facts import reach
 _SAVE: Final = text("""
 INSERT INTO nxsched.event_type AS e
     (tenant_id, slug, name, settings, reach_before, reach_after, created_at, archived_at)
-VALUES (:tenant, :slug, :name, CAST(:settings AS jsonb), :reach_before, :reach_after, :now,
+VALUES (:tenant, :slug, :name, CAST(CAST(:settings AS text) AS jsonb), :reach_before, :reach_after, :now,
     CASE WHEN :archived THEN CAST(:now AS timestamptz) END)
 ON CONFLICT (tenant_id, slug) DO UPDATE SET name = excluded.name, settings = excluded.settings,
     reach_before = excluded.reach_before, reach_after = excluded.reach_after,

@@ -17,8 +17,8 @@ from nxsched.slots.intervals import Interval
 
 _SAVE: Final = text("""
 INSERT INTO nxsched.host AS h (tenant_id, slug, name, email, settings, attributes, created_at, archived_at)
-VALUES (:tenant, :slug, :name, :email, CAST(:settings AS jsonb), CAST(:attributes AS jsonb), :now,
-    CASE WHEN :archived THEN CAST(:now AS timestamptz) END)
+VALUES (:tenant, :slug, :name, :email, CAST(CAST(:settings AS text) AS jsonb),
+    CAST(CAST(:attributes AS text) AS jsonb), :now, CASE WHEN :archived THEN CAST(:now AS timestamptz) END)
 ON CONFLICT (tenant_id, slug) DO UPDATE SET name = excluded.name, email = excluded.email,
     settings = excluded.settings, attributes = excluded.attributes,
     archived_at = CASE WHEN :archived THEN coalesce(h.archived_at, excluded.archived_at) END
@@ -43,7 +43,7 @@ UPDATE nxsched.host SET claim_version = claim_version + 1 WHERE tenant_id = :ten
 
 _BLOCK: Final = text("""
 INSERT INTO nxsched.blocked_period (tenant_id, id, host_no, definition, reach_from, reach_until, created_at)
-VALUES (:tenant, CAST(:id AS uuid), :host, CAST(:definition AS jsonb), :reach_from, :reach_until, :now)
+VALUES (:tenant, CAST(:id AS uuid), :host, CAST(CAST(:definition AS text) AS jsonb), :reach_from, :reach_until, :now)
 ON CONFLICT (tenant_id, id) DO NOTHING RETURNING true
 """)
 

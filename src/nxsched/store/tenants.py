@@ -14,12 +14,12 @@ from nxsched.store.roles import worker_policy
 
 _INSERT: Final = text("""
 INSERT INTO nxsched.tenant (tenant_id, name, sender, settings, created_at)
-VALUES (:tenant, :name, :sender, CAST(:settings AS jsonb), :now)
+VALUES (:tenant, :name, :sender, CAST(CAST(:settings AS text) AS jsonb), :now)
 ON CONFLICT (tenant_id) DO NOTHING RETURNING true
 """)
 
 _UPDATE: Final = text("""
-UPDATE nxsched.tenant SET name = :name, sender = :sender, settings = CAST(:settings AS jsonb)
+UPDATE nxsched.tenant SET name = :name, sender = :sender, settings = CAST(CAST(:settings AS text) AS jsonb)
 WHERE tenant_id = :tenant RETURNING true
 """)
 
