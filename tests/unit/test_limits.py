@@ -13,7 +13,7 @@ from nxsched.domain.event_types import Limit
 from nxsched.domain.instants import DAY, date_of, day_number
 from nxsched.domain.periods import Period
 from nxsched.slots.intervals import Interval
-from nxsched.slots.limits import Reached, period_of, reached
+from nxsched.slots.limits import Reached, during, period_of, reached, within
 
 HOUR = 3600
 days = st.dates(date(1900, 1, 1), date(2100, 12, 31))
@@ -151,3 +151,35 @@ def test_a_day_is_refused_where_its_period_holds_as_many_bookings_as_may_be(
         used = sum(1 for one in local if period[0] <= day_number(one) < period[1])
         midday = datetime(day.year, day.month, day.day, 12, tzinfo=ZoneInfo(timezone)).timestamp()
         assert bool(found.refused(timezone, int(midday), int(midday) + 1)) == (used >= count)
+
+
+@given(
+    per=st.sampled_from(["day", "week", "month", "year"]),
+    hour=st.integers(0, 24 * 500),
+    hours=st.lists(st.integers(-24 * 500, 24 * 900), max_size=30),
+    timezone=st.sampled_from(["UTC", "America/Havana", "Pacific/Apia", "Pacific/Kiritimati", "Etc/GMT+12"]),
+)
+def test_the_occurrences_of_a_period_are_those_that_start_on_its_local_dates(
+    per: Period, hour: int, hours: list[int], timezone: str
+) -> None:
+    base, zone = at("2026-01-01"), ZoneInfo(timezone)
+
+    def local(start: int) -> int:
+        return day_number(datetime.fromtimestamp(start, zone).date())
+
+    starts = sorted(base + HOUR * one for one in hours)
+    first, end = period_of(per, local(base + HOUR * hour))
+    spans = during(per, base + HOUR * hour, timezone)
+    inside = [start for start in starts if first <= local(start) < end]
+    assert within(spans, [(start, start + HOUR) for start in starts]) == len(inside)
+
+
+def test_a_period_begins_and_ends_at_local_midnight() -> None:
+    noon = at("2026-03-02T12:00")
+    assert during("day", noon, "UTC") == [(at("2026-03-02"), at("2026-03-03"))]
+    assert during("month", noon, "Asia/Tokyo") == [(at("2026-02-28T15:00"), at("2026-03-31T15:00"))]
+    day = at("2026-03-02"), at("2026-03-03")
+    first, last, after = (day[0], day[1] + 5), (day[1] - 1, day[1]), (day[1], day[1] + 1)
+    assert within([day], [first, last, after]) == 2
+    assert within([day], []) == within([], [first]) == 0
+    assert within([day, (day[1], day[1] + 1)], [first, last, after]) == 3

@@ -20,12 +20,13 @@ from nxsched.store.conflicts import Waited
 from nxsched.store.locks import NOTHING, Locks
 from nxsched.store.statements import statement
 
-# One text of JSON holds every row that is written: a server reads it faster than a driver makes thirty parameters. It is
-# a text until it is cast, or asyncpg would send it through whatever the application has set for jsonb.
+# One text of JSON holds every row that is written: a server reads it faster than a driver makes thirty parameters. It
+# is a text until it is cast, or asyncpg would send it through whatever the application has set for jsonb.
 _WANTED: Final = """
 wanted AS (
     SELECT * FROM jsonb_to_recordset(CAST(CAST(:rows AS text) AS jsonb)) AS w(id uuid, version int, sequence int,
-        status text, action text, kind text, event_id uuid, changes jsonb, payload jsonb, attendee_name text, attendee_email text,
+        status text, action text, kind text, event_id uuid, changes jsonb, payload jsonb, attendee_name text,
+        attendee_email text,
         attendee_timezone text, attendee_reference text, answers jsonb, metadata jsonb, location text, reference text,
         assigned_because text, expires_at timestamptz, counted bigint, counted_hosts bigint[]{more})
 )"""
