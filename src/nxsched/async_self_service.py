@@ -107,7 +107,7 @@ class AsyncManagedBooking:
     def _guarded(
         self, work: Callable[[Connection, C, Tools], R], *, writes: bool = False, called_off: bool = False
     ) -> Callable[[Connection, C, Tools], R]:
-        """The same after a look at the link, in one transaction; and before another, where it may have ended by then."""
+        """The same after a look at the link, in one transaction; and before another, where it may end meanwhile."""
         keyring = self._units.keyring
 
         def guarded(connection: Connection, asked: C, tools: Tools) -> R:
