@@ -238,8 +238,8 @@ class Tenant:
         """The slots of an event type with `start <= slot.start < end`; what is offered, `book` accepts.
 
         `duration` is one of the event type's, `host` a member that must take part. `limit` gives the first so many.
-        With `moving`, a booking's id, as if that booking were not there (rule 26). Raises `EventTypeNotFound` and, for
-        `moving`, `BookingNotFound`.
+        With `moving`, a booking's id, as if that booking were not there, and for as many seats as it has (rule 26).
+        Raises `EventTypeNotFound` and, for `moving`, `BookingNotFound`.
         """
         asked = slots.Asked(
             event_type=event_type, start=start, end=end, duration=duration, host=host, moving=moving, limit=limit

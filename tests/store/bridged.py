@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 FACES = ["sync", "asyncio", "asyncio joined by asyncpg"]
 """The two faces, and the second in a transaction of the application's for each call, committed after it."""
 
-every_face = pytest.mark.parametrize("scheduler", FACES, indirect=True)
+every_face = pytest.mark.parametrize(
+    "scheduler", [pytest.param(face, marks=[pytest.mark.slow] * (face != "sync")) for face in FACES], indirect=True
+)
 
 _SEEN = (AsyncScheduler, AsyncTenant, AsyncManagedBooking, AsyncAttendeeBookings)
 

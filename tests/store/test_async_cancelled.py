@@ -59,6 +59,8 @@ ACTS = {
     ),
 }
 
+pytestmark = pytest.mark.slow
+
 every_act = pytest.mark.parametrize("act", ACTS)
 every_when = pytest.mark.parametrize("when", ["before it waits", "when it goes on"])
 every_driver = pytest.mark.parametrize("driver", ["psycopg", "asyncpg"])

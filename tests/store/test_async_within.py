@@ -45,7 +45,9 @@ from store.conftest import DAY, HALF, HOUR, NINE, Database
 LEVELS = ["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"]
 
 every_driver = pytest.mark.parametrize("driver", ["psycopg", "asyncpg"])
-every_way = pytest.mark.parametrize("kind", ["connection", "session", "scoped session"])
+every_way = pytest.mark.parametrize(
+    "kind", ["connection", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("session", "scoped session"))]
+)
 every_level = pytest.mark.parametrize("level", LEVELS)
 
 Within = AsyncConnection | AsyncSession | async_scoped_session[AsyncSession]

@@ -126,7 +126,8 @@ def test_a_booking_that_is_to_be_moved_counts_as_if_it_were_not_there(
     tenant = stored(pooled, clock, written)
     for booking in written.query.bookings:
         assert booking.id is not None
-        compare(data, scenario, tenant, without(written, booking.id), moving=booking.id)
+        if booking.seats == 1:  # a move needs all of its seats, and a query asks for one
+            compare(data, scenario, tenant, without(written, booking.id), moving=booking.id)
 
 
 def test_every_exchanged_case_is_answered_from_the_database_too(pooled: Scheduler, clock: SettableClock) -> None:
