@@ -42,6 +42,8 @@ from store.booked import ALAN, GRACE, assert_sound, count, rows
 from store.bridged import async_engine
 from store.conftest import DAY, HALF, HOUR, NINE, Database
 
+pytestmark = pytest.mark.slow  # many, and most of them wait for somebody
+
 LEVELS = ["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"]
 
 every_driver = pytest.mark.parametrize("driver", ["psycopg", "asyncpg"])

@@ -95,6 +95,7 @@ def test_processes_share_a_server_and_the_last_one_that_is_killed_stops_it(folde
     assert not _runs(folder)
 
 
+@pytest.mark.slow
 def test_a_forked_child_keeps_the_server_of_its_parent(folder: Path) -> None:
     parent = _user(folder, "fork")
     assert parent.wait() == 0
@@ -134,6 +135,7 @@ def test_closing_twice_and_opening_twice_is_all_right(folder: Path) -> None:
     assert not _runs(folder)
 
 
+@pytest.mark.slow
 def test_a_server_whose_files_were_left_by_a_crash_starts_again(folder: Path) -> None:
     with Scheduler.embedded(folder) as first:
         first.create_tenant("acme", name="Acme")
@@ -147,6 +149,7 @@ def test_a_server_whose_files_were_left_by_a_crash_starts_again(folder: Path) ->
             assert again.tenant("acme").details().name == "Acme"
 
 
+@pytest.mark.slow
 def test_a_cluster_that_was_half_made_is_made_anew(folder: Path) -> None:
     (folder / "pgdata.new-1").mkdir(parents=True)
     (folder / "pgdata.new-1" / "PG_VERSION").write_text("18")
@@ -155,6 +158,7 @@ def test_a_cluster_that_was_half_made_is_made_anew(folder: Path) -> None:
     assert sorted(one.name for one in folder.iterdir()) == ["pgdata", "starting", "users", "watcher"]
 
 
+@pytest.mark.slow
 def test_many_processes_that_come_at_once_to_a_new_folder_get_one_server(folder: Path) -> None:
     command = [sys.executable, "-c", USE, str(folder)]
     users = [
@@ -167,6 +171,7 @@ def test_many_processes_that_come_at_once_to_a_new_folder_get_one_server(folder:
     assert not _runs(folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("after", [0.1, 0.3, 0.6, 0.9, 1.2])
 def test_a_process_that_is_killed_while_it_starts_a_server_leaves_nothing_that_runs(folder: Path, after: float) -> None:
     user = subprocess.Popen([sys.executable, "-c", USE, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)

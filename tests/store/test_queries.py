@@ -97,6 +97,7 @@ def test_bookings_are_those_that_fit_all_that_is_asked(acme: Tenant, few: dict[s
         assert {name for name, one in few.items() if one in page.items} == names, asked
         assert list(page) == sorted(page, key=lambda one: (one.start, one.id))
         assert len(page) == len(names)
+        assert [page[n] for n in range(len(page))] == [*page]
 
 
 WORDS: list[tuple[str, set[str]]] = [

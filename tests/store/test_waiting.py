@@ -43,6 +43,8 @@ from nxsched.store.ground import fetch_ground
 from store.booked import ACTS, ALAN, GRACE, assert_sound, count, rows, trail
 from store.conftest import DAY, HALF, HOUR, NINE, Database
 
+pytestmark = pytest.mark.slow  # many, and most of them wait for somebody
+
 MINUTE = timedelta(minutes=1)
 SECOND = timedelta(seconds=1)
 PATIENCE = timedelta(seconds=25)
