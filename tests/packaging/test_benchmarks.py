@@ -15,7 +15,7 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 @pytest.mark.parametrize(
     ("script", "arguments", "tables"),
     [
-        ("calculator.py", ("--rounds", "1"), ["any one of 100 hosts", "exponent"]),
+        ("calculator.py", ("--rounds", "1"), ["any of 100 hosts", "exponent"]),
         ("store.py", ("--rounds", "1", "--each", "5", "--most", "10000"), ["written by hand", "SELECTs", "Growth"]),
     ],
 )

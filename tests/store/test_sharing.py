@@ -302,6 +302,25 @@ def test_who_leaves_with_an_older_snapshot_is_not_taken_for_the_last_one(
     assert_sound(db)
 
 
+@pytest.mark.parametrize("isolation", ["REPEATABLE READ", "SERIALIZABLE"])
+def test_of_two_who_leave_the_one_with_an_older_snapshot_does_not_think_that_the_other_stays(
+    yoga: Tenant, db: Database, isolation: str
+) -> None:
+    one, other = (yoga.book("yoga", start=NINE, attendee=who) for who in (GRACE, ALAN))
+    engine = create_engine(db.url(APP_ROLE), isolation_level=isolation)
+    try:
+        with engine.begin() as connection:
+            yoga.bookings(within=connection)
+            yoga.cancel(other.id)
+            with pytest.raises(TransactionConflict):
+                yoga.cancel(one.id, within=connection)
+    finally:
+        engine.dispose()
+    yoga.cancel(one.id)
+    assert count(db, "claim", "active") == count(db, "occurrence", "active") == 0
+    assert_sound(db)
+
+
 def test_slots_of_a_day_are_the_same_for_a_class_seen_by_everybody(yoga: Tenant) -> None:
     yoga.book("yoga", start=NINE, attendee=GRACE)
     assert yoga.explain("yoga", start=NINE) == []

@@ -49,10 +49,12 @@ audited AS (
 )"""
 
 # What the occurrences come to that these bookings stand in: taken for good, until the last of those ends that end by
-# themselves, or not at all. Whoever writes this has locked the occurrences in a statement before, so all is seen.
+# themselves, or not at all. Whoever writes this has locked the occurrences in a statement before, so all is seen. Where
+# several stand in one it is changed whatever it comes to: of two who leave, the one with an older snapshot, which does not
+# see that the other has left, must not think that somebody stays.
 _STANDING: Final = """
 standing AS (
-    SELECT occurrence_id, coalesce(bool_or(active), false) AS active,
+    SELECT occurrence_id, count(*) > 1 AS several, coalesce(bool_or(active), false) AS active,
         CASE WHEN bool_and(expires_at IS NOT NULL) FILTER (WHERE active)
             THEN max(expires_at) FILTER (WHERE active) END AS held_until
     FROM (
@@ -67,7 +69,7 @@ standing AS (
 ), kept AS (
     UPDATE nxsched.occurrence o SET active = standing.active, held_until = standing.held_until FROM standing
     WHERE o.tenant_id = :tenant AND o.id = standing.occurrence_id
-        AND (o.active, o.held_until) IS DISTINCT FROM (standing.active, standing.held_until)
+        AND (standing.several OR (o.active, o.held_until) IS DISTINCT FROM (standing.active, standing.held_until))
 ), freed AS (
     UPDATE nxsched.claim c SET active = standing.active, held_until = standing.held_until FROM standing
     WHERE c.tenant_id = :tenant AND c.occurrence_id = standing.occurrence_id
