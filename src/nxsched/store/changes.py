@@ -50,8 +50,8 @@ audited AS (
 
 # What the occurrences come to that these bookings stand in: taken for good, until the last of those ends that end by
 # themselves, or not at all. Whoever writes this has locked the occurrences in a statement before, so all is seen. Where
-# several stand in one it is changed whatever it comes to: of two who leave, the one with an older snapshot, which does not
-# see that the other has left, must not think that somebody stays.
+# several stand in one it is changed whatever it comes to: of two who leave, the one with an older snapshot does not see
+# that the other has left, and must not think that somebody stays.
 _STANDING: Final = """
 standing AS (
     SELECT occurrence_id, count(*) > 1 AS several, coalesce(bool_or(active), false) AS active,
