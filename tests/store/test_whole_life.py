@@ -1,0 +1,479 @@
+"""Everything that can be done with bookings, in any order and on both faces, comes to what a diary by hand comes to."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple, cast
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import initialize, invariant, precondition, rule, run_state_machine_as_test
+
+from nxsched import Actor, Attendee, AuditEntry, BookingStatus, InvalidToken, NxschedError, Slots
+from nxsched.testing import recorded_events
+from store.booked import STAFF, assert_sound
+from store.bridged import Loop, async_engine
+from store.conftest import DAY, HALF, HOUR, NINE, NOW, Database
+from store.diary import EVENT_TYPES, HOSTS, SHOWN, STANDS, Diary, Entry, period
+from store.life import FACES, Face, Life, host_of
+
+# Times that meet one another, one beside the grid, and one when nobody works.
+STARTS = [NINE, NINE + HALF, NINE + HOUR, NINE + 5 * HOUR, NINE + DAY, NINE + DAY + HALF]
+ODD_STARTS = [NINE + timedelta(minutes=10), NINE + 9 * HOUR]
+
+PEOPLE = [Attendee(name=name, reference=name.lower()) for name in ("Grace", "Alan")]
+ATTENDEE = Actor(role="attendee")
+"""Whom policies bind."""
+
+starts = st.sampled_from(STARTS * 3 + ODD_STARTS)
+kinds = st.sampled_from(sorted([*EVENT_TYPES, "class", "class", "course"]))
+people = st.sampled_from(PEOPLE)
+hosts = st.sampled_from(HOSTS)
+actors = st.sampled_from([None, None, ATTENDEE, STAFF])
+picks = st.integers(min_value=0, max_value=160)
+seldom = st.sampled_from([False] * 7 + [True])
+faces = st.tuples(st.sampled_from(FACES), st.sampled_from([True] * 4 + [False]))
+
+
+MARKS = {
+    "approve": ("confirmed", {"pending"}),
+    "decline": ("declined", {"pending"}),
+    "complete": ("completed", {"confirmed", "no_show"}),
+    "mark_no_show": ("no_show", {"confirmed", "completed"}),
+}
+"""What each comes to, and from where."""
+
+
+class Wish(NamedTuple):
+    """What somebody wants to book or hold, and on whose behalf; for how long it is held."""
+
+    event_type: str
+    start: datetime
+    attendee: Attendee
+    actor: Actor | None = None
+    host: str | None = None
+    seats: int = 1
+    force: bool = False
+    keyed: bool = False
+    minutes: int = 20
+
+    @property
+    def bound(self) -> bool:
+        return self.actor == ATTENDEE
+
+
+wishes = st.builds(
+    Wish,
+    kinds,
+    starts,
+    people,
+    actor=actors,
+    host=st.none() | st.none() | hosts,
+    seats=st.sampled_from([1, 1, 1, 2]),
+    force=seldom,
+    keyed=st.booleans(),
+    minutes=st.sampled_from([1, 20, 180]),
+)
+
+
+class Bookings(Life):
+    """Whatever can be done, as rules."""
+
+    # Holds and bookings.
+
+    @initialize(several=st.lists(st.tuples(kinds, starts, people, st.booleans()), min_size=4, max_size=12))
+    def begin(self, several: list[tuple[str, datetime, Attendee, bool]]) -> None:
+        """With a diary that is not empty: the rules are chosen at random, and few of them book."""
+        for event_type, start, who, holds in several:
+            (self.hold if holds else self.book)(("sync", True), Wish(event_type, start, who))
+
+    @rule(face=faces, wish=wishes)
+    def hold(self, face: Face, wish: Wish) -> None:
+        ttl, asked = timedelta(minutes=wish.minutes), {"host": wish.host, "seats": wish.seats}
+        who = None if wish.force else wish.attendee
+        found, entry = self.write(
+            face,
+            "place_hold",
+            wish.event_type,
+            start=wish.start,
+            ttl=ttl,
+            attendee=who,
+            actor=wish.actor,
+            **asked,
+            keyed=wish.keyed,
+            expected=lambda diary: diary.hold(
+                wish.event_type, wish.start, ttl, attendee=who, bound=wish.bound, **asked
+            ),
+        )
+        if entry:
+            entry.id = found.id
+            self.same(entry, found)
+
+    @rule(face=faces, wish=wishes)
+    def book(self, face: Face, wish: Wish) -> None:
+        asked = {"host": wish.host, "seats": wish.seats, "force": wish.force}
+        found, entries = self.write(
+            face,
+            "book",
+            wish.event_type,
+            start=wish.start,
+            attendee=wish.attendee,
+            actor=wish.actor,
+            **asked,
+            keyed=wish.keyed,
+            expected=lambda diary: diary.book(wish.event_type, [wish.start], wish.attendee, bound=wish.bound, **asked),
+        )
+        if entries:
+            entries[0].id = found.id
+            self.same(entries[0], found)
+
+    @rule(face=faces, wish=wishes, several=st.lists(starts, min_size=1, max_size=4, unique=True))
+    def book_series(self, face: Face, wish: Wish, several: list[datetime]) -> None:
+        found, entries = self.write(
+            face,
+            "book_series",
+            wish.event_type,
+            starts=several,
+            attendee=wish.attendee,
+            actor=wish.actor,
+            keyed=wish.keyed,
+            expected=lambda diary: diary.book(wish.event_type, several, wish.attendee, bound=wish.bound),
+        )
+        if entries:
+            self.series.append(found[0].series_id)
+            for entry, one in zip(entries, found, strict=True):
+                entry.id, entry.series = one.id, one.series_id
+                self.same(entry, one)
+
+    @precondition(lambda self: self.diary.entries)
+    @rule(face=faces, n=picks, wish=wishes)
+    def confirm(self, face: Face, n: int, wish: Wish) -> None:
+        if_free, who = not wish.force, wish.attendee
+        options = {"attendee": who, "if_free": if_free, "actor": wish.actor, "keyed": wish.keyed}
+
+        def act(diary: Diary, entry: Entry) -> None:
+            diary.confirm(entry, who, if_free=if_free, bound=wish.bound)
+
+        self.change(face, "confirm_hold", self.pick(n, {"held", "expired"}), act, **options)
+
+    @precondition(lambda self: self.diary.entries)
+    @rule(face=faces, n=picks, keyed=seldom)
+    def release(self, face: Face, n: int, keyed: bool) -> None:
+        self.change(face, "release_hold", self.pick(n, {"held"}), Diary.release, keyed=keyed)
+
+    @precondition(lambda self: self.diary.entries)
+    @rule(face=faces, n=picks, actor=actors, keyed=seldom)
+    def cancel(self, face: Face, n: int, actor: Actor | None, keyed: bool) -> None:
+        def act(diary: Diary, entry: Entry) -> None:
+            diary.mark(entry, "cancelled", bound=actor == ATTENDEE)
+
+        self.change(face, "cancel", self.pick(n), act, actor=actor, keyed=keyed)
+
+    @precondition(lambda self: self.diary.entries)
+    @rule(face=faces, n=picks, keyed=seldom, which=st.sampled_from(sorted(MARKS)))
+    def mark(self, face: Face, n: int, keyed: bool, which: str) -> None:
+        status, likely = MARKS[which]
+        self.change(face, which, self.pick(n, likely), lambda diary, entry: diary.mark(entry, status), keyed=keyed)
+
+    @precondition(lambda self: self.diary.entries)
+    @rule(face=faces, n=picks, wish=wishes)
+    def reschedule(self, face: Face, n: int, wish: Wish) -> None:
+        options: dict[str, Any] = {"start": wish.start, "host": wish.host, "force": wish.force}
+
+        def act(diary: Diary, entry: Entry) -> None:
+            diary.reschedule(entry, **options, bound=wish.bound)
+
+        place = self.pick(n, {"pending", "confirmed"})
+        self.change(face, "reschedule", place, act, **options, actor=wish.actor, keyed=wish.keyed)
+
+    @precondition(lambda self: self.diary.entries)
+    @rule(face=faces, n=picks, host=hosts, instead_of=st.none() | hosts, keyed=seldom)
+    def reassign(self, face: Face, n: int, host: str, instead_of: str | None, keyed: bool) -> None:
+        options: dict[str, Any] = {"host": host, "instead_of": instead_of}
+        place = self.pick(n, {"pending", "confirmed"})
+        self.change(
+            face, "reassign", place, lambda diary, entry: diary.reassign(entry, **options), **options, keyed=keyed
+        )
+
+    @precondition(lambda self: self.diary.entries)
+    @rule(face=faces, n=picks, keyed=seldom, said=st.fixed_dictionaries({
+        "location": st.sampled_from([None, "", "Hall", "Room 7"]),
+        "metadata": st.sampled_from([None, {}, {"colour": "red"}]),
+    }))  # fmt: skip
+    def update(self, face: Face, n: int, keyed: bool, said: dict[str, Any]) -> None:
+        place = self.pick(n, STANDS)
+        self.change(face, "update", place, lambda diary, entry: diary.update(entry, **said), **said, keyed=keyed)
+
+    def change(self, face: Face, method: str, place: int, act: Callable[[Diary, Entry], None], **options: Any) -> None:
+        """Do something with what is there."""
+        id_ = self.diary.entries[place].id
+
+        def expected(diary: Diary) -> Entry:
+            act(diary, diary.entries[place])
+            return diary.entries[place]
+
+        found, entry = self.write(face, method, id_, **options, expected=expected)
+        if entry:
+            self.same(entry, found)
+
+    @precondition(lambda self: self.series)
+    @rule(face=faces, n=picks, actor=actors, keyed=seldom)
+    def cancel_series(self, face: Face, n: int, actor: Actor | None, keyed: bool) -> None:
+        id_ = self.series[n % len(self.series)]
+        found, entries = self.write(
+            face, "cancel_series", id_, actor=actor, keyed=keyed,
+            expected=lambda diary: diary.cancel_series(id_, bound=actor == ATTENDEE),
+        )  # fmt: skip
+        for entry, one in zip(entries or [], found or [], strict=True):
+            assert entry.id == one.id
+            self.same(entry, one)
+
+    @precondition(lambda self: self.keyed)
+    @rule(face=faces, n=picks)
+    def repeat(self, face: Face, n: int) -> None:
+        """The same call with its key does nothing more, and gives what has become of it."""
+        at, method, args, options, made = self.keyed[n % len(self.keyed)]
+        if self.clock.now() - at >= DAY:
+            return
+        found = self.ask(face, method, *args, **options)
+        several = found if isinstance(found, list) else [found]
+        for one in several:
+            assert not isinstance(one, NxschedError), repr(one)
+            entry = next(entry for entry in self.diary.entries if entry.id == one.id)
+            assert made in {entry.id, entry.series}
+            self.same(entry, one)
+
+    @precondition(lambda self: self.keyed)
+    @rule(face=faces, n=picks, start=starts)
+    def misuse(self, face: Face, n: int, start: datetime) -> None:
+        """A key is for one call."""
+        at, _, _, options, _ = self.keyed[n % len(self.keyed)]
+        if self.clock.now() - at < DAY:
+            other = {"start": start, "attendee": Attendee(name="Somebody else")}
+            found = self.ask(face, "book", "visit", **other, idempotency_key=options["idempotency_key"])
+            assert isinstance(found, NxschedError)
+            assert found.code == "idempotency_conflict"
+
+    # The attendee's own.
+
+    @precondition(lambda self: self.diary.entries)
+    @rule(n=picks, what=st.sampled_from(["look", "move", "cancel"]), start=starts, kept=st.booleans())
+    def by_link(self, n: int, what: str, start: datetime, kept: bool) -> None:
+        entry = self.diary.entries[self.pick(n, {"pending", "confirmed"})]
+        face = ("within", kept)
+        if self.diary.status(entry) not in {"pending", "confirmed", "completed", "no_show"}:
+            found = self.ask(face, "manage_token", entry.id, expires=self.clock.now() + DAY)
+            assert isinstance(found, NxschedError)
+            assert found.code == "invalid_transition"
+            return
+        mine = self.acme.with_token(self.acme.manage_token(entry.id, expires=self.clock.now() + DAY))
+        self.same(entry, mine.booking())
+        if what == "look":
+            slots = mine.find_slots(start=NOW, end=NOW + 2 * DAY)
+            self.offered(slots, entry.at.event_type, without=entry)
+            return
+        place = self.diary.entries.index(entry)
+        if what == "cancel":
+            self.write(
+                face,
+                "cancel",
+                of=mine,
+                expected=lambda diary: diary.mark(diary.entries[place], "cancelled", bound=True),
+            )
+        else:
+            self.write(
+                face,
+                "reschedule",
+                of=mine,
+                start=start,
+                expected=lambda diary: diary.reschedule(diary.entries[place], start, bound=True),
+            )
+        if entry.status == "cancelled":
+            with pytest.raises(InvalidToken):
+                mine.booking()
+
+    @rule(who=people)
+    def their_own(self, who: Attendee) -> None:
+        mine = self.acme.for_attendee(reference=who.reference)
+        theirs = [one for one in self.diary.listed() if one.attendee == who]
+        now = self.clock.now()
+        to_come = [
+            one for one in theirs if self.diary.status(one) in {"pending", "confirmed"} and one.at.start + HALF > now
+        ]
+        assert [one.id for one in mine.upcoming()] == [one.id for one in to_come]
+        assert [one.id for one in mine.past()] == [one.id for one in reversed(theirs) if one not in to_come]
+
+    @rule(face=faces, who=people, sure=seldom)
+    def erase(self, face: Face, who: Attendee, sure: bool) -> None:
+        if not sure:
+            return
+        before = {one.id for one in self.diary.entries if one.attendee == who}
+        found, told = self.write(
+            face, "erase_attendee", reference=who.reference, expected=lambda diary: diary.erase(str(who.reference))
+        )
+        if told is not None:
+            assert found == told
+            series = {one.series for one in self.diary.entries if one.id in before}
+            self.keyed = [one for one in self.keyed if one[-1] not in before | series]
+
+    # What is set.
+
+    @rule(face=faces, host=st.none() | hosts, start=starts, halves=st.integers(min_value=1, max_value=4), sure=seldom)
+    def block(self, face: Face, host: str | None, start: datetime, halves: int, sure: bool) -> None:
+        span = (start, start + halves * HALF)
+        if sure:
+            found, _ = self.write(face, "block", host, period(span), expected=lambda _: None)
+            if found:
+                self.diary.blocked[found.id] = (host, span)
+
+    @precondition(lambda self: self.diary.blocked)
+    @rule(face=faces)
+    def unblock(self, face: Face) -> None:
+        id_ = min(self.diary.blocked)
+        self.write(face, "unblock", id_, expected=lambda diary: diary.blocked.pop(id_))
+
+    @rule(face=faces, host=hosts, source=st.sampled_from(["google", "work"]), start=starts, length=st.integers(0, 4))
+    def replace_busy(self, face: Face, host: str, source: str, start: datetime, length: int) -> None:
+        periods = [(start, start + length * HALF)] if length else []
+        self.write(
+            face, "replace_busy", host, source=source, start=NOW, end=NOW + 3 * DAY, periods=periods,
+            expected=lambda diary: diary.busy.update({(host, source): periods}),
+        )  # fmt: skip
+
+    @rule(face=faces, slug=st.sampled_from([*HOSTS, *EVENT_TYPES]), sure=seldom)
+    def archive(self, face: Face, slug: str, sure: bool) -> None:
+        if sure:
+            method = "archive_host" if slug in HOSTS else "archive_event_type"
+            self.write(face, method, slug, expected=lambda diary: diary.archived.add(slug))
+
+    @precondition(lambda self: self.diary.archived)
+    @rule(face=faces)
+    def bring_back(self, face: Face) -> None:
+        slug = min(self.diary.archived)
+        method, what = ("save_host", host_of(slug)) if slug in HOSTS else ("save_event_type", EVENT_TYPES[slug])
+        self.write(face, method, what, expected=lambda diary: diary.archived.discard(slug))
+
+    # Time, and what is read.
+
+    @rule(minutes=st.sampled_from([1, 1, 5, 30, 60, 240]))
+    def wait(self, minutes: int) -> None:
+        self.clock.move(timedelta(minutes=minutes))
+        self.diary.now = self.clock.now()
+
+    @rule()
+    def wait_for_a_start(self) -> None:
+        to_come = [one for one in STARTS if one > self.clock.now()]
+        if to_come:
+            self.clock.set(to_come[0])
+            self.diary.now = self.clock.now()
+
+    @rule()
+    def sweep(self) -> None:
+        self.acme.sweep()
+
+    @rule(face=faces, kind=kinds, host=st.none() | hosts)
+    def find(self, face: Face, kind: str, host: str | None) -> None:
+        self.compare(face, kind, host, None)
+
+    @precondition(lambda self: self.diary.entries)
+    @rule(face=faces, n=picks)
+    def find_for_a_move(self, face: Face, n: int) -> None:
+        moving = self.diary.entries[self.pick(n, {"pending", "confirmed"})]
+        self.compare(face, moving.at.event_type, None, moving)
+
+    def compare(self, face: Face, kind: str, host: str | None, moving: Entry | None) -> None:
+        id_ = None if moving is None else moving.id
+        found = self.ask(face, "find_slots", kind, start=NOW, end=NOW + 2 * DAY, host=host, moving=id_)
+        if kind in self.diary.archived or (host and host not in _members(kind)):
+            assert isinstance(found, NxschedError)
+            assert found.code == ("event_type_not_found" if kind in self.diary.archived else "invalid_input")
+            return
+        assert isinstance(found, Slots), repr(found)
+        self.offered(found, kind, host=host, without=moving)
+        for start in [*STARTS, *ODD_STARTS]:
+            reasons = self.ask(face, "explain", kind, start=start, host=host, moving=id_)
+            seats = 1 if moving is None else moving.seats
+            expected = self.diary.find(kind, start, host=host, without=moving, seats=seats)
+            assert {one.code for one in reasons} == {*expected.reasons}, f"{kind} at {start}"
+
+    def offered(self, found: Slots, kind: str, host: str | None = None, without: Entry | None = None) -> None:
+        seats = 1 if without is None else without.seats
+        expected = []
+        for n in range(96):
+            start = NOW + n * HALF
+            one = self.diary.find(kind, start, host=host, without=without, seats=seats)
+            if one.able:
+                expected.append((start, one.able, one.left))
+        assert [(slot.start, slot.hosts, slot.seats_left) for slot in found] == expected
+
+    @invariant()
+    def lists_all(self) -> None:
+        """All that is listed is in the diary, and the other way round."""
+        listed = self.acme.bookings(limit=1000)
+        expected = self.diary.listed()
+        assert [one.id for one in listed] == [one.id for one in expected]
+        for entry, one in zip(expected, listed, strict=True):
+            self.same(entry, one)
+
+    @rule(face=faces)
+    def look_at_the_rest(self, face: Face) -> None:
+        for entry, one in zip(self.diary.listed({"held"}), self.ask(face, "holds"), strict=True):
+            assert entry.id == one.id
+            self.same(entry, one)
+        over = self.diary.listed({*BookingStatus} - SHOWN - {"held"})
+        page = self.ask(face, "bookings", status=["expired", "released"], limit=1000)
+        for entry, one in zip(over, page, strict=True):
+            assert entry.id == one.id
+            self.same(entry, one)
+
+    def teardown(self) -> None:
+        """Every change is in the audit trail and among the events, once, in its order."""
+        self.acme.sweep()
+        for entry in self.diary.entries:
+            trail = list(entry.trail)
+            if self.diary.status(entry) == "expired":
+                over = ("expire", "booking.hold_expired" if entry.was_hold else "booking.expired")
+                trail.insert(_place_of_expiry(self.acme.history(entry.id)), over)
+            history = self.acme.history(entry.id)
+            assert [one.action for one in history] == [action for action, _ in trail]
+            assert [one.version for one in history] == [*range(1, len(trail) + 1)]
+            events = sorted(recorded_events(self.acme, entry.id), key=lambda one: one.version)
+            assert [one.kind for one in events] == [kind for _, kind in trail]
+
+
+def _place_of_expiry(history: list[AuditEntry]) -> int:
+    """An erasure may come before what is over is tidied up, and after."""
+    return next(n for n, one in enumerate(history) if one.action == "expire")
+
+
+def _members(kind: str) -> list[str]:
+    return [slug for group in EVENT_TYPES[kind].groups for slug in group.members]
+
+
+@pytest.fixture
+def loop() -> Iterator[Loop]:
+    found = Loop()
+    yield found
+    found.close()
+
+
+RUNS = int(os.environ.get("NXSCHED_RUNS", "15"))
+
+
+def test_whatever_is_done_in_whatever_order_comes_to_what_a_diary_by_hand_says(db: Database, loop: Loop) -> None:
+    engines = {driver: async_engine(db, driver) for driver in ("psycopg", "asyncpg")}
+    run_state_machine_as_test(
+        cast("type[Bookings]", lambda: Bookings(db, db.app, engines, loop)),
+        settings=settings(
+            max_examples=RUNS,
+            stateful_step_count=50,
+            deadline=None,
+            suppress_health_check=[*HealthCheck],
+            print_blob=True,
+            report_multiple_bugs=False,
+        ),
+    )
+    assert_sound(db)
