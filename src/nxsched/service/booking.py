@@ -21,8 +21,8 @@ from nxsched.service.ids import new_id, new_nonce
 from nxsched.service.taking import Spot, Taken, changed, take
 from nxsched.service.tools import Tools
 from nxsched.service.wanted import Wanted
-from nxsched.store.bookings import Standing
 from nxsched.store.changes import Won, insert_bookings, move_bookings
+from nxsched.store.standing import Standing
 
 _DONE = {
     BookingStatus.HELD: Done("hold", "booking.held"),

@@ -13,9 +13,9 @@ from nxsched.domain.events import changes, payload
 from nxsched.errors import BookingNotFound
 from nxsched.service.ids import new_id
 from nxsched.service.tools import Tools
-from nxsched.store.bookings import Standing, lock_booking, lock_counted
 from nxsched.store.changes import Change, Record, change_bookings
 from nxsched.store.locks import NOTHING
+from nxsched.store.standing import Standing, lock_booking, lock_counted
 
 
 class Done(NamedTuple):

@@ -14,8 +14,9 @@ from nxsched.domain.commands import ReleaseHold
 from nxsched.errors import InvalidTransition
 from nxsched.service.changing import Done, change, has_expired, keep, keep_all, locked, record, status_now
 from nxsched.service.tools import Tools
-from nxsched.store.bookings import Standing, lock_expired, was_held
+from nxsched.store.bookings import was_held
 from nxsched.store.changes import Place
+from nxsched.store.standing import Standing, lock_expired
 from nxsched.store.transactions import tell_time
 
 _NOTICED = 0.05

@@ -12,9 +12,9 @@ from nxsched.domain.events import payload
 from nxsched.service.changing import record
 from nxsched.service.ids import new_id, new_nonce
 from nxsched.service.tools import Tools
-from nxsched.store.bookings import Standing, lock_attendee
 from nxsched.store.changes import Change, change_details
 from nxsched.store.erasure import change_nonces, erase_records, forget_keys_of
+from nxsched.store.standing import Standing, lock_attendee
 
 
 def erase_attendee(connection: Connection, command: EraseAttendee, tools: Tools) -> int:

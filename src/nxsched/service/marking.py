@@ -16,7 +16,7 @@ from nxsched.service import queries
 from nxsched.service.changing import Done, change, keep, keep_all, locked, locked_with_counts, record, status_now
 from nxsched.service.policies import keep_for_cancelling
 from nxsched.service.tools import Tools
-from nxsched.store.bookings import Standing, lock_series
+from nxsched.store.standing import Standing, lock_series
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

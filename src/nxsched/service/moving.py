@@ -15,9 +15,9 @@ from nxsched.service.policies import keep_for_moving
 from nxsched.service.taking import Taken, changed, take
 from nxsched.service.tools import Tools
 from nxsched.service.wanted import Wanted
-from nxsched.store.bookings import stands_alone
 from nxsched.store.changes import Won, move_bookings
 from nxsched.store.settings import Moved
+from nxsched.store.standing import stands_alone
 
 _DONE = Done("reschedule", "booking.rescheduled")
 

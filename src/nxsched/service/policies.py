@@ -9,8 +9,8 @@ from nxsched.domain.event_types import EventType
 from nxsched.domain.policies import Policies
 from nxsched.errors import PolicyViolation
 from nxsched.service.tools import Tools
-from nxsched.store.bookings import Standing
 from nxsched.store.facts import Theirs
+from nxsched.store.standing import Standing
 
 
 def keep_for_cancelling(standing: Standing, tools: Tools) -> None:

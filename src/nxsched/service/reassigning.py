@@ -23,12 +23,12 @@ from nxsched.service.taking import Spot, Taken, take
 from nxsched.service.tools import Tools
 from nxsched.service.wanted import refusal
 from nxsched.slots.explain import refusals
-from nxsched.store.bookings import Claims, Standing, fetch_claims, lock_occurrence
 from nxsched.store.changes import Place, Won, move_bookings
 from nxsched.store.facts import Counts, counts_of
 from nxsched.store.ground import Ground, fetch_instead
 from nxsched.store.locks import NOTHING, Locks
 from nxsched.store.settings import Settings
+from nxsched.store.standing import Claims, Standing, fetch_claims, lock_occurrence
 
 _JUDGED = frozenset({"outside_hours", "blocked", "busy", "host_limit"})
 """What is asked of the new host: rules 10 to 12."""

@@ -9,9 +9,9 @@ from sqlalchemy import Connection
 from nxsched.domain.bookings import Swept
 from nxsched.service.ending import expire
 from nxsched.service.tools import Tools
-from nxsched.store.bookings import lock_due
 from nxsched.store.keys import forget_keys
 from nxsched.store.outbox import delete_done
+from nxsched.store.standing import lock_due
 
 BATCH: Final = 100
 """Rows that one transaction takes, so that nobody waits long for them."""
