@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final, TypeVar
 
@@ -21,6 +21,8 @@ R = TypeVar("R")
 
 _BY_LINK: Final = Actor(role="attendee")
 """Who acts by a link: whoever has it."""
+
+_NOT_KNOWN_YET: Final = "that of the booking"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,21 +57,14 @@ class ManagedBooking:
         within: Joined | None = None,
     ) -> Slots:
         """Where the booking could go: the slots of its event type as if it were not there, as long as it is."""
-        # The event type is that of the booking, which is known inside.
-        slots.Asked(event_type="its own", start=start, end=end, duration=duration, host=host, limit=limit)
+        asked = slots.Asked(
+            event_type=_NOT_KNOWN_YET, start=start, end=end, duration=duration, host=host, moving=self.id, limit=limit
+        )
 
         def find(connection: Connection, id_: str, tools: Tools) -> Slots:
             mine = queries.booking(connection, id_, tools)
-            asked = slots.Asked(
-                event_type=mine.event_type,
-                start=start,
-                end=end,
-                duration=duration or mine.end - mine.start,
-                host=host,
-                moving=id_,
-                limit=limit,
-            )
-            return slots.find(connection, asked, tools)
+            lasts = duration or mine.end - mine.start
+            return slots.find(connection, replace(asked, event_type=mine.event_type, duration=lasts), tools)
 
         return self._units.run(self._guarded(find), self.id, self._call(within))
 
