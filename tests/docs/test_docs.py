@@ -1,6 +1,6 @@
 """Every block of code in the documentation runs, and prints what the page says.
 
-- `python`, `pycon`: run in order, one namespace a page; what stands after `>>>` must print what follows.
+- `python`, `pycon`: run in order, as one module a page, `__main__`; what stands after `>>>` must print what follows.
 - `console`: what stands after `$` goes to a shell, which must print what follows. Anything but success has to be shown.
 - `json`: a scenario, or a part of one that the comment before it puts in its place: `<!-- at: hosts.ada -->`.
 - `sh`: make targets that exist, `nxsched` with options that it has, and a few commands of other tools, listed here.
@@ -29,6 +29,7 @@ from contextlib import ExitStack, chdir, contextmanager, redirect_stdout
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 from unittest.mock import patch
 from uuid import uuid4
@@ -118,7 +119,8 @@ class Reader:
 
     def __init__(self, place: Path) -> None:
         self.place = place
-        self.namespace: dict[str, Any] = {"__name__": "__main__"}
+        self.module = ModuleType("__main__")
+        self.namespace = self.module.__dict__
         shutil.copytree(ROOT / "examples", place / "examples")
 
     def said(self, block: Block) -> str:
@@ -186,6 +188,9 @@ def reading(page: Path) -> Iterator[Reader]:
         place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nxsched-")))
         stack.callback(servers.wait_until_stopped, place)
         reader = Reader(place)
+        # Frameworks look for what a page defines by its module's name, as in a program of one file.
+        stack.callback(sys.modules.__setitem__, "__main__", sys.modules["__main__"])
+        sys.modules["__main__"] = reader.module
         if str(page.relative_to(ROOT)) not in OWN_SERVER:
             stack.enter_context(shared_server())
         try:
