@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
@@ -185,6 +186,20 @@ def test_every_error_is_in_the_reference_with_its_code() -> None:
         for name, error in errors.items()
         if isinstance(error, type) and issubclass(error, nxsched.NxschedError)
     }
+
+
+def test_the_pages_on_frameworks_answer_with_the_statuses_of_the_reference() -> None:
+    table = re.findall(
+        r"^\| (\d{3}) \| (.+?) \|", text("docs/reference.md").partition("### Over HTTP")[2], re.MULTILINE
+    )
+    told = {code: int(status) for status, codes in table for code in re.findall(r"`(\w+)`", codes)}
+    errors = (getattr(nxsched, name) for name in nxsched.__all__)
+    codes = {error.code for error in errors if isinstance(error, type) and issubclass(error, nxsched.NxschedError)}
+    assert codes - told.keys() == {"nxsched_error", "schema_outdated", "missing_extra"}
+    for page in ("fastapi", "django", "flask"):
+        found = re.search(r"^CODES = (\{.*?^\})", text(f"docs/how-to/{page}.md"), re.MULTILINE | re.DOTALL)
+        assert found, page
+        assert {code: status for status, codes in ast.literal_eval(found[1]).items() for code in codes} == told, page
 
 
 def test_the_rights_are_those_of_the_code() -> None:
