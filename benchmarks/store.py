@@ -7,7 +7,6 @@ slots is the same SELECTs run by psycopg, and then the calculator on a question 
 from __future__ import annotations
 
 import argparse
-import math
 import multiprocessing as mp
 import secrets
 import statistics

@@ -45,7 +45,7 @@ _IMPORTS = {
 
 _WAITS = re.compile(
     r"(self\._(?:units|worker)\.(?:run|write)\(|self\.(?:_write|_page|_look_once|tenants|close)\("
-    r"|found\.(?:booking|details)\(|Tenant\(self\._worker, one\.id\)\.sweep\(|embedded\.start_migrated\("
+    r"|found\.details\(|Tenant\(self\._worker, one\.id\)\.sweep\(|embedded\.start_migrated\("
     r"|\brun_upgrade\(|\b(?:self\._(?:worker\.)?)?engine\.dispose\()"
 )
 """The calls that go to the database."""

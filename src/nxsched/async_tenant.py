@@ -572,11 +572,12 @@ class AsyncTenant:
             lambda connection, asked, tools: tokens.make(connection, asked, tools, keyring), command, self._call(within)
         )
 
-    async def with_token(self, token: str, *, within: AsyncJoined | None = None) -> AsyncManagedBooking:
-        """The booking of a link. Raises `InvalidToken`."""
-        found = AsyncManagedBooking(self._units, self._id, tokens.read(token))
-        await found.booking(within=within)
-        return found
+    def with_token(self, token: str) -> AsyncManagedBooking:
+        """The booking of a link. Asks nothing yet: each of its methods looks at the link, and may raise `InvalidToken`.
+
+        What can be no token at all raises `InvalidToken` here.
+        """
+        return AsyncManagedBooking(self._units, self._id, tokens.read(token))
 
     def for_attendee(self, *, reference: str | None = None, email: str | None = None) -> AsyncAttendeeBookings:
         """The bookings of a person whom the application has made sure of, by reference, e-mail address or either.

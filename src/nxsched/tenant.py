@@ -564,11 +564,12 @@ class Tenant:
             lambda connection, asked, tools: tokens.make(connection, asked, tools, keyring), command, self._call(within)
         )
 
-    def with_token(self, token: str, *, within: Joined | None = None) -> ManagedBooking:
-        """The booking of a link. Raises `InvalidToken`."""
-        found = ManagedBooking(self._units, self._id, tokens.read(token))
-        found.booking(within=within)
-        return found
+    def with_token(self, token: str) -> ManagedBooking:
+        """The booking of a link. Asks nothing yet: each of its methods looks at the link, and may raise `InvalidToken`.
+
+        What can be no token at all raises `InvalidToken` here.
+        """
+        return ManagedBooking(self._units, self._id, tokens.read(token))
 
     def for_attendee(self, *, reference: str | None = None, email: str | None = None) -> AttendeeBookings:
         """The bookings of a person whom the application has made sure of, by reference, e-mail address or either.

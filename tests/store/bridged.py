@@ -64,12 +64,13 @@ class Bridge:
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401, D105 - whatever it is
         found = getattr(self._seen, name)
-        if not inspect.iscoroutinefunction(found):
+        if not callable(found):
             return found
 
         def call(*args: Any, **options: Any) -> Any:  # noqa: ANN401 - whatever it gives
             joins = self._joins is not None and "within" in inspect.signature(found).parameters
-            given = self._loop.run(self._joined(found, *args, **options) if joins else found(*args, **options))
+            given = self._joined(found, *args, **options) if joins else found(*args, **options)
+            given = self._loop.run(given) if inspect.iscoroutine(given) else given
             return Bridge(self._loop, given, self._joins) if isinstance(given, _SEEN) else given
 
         return call

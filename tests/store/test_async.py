@@ -96,7 +96,7 @@ def test_the_whole_story(empty_db: Database, clock: SettableClock) -> None:  # n
             assert [one.id for one in page] == [booked.id, *(one.id for one in series)]
 
             token = await acme.manage_token(booked.id, expires=NINE + DAY)
-            link = await acme.with_token(token)
+            link = acme.with_token(token)
             assert await link.booking() == moved
             assert await link.find_slots(start=NINE, end=NINE + DAY)
             assert (await link.reschedule(start=NINE + 2 * HOUR)).start == NINE + 2 * HOUR

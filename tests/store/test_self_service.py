@@ -84,6 +84,11 @@ def managed(acme: Tenant, token: str) -> ManagedBooking:
     return acme.with_token(token)
 
 
+def look(tenant: Tenant, token: str, **within: Any) -> Booking:
+    """The booking of a link."""
+    return tenant.with_token(token).booking(**within)
+
+
 def everything(db: Database) -> dict[str, list[str]]:
     """All rows of all tables as text."""
     tables = rows(db, "SELECT tablename FROM pg_tables WHERE schemaname = 'nxsched'")
@@ -127,7 +132,7 @@ def test_a_link_cancels_its_booking_as_the_attendee_and_ends_with_it(
     assert gone.status == "cancelled"
     last = acme.history(booking.id)[-1]
     assert (last.action, last.actor, last.reason) == ("cancel", Actor(role="attendee"), "ill")
-    for call in (partial(acme.with_token, token), managed.booking, managed.cancel):
+    for call in (partial(look, acme, token), managed.booking, managed.cancel):
         with pytest.raises(InvalidToken):
             call()
     assert acme.book("visit", start=NINE, attendee=ALAN).start == NINE
@@ -173,14 +178,14 @@ def test_a_link_to_a_request_stands_until_it_is_answered(acme: Tenant, clock: Se
     acme.decline(asked[1].id)
     assert acme.with_token(links[0]).booking().status == "confirmed"
     with pytest.raises(InvalidToken):
-        acme.with_token(links[1])
+        look(acme, links[1])
     assert acme.with_token(links[2]).reschedule(start=NINE + 4 * HOUR).status == "pending"
     clock.move(6 * HOUR)  # nobody has tidied up
     with pytest.raises(InvalidToken):
-        acme.with_token(links[2])
+        look(acme, links[2])
     acme.sweep()
     with pytest.raises(InvalidToken):
-        acme.with_token(links[2])
+        look(acme, links[2])
 
 
 def test_links_are_made_for_bookings_that_stand_alone(acme: Tenant, clock: SettableClock) -> None:
@@ -208,7 +213,7 @@ def test_without_secrets_there_are_no_links(db: Database, clock: SettableClock, 
             tenant.manage_token(booking.id, expires=END)
         assert caught.value.field == "secrets"
         with pytest.raises(InvalidToken):
-            tenant.with_token(token)
+            look(tenant, token)
 
 
 # --- when it ends ----------------------------------------------------------------------------------------------------
@@ -223,7 +228,7 @@ def test_a_link_ends_at_its_second_and_a_managed_booking_with_it(
     assert managed.booking() == booking
     clock.move(timedelta(microseconds=1))
     for call in (
-        partial(acme.with_token, token),
+        partial(look, acme, token),
         managed.booking,
         managed.cancel,
         partial(managed.reschedule, start=NINE + HOUR),
@@ -245,9 +250,9 @@ def test_secrets_go_round(acme: Tenant, db: Database, clock: SettableClock, book
             assert both.tenant("acme").with_token(one).booking() == booking
         assert new.tenant("acme").with_token(later).booking() == booking
         with pytest.raises(InvalidToken):
-            new.tenant("acme").with_token(token)
+            look(new.tenant("acme"), token)
     with pytest.raises(InvalidToken):
-        acme.with_token(later)
+        look(acme, later)
 
 
 def test_a_link_ends_with_the_nonce_that_stands_with_the_booking(
@@ -256,7 +261,7 @@ def test_a_link_ends_with_the_nonce_that_stands_with_the_booking(
     with db.superuser.begin() as connection:
         connection.execute(text("UPDATE nxsched.booking SET nonce = reverse(nonce)"))
     with pytest.raises(InvalidToken):
-        acme.with_token(token)
+        look(acme, token)
     assert acme.with_token(acme.manage_token(booking.id, expires=END)).booking() == booking
 
 
@@ -274,7 +279,7 @@ def test_whatever_is_wrong_with_a_link_the_error_says_the_same(
     nobody = bytearray(base64.urlsafe_b64decode(token))
     nobody[4:20] = bytes(16)
     wrong = [
-        partial(acme.with_token, one)
+        partial(look, acme, one)
         for one in (
             "",
             "x" * 80,
@@ -287,11 +292,11 @@ def test_whatever_is_wrong_with_a_link_the_error_says_the_same(
             "\ud800" * 80,
         )
     ]
-    wrong.append(partial(zeta.with_token, token))
+    wrong.append(partial(look, zeta, token))
     told = [outcome(call) for call in wrong]
     assert all(one == told[0] for one in told)
     assert booking.id not in str(told)
-    assert acme.with_token(token).booking() == booking
+    assert look(acme, token) == booking
 
 
 def test_a_link_opens_nothing_of_another_tenant_though_it_had_the_same_booking(
@@ -317,11 +322,11 @@ def test_a_link_opens_nothing_of_another_tenant_though_it_had_the_same_booking(
             " WHERE e.tenant_id = 'zeta' AND slug = 'visit') WHERE tenant_id = 'zeta'"
         )
     assert zeta.booking(booking.id).attendee == GRACE
-    assert acme.with_token(token).booking() == booking
+    assert look(acme, token) == booking
     with pytest.raises(InvalidToken):
-        zeta.with_token(token)
+        look(zeta, token)
     with pytest.raises(InvalidToken):
-        acme.with_token(zeta.manage_token(booking.id, expires=END))
+        look(acme, zeta.manage_token(booking.id, expires=END))
 
 
 # --- policies --------------------------------------------------------------------------------------------------------
@@ -454,7 +459,7 @@ def test_to_look_by_a_link_writes_nothing_and_serves_where_nothing_can_be_writte
         with pytest.raises(NxschedError):
             managed.cancel()
         with reading.connect() as connection:
-            assert tenant.with_token(token, within=connection).booking(within=connection) == booking
+            assert look(tenant, token, within=connection) == booking
     assert everything(db) == before
     acme.with_token(token).cancel()
     assert everything(db) != before
@@ -486,8 +491,8 @@ def test_a_token_stands_in_no_row_no_parameter_no_log_and_no_error(
             links[1].cancel(reason="r", idempotency_key="l")
             for call in (
                 links[1].booking,
-                partial(tenant.with_token, tokens[1]),
-                partial(tenant.with_token, tokens[0][:-1]),
+                partial(look, tenant, tokens[1]),
+                partial(look, tenant, tokens[0][:-1]),
                 partial(links[0].reschedule, start=NINE - DAY),
                 partial(links[0].reschedule, start=NINE + 4 * HOUR, idempotency_key="k"),
                 partial(links[0].cancel, reason="\x00"),
@@ -524,7 +529,6 @@ def test_to_open_a_link_takes_two_statements_after_the_one_that_begins(
 
     assert statements(partial(acme.booking, booking.id)) == 2
     assert statements(partial(acme.manage_token, booking.id, expires=END)) == 2
-    assert statements(partial(acme.with_token, token)) == 3
     managed = acme.with_token(token)
     assert statements(managed.booking) == 3
     assert statements(partial(managed.find_slots, start=NOW, end=NOW + DAY)) == 5
@@ -558,6 +562,17 @@ def test_a_move_by_a_link_happens_once_for_a_key(
     with pytest.raises(IdempotencyConflict):
         managed.reschedule(start=NINE + 3 * HOUR, idempotency_key="k")
     assert trail(db, booking.id)[-1][0] == 3
+
+
+def test_a_cancellation_by_a_link_is_told_again_to_another_request_with_its_key(
+    acme: Tenant, db: Database, booking: Booking, token: str
+) -> None:
+    gone = acme.with_token(token).cancel(idempotency_key="k")
+    assert acme.with_token(token).cancel(idempotency_key="k") == gone
+    for refused in ("another", None):
+        with pytest.raises(InvalidToken):
+            acme.with_token(token).cancel(idempotency_key=refused)
+    assert [one[0] for one in trail(db, booking.id)] == [1, 2]
 
 
 def test_the_repeat_of_a_move_needs_a_link_that_is_good(
@@ -603,7 +618,7 @@ def test_what_a_link_does_goes_with_the_transaction_of_the_application(
 ) -> None:
     before = everything(db)
     with db.app.connect() as connection:
-        managed = acme.with_token(token, within=connection)
+        managed = acme.with_token(token)
         if act == "cancel":
             assert managed.cancel(within=connection, idempotency_key="k").status == "cancelled"
             with pytest.raises(InvalidToken):
@@ -620,10 +635,10 @@ def test_a_wrong_link_leaves_the_transaction_of_the_application_as_it_was(acme: 
     with db.app.begin() as connection:
         made = acme.book("visit", start=NINE, attendee=GRACE, within=connection)
         with pytest.raises(InvalidToken):
-            acme.with_token("A" * 80, within=connection)
+            look(acme, "A" * 80, within=connection)
         token = acme.manage_token(made.id, expires=END, within=connection)
-        assert acme.with_token(token, within=connection).booking(within=connection) == made
-    assert acme.with_token(token).booking() == made
+        assert look(acme, token, within=connection) == made
+    assert look(acme, token) == made
 
 
 # --- races -----------------------------------------------------------------------------------------------------------
@@ -670,10 +685,10 @@ def test_who_looks_by_a_link_sees_the_booking_until_its_erasure_is_there(
 ) -> None:
     with db.app.connect() as ours:
         acme.erase_attendee(email=GRACE.email, within=ours)
-        assert acme.with_token(token).booking() == booking
+        assert look(acme, token) == booking
         ours.commit()
     with pytest.raises(InvalidToken):
-        acme.with_token(token)
+        look(acme, token)
 
 
 @pytest.mark.parametrize("wait", [0.0, 0.1], ids=["short", "long"])
