@@ -438,7 +438,10 @@ class Diary:
         if entry.at.event_type in self.archived:
             raise Refused("slot_unavailable")
         slug, held = entry.at.event_type, entry.at.hosts
-        entry.at = self.place(slug, start, seats=entry.seats, host=host, force=force, held=held, without=entry)
+        at = self.place(slug, start, seats=entry.seats, host=host, force=force, held=held, without=entry)
+        if entry.status == "pending" and start <= self.now:
+            raise Refused("slot_unavailable", ["past"])
+        entry.at = at
         entry.ends = start if entry.status == "pending" else None
         entry.moves += 1
         entry.sequence += 1

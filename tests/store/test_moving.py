@@ -221,6 +221,23 @@ def test_staff_can_move_past_the_rules_and_never_into_another_booking(acme: Tena
     assert_sound(db)
 
 
+@every_face
+def test_a_request_is_not_forced_into_the_past_where_it_would_be_over(
+    acme: Tenant, db: Database, clock: SettableClock
+) -> None:
+    acme.save_event_type(EventType(slug="ask", duration=HALF, hosts=["bob"], requires_approval=True))
+    request = acme.book("ask", start=NINE + 4 * HOUR, attendee=GRACE)
+    clock.move(2 * HOUR)
+    for start in (NINE, NINE + HOUR):  # an hour ago, and just now
+        with pytest.raises(SlotUnavailable, match="approve it first") as caught:
+            acme.reschedule(request.id, start=start, force=True, actor=STAFF)
+        assert (caught.value.start, [one.code for one in caught.value.reasons]) == (start, ["past"])
+    assert acme.booking(request.id) == request
+    acme.approve(request.id)
+    assert acme.reschedule(request.id, start=NINE, force=True, actor=STAFF).status == "confirmed"
+    assert_sound(db)
+
+
 def test_many_move_to_one_slot_and_one_arrives(acme: Tenant, db: Database) -> None:
     ones = [acme.book("visit", start=NINE + n * HALF, attendee=GRACE) for n in range(6)]
     ready = threading.Barrier(len(ones))

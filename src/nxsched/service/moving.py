@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import datetime
 
 from sqlalchemy import Connection
 
 from nxsched.domain.bookings import Booking, BookingStatus
 from nxsched.domain.commands import Reschedule
+from nxsched.domain.instants import epoch_ceil, instant
+from nxsched.domain.refusals import Refusal
 from nxsched.errors import EventTypeNotFound, InvalidTransition, SlotUnavailable
 from nxsched.service.changing import Done, locked_with_counts, record, status_now
 from nxsched.service.choosing import Held
@@ -49,6 +52,8 @@ def reschedule(connection: Connection, command: Reschedule, tools: Tools) -> Boo
 
     def write(taken: Taken) -> Won:
         spot = taken.spots[0]
+        if before.status is BookingStatus.PENDING and spot.start <= taken.tools.now:  # by force: no rule allows it
+            raise _over(spot.start, taken.tools.now)
         booking = replace(
             before,
             start=spot.start,
@@ -69,3 +74,9 @@ def reschedule(connection: Connection, command: Reschedule, tools: Tools) -> Boo
     except EventTypeNotFound as error:
         raise SlotUnavailable(f"the booking cannot be moved: {error}") from error
     return made[0]
+
+
+def _over(start: datetime, now: datetime) -> SlotUnavailable:
+    """Why a booking that waits for approval cannot go there, by no force: at its start it is over."""
+    words = f"a booking that waits for approval ends at its start, and {start.isoformat()} has passed: approve it first"
+    return SlotUnavailable(words, start=start, reasons=[Refusal(code="past", start=instant(epoch_ceil("now", now)))])
