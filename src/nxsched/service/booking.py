@@ -186,7 +186,7 @@ def _revive(connection: Connection, tools: Tools, standing: Standing, after: Boo
     try:
         take(connection, wanted, tools, write, standing.locked)
     except (InvalidInput, EventTypeNotFound) as error:  # what was asked for then is no longer offered
-        raise SlotUnavailable(f"the hold cannot be had again: {error}") from error
+        raise SlotUnavailable(f"the hold cannot be had again: {error}", start=before.start) from error
     return made[0]
 
 

@@ -72,7 +72,7 @@ def reschedule(connection: Connection, command: Reschedule, tools: Tools) -> Boo
     try:
         take(connection, wanted, tools, write, standing.locked)
     except EventTypeNotFound as error:
-        raise SlotUnavailable(f"the booking cannot be moved: {error}") from error
+        raise SlotUnavailable(f"the booking cannot be moved: {error}", start=command.start) from error
     return made[0]
 
 
