@@ -212,7 +212,7 @@ class _Judge:
             free = {slug for slug in free if not _claimed(self.found, slug, before, after)}
         choice = choose(settings.event_type, free, self._turns(asked, at), wanted.host, preferred=able, held=self.held)
         if choice is None:
-            raise self._refusal(start, reasons)
+            raise self._refusal(start, self._named(start, at) or reasons)
         hosts = [settings.numbers[slug] for slug in choice.hosts]
         place = Place(
             occurrence=new_id(),
