@@ -138,7 +138,8 @@ def confirm_hold(connection: Connection, command: ConfirmHold, tools: Tools) -> 
     if stands and _is_confirmed_so(before, command, answered):
         return before
     if not is_hold(connection, tools, standing):
-        raise InvalidTransition(id=before.id, from_status=now_status, to_status="confirmed")
+        # What is pending can become confirmed, by approval: what it cannot is to be asked for in another way.
+        raise InvalidTransition(id=before.id, from_status=now_status, to_status=now_status if stands else "confirmed")
     status = BookingStatus.PENDING if standing.event_type.requires_approval else BookingStatus.CONFIRMED
     after = replace(
         before,
