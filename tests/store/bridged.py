@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
 from nxsched import AsyncAttendeeBookings, AsyncManagedBooking, AsyncScheduler, AsyncTenant, Scheduler, SettableClock
@@ -19,12 +19,18 @@ from nxsched.embedded import APP_ROLE, WORKER_ROLE
 if TYPE_CHECKING:
     from store.conftest import Database
 
+SECRET = "a secret of sixteen characters"  # noqa: S105 - of tests
+
 FACES = ["sync", "asyncio", "asyncio joined by asyncpg"]
 """The two faces, and the second in a transaction of the application's for each call, committed after it."""
 
-every_face = pytest.mark.parametrize(
-    "scheduler", [pytest.param(face, marks=[pytest.mark.slow] * (face != "sync")) for face in FACES], indirect=True
-)
+
+def on_face(*values: object, face: str) -> object:
+    """A parameter of a test with the face that it is for; only the first is not slow."""
+    return pytest.param(*values, face, marks=[pytest.mark.slow] * (face != "sync"))
+
+
+every_face = pytest.mark.parametrize("scheduler", [on_face(face=face) for face in FACES], indirect=True)
 
 _SEEN = (AsyncScheduler, AsyncTenant, AsyncManagedBooking, AsyncAttendeeBookings)
 
@@ -68,8 +74,8 @@ class Bridge:
             return found
 
         def call(*args: Any, **options: Any) -> Any:  # noqa: ANN401 - whatever it gives
-            joins = self._joins is not None and "within" in inspect.signature(found).parameters
-            given = self._joined(found, *args, **options) if joins else found(*args, **options)
+            takes = "within" in inspect.signature(found).parameters and "within" not in options
+            given = self._joined(found, *args, **options) if self._joins and takes else found(*args, **options)
             given = self._loop.run(given) if inspect.iscoroutine(given) else given
             return Bridge(self._loop, given, self._joins) if isinstance(given, _SEEN) else given
 
@@ -80,18 +86,44 @@ class Bridge:
         async with self._joins.begin() as within:
             return await found(*args, within=within, **options)
 
+    @contextmanager
+    def transaction(self, db: Database, isolation: str) -> Iterator[Any]:
+        """A transaction of the application's, through the driver of the engine that calls join."""
+        driver = "psycopg" if self._joins is None else self._joins.driver
+        connection = self._loop.run(_started(async_engine(db, driver, isolation_level=isolation)))
+        try:
+            yield connection
+        finally:
+            self._loop.run(connection.close())
+
+
+async def _started(engine: AsyncEngine) -> AsyncConnection:
+    return await engine.connect()
+
 
 @contextmanager
-def opened(face: str, db: Database, clock: SettableClock) -> Iterator[Scheduler]:
-    """A scheduler of a face, as `store.conftest.scheduler` is one."""
+def transaction(scheduler: object, db: Database, isolation: str) -> Iterator[Any]:
+    """A transaction of the application's as `within=` of the scheduler's face takes it; rolled back in the end."""
+    if isinstance(scheduler, Bridge):
+        with scheduler.transaction(db, isolation) as within:
+            yield within
+    else:
+        with db.app.execution_options(isolation_level=isolation).connect() as within:
+            yield within
+
+
+@contextmanager
+def opened(face: str, db: Database, clock: SettableClock, **more: Any) -> Iterator[Scheduler]:
+    """A scheduler of a face, as `store.conftest.scheduler` is one; with links, and what else is asked for."""
+    options: dict[str, Any] = {"clock": clock, "secrets": [SECRET], **more}
     if face == "sync":
-        with Scheduler(db.app, worker_url=db.worker, clock=clock) as found:
+        with Scheduler(db.app, worker_url=db.worker, **options) as found:
             yield found
         return
     loop = Loop()
     driver = face.rsplit(maxsplit=1)[-1]
     joins = None if driver == "asyncio" else async_engine(db, driver)
-    made = AsyncScheduler(async_engine(db), worker_url=async_engine(db, role=WORKER_ROLE), clock=clock)
+    made = AsyncScheduler(async_engine(db), worker_url=async_engine(db, role=WORKER_ROLE), **options)
     try:
         yield cast("Scheduler", Bridge(loop, made, joins))
     finally:

@@ -47,7 +47,8 @@ def server(request: pytest.FixtureRequest) -> Iterator[servers.Server]:
     found.close()
 
 
-def _seen(server: servers.Server, name: str) -> Database:
+def seen(server: servers.Server, name: str) -> Database:
+    """A database of a server."""
     engines = [
         create_engine(server.url(role, name), poolclass=NullPool) for role in (OWNER, APP_ROLE, WORKER_ROLE, "postgres")
     ]
@@ -57,13 +58,13 @@ def _seen(server: servers.Server, name: str) -> Database:
 @pytest.fixture
 def db(server: servers.Server) -> Iterator[Database]:
     with servers.database(server) as name:
-        yield _seen(server, name)
+        yield seen(server, name)
 
 
 @pytest.fixture
 def empty_db(server: servers.Server) -> Iterator[Database]:
     with servers.database(server, migrated=False) as name:
-        yield _seen(server, name)
+        yield seen(server, name)
 
 
 @pytest.fixture

@@ -22,7 +22,6 @@ from nxsched import (
     InvalidInput,
     Limit,
     MissingExtra,
-    NxschedError,
     Override,
     Policies,
     Refusal,
@@ -137,26 +136,6 @@ def test_an_error_has_its_place_and_its_reason_as_fields_and_a_stable_code() -> 
     error = InvalidInput(field="hosts.ada.timezone", reason="unknown time zone")
     assert (error.field, error.reason, error.code) == ("hosts.ada.timezone", "unknown time zone", "invalid_input")
     assert str(error) == "hosts.ada.timezone: unknown time zone"
-
-
-def test_an_error_can_be_caught_as_ours_or_as_a_value_error() -> None:
-    assert issubclass(InvalidInput, NxschedError)
-    assert issubclass(InvalidInput, ValueError)
-    assert issubclass(MissingExtra, NxschedError)
-    assert issubclass(MissingExtra, ImportError)
-    assert (NxschedError.code, MissingExtra.code) == ("nxsched_error", "missing_extra")
-
-
-@pytest.mark.parametrize(
-    "error", [InvalidInput(field="a.b", reason="c: d"), MissingExtra(what="The command line", extra="cli")], ids=repr
-)
-def test_an_error_travels_between_processes(error: NxschedError) -> None:
-    for protocol in range(2, pickle.HIGHEST_PROTOCOL + 1):
-        arrived = pickle.loads(pickle.dumps(error, protocol))  # noqa: S301
-        assert type(arrived) is type(error)
-        assert str(arrived) == str(error)
-        assert vars(arrived) == vars(error)
-    assert str(copy.copy(error)) == str(error)
 
 
 def test_a_missing_extra_says_how_to_install_it() -> None:
