@@ -198,7 +198,8 @@ class InvalidTransition(NxschedError):
 class PolicyViolation(NxschedError):
     """A policy of the event type forbids it. `policy` is its name in `Policies`, `until` when it was still allowed.
 
-    With the policy `open_holds` it is the tenant's: too many holds stand already.
+    Two are bounds that bind everybody, where too many holds stand already: `open_holds`, of the tenant, and
+    `attendee_holds`, of the attendee.
     """
 
     code: ClassVar[str] = "policy_violation"

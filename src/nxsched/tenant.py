@@ -279,8 +279,8 @@ class Tenant:
     ) -> Hold:
         """Claim a slot for `ttl`, at most a week: it blocks as a booking does, and ends by itself.
 
-        Raises `SlotTaken` where somebody else has it, `SlotUnavailable` with all reasons where a rule refuses it, and
-        `EventTypeNotFound`.
+        Raises `SlotTaken` where somebody else has it, `SlotUnavailable` with all reasons where a rule refuses it,
+        `PolicyViolation` where there are too many holds or bookings already, and `EventTypeNotFound`.
         """
         command = PlaceHold(
             event_type=event_type,
@@ -309,8 +309,8 @@ class Tenant:
         """Make a booking of a hold, under the same id: pending where the event type asks for approval.
 
         Only the expiry and the answers are judged: the hold is the promise (rule 27). Raises `HoldExpired` for one that
-        is over; with `if_free` its time is booked anew if the rules allow it, else `SlotTaken` or `SlotUnavailable`.
-        Also `BookingNotFound` and `InvalidTransition`.
+        is over; with `if_free` its time is booked anew if the rules allow it, else `SlotTaken`, `SlotUnavailable` or
+        `PolicyViolation`. Also `BookingNotFound` and `InvalidTransition`.
         """
         said = details(attendee, answers, metadata, reference)
         command = ConfirmHold(id=hold_id, details=said, if_free=if_free)
@@ -347,8 +347,8 @@ class Tenant:
         """Book a slot: pending where the event type asks for approval, else confirmed.
 
         `force` is for staff: it skips the rules, limits among them, but nobody is ever booked twice. Raises `SlotTaken`
-        where somebody else has the slot, `SlotUnavailable` with all reasons where a rule refuses it, and
-        `EventTypeNotFound`.
+        where somebody else has the slot, `SlotUnavailable` with all reasons where a rule refuses it, `PolicyViolation`
+        where the attendee has too many bookings already, and `EventTypeNotFound`.
         """
         command = Book(
             event_type=event_type,
