@@ -201,29 +201,6 @@ def test_seats_of_a_party_are_one_booking(acme: Tenant) -> None:
     assert violated(lambda: book(acme, 0, slug="yoga")) == "most_upcoming"
 
 
-def test_policies_bind_the_roles_they_name_and_nobody_else(acme: Tenant) -> None:
-    keep(acme, most_upcoming=1, most_holds=1, roles=("attendee", "partner"))
-    hold(acme, 0)
-    for role in ("attendee", "partner"):
-        actor = Actor(role=role)
-        assert violated(lambda: book(acme, 1, actor=actor)) == "most_upcoming"  # noqa: B023 - called at once
-        assert violated(lambda: hold(acme, 1, actor=actor)) == "most_holds"  # noqa: B023 - called at once
-    book(acme, 1, actor=STAFF)
-    book(acme, 2, actor=None)
-    hold(acme, 3, actor=STAFF)
-    hold(acme, 4, actor=None)
-
-
-def test_with_force_no_attendee_is_counted(acme: Tenant, db: Database) -> None:
-    keep(acme, most_upcoming=1)
-    book(acme, 0)
-    assert book(acme, 1, force=True).status == "confirmed"
-    starts = [NINE + n * DAY for n in range(1, 4)]
-    assert len(acme.book_series("visit", starts=starts, attendee=GRACE, actor=ATTENDEE, force=True)) == 3
-    assert violated(lambda: book(acme, 2)) == "most_upcoming"
-    assert_sound(db)
-
-
 def test_a_slot_that_somebody_has_is_told_to_who_may_have_one(acme: Tenant) -> None:
     keep(acme, most_upcoming=1)
     book(acme, 0, HENRY)

@@ -17,7 +17,6 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.pool import NullPool
 
 from nxsched import (
-    Actor,
     BlockedPeriod,
     Booking,
     BookingNotFound,
@@ -27,8 +26,6 @@ from nxsched import (
     InvalidInput,
     InvalidTransition,
     Limit,
-    Policies,
-    PolicyViolation,
     Question,
     Scheduler,
     SettableClock,
@@ -568,23 +565,6 @@ def test_a_booking_that_is_not_there_is_not_found(acme: Tenant, id_: str) -> Non
             act(id_)
     with pytest.raises(BookingNotFound):
         acme.confirm_hold(id_, attendee=GRACE)
-
-
-def test_a_policy_binds_the_roles_that_it_names(acme: Tenant, clock: SettableClock) -> None:
-    policies = Policies(cancel_notice=HOUR)
-    acme.save_event_type(EventType(slug="visit", duration=HALF, hosts=["ada"], policies=policies))
-    first = acme.book("visit", start=NINE + HALF, attendee=GRACE)
-    attendee = Actor(role="attendee", id="user-7")
-    clock.set(NINE - HALF + timedelta(seconds=1))
-    with pytest.raises(PolicyViolation) as caught:
-        acme.cancel(first.id, actor=attendee)
-    assert (caught.value.policy, caught.value.until) == ("cancel_notice", NINE - HALF)
-    assert acme.booking(first.id).status == "confirmed"
-    clock.set(NINE - HALF)
-    assert acme.cancel(first.id, actor=attendee).status == "cancelled"
-    second = acme.book("visit", start=NINE + HALF, attendee=GRACE)
-    clock.set(NINE + HALF)
-    assert acme.cancel(second.id, actor=STAFF).status == "cancelled"
 
 
 def test_an_event_holds_enough_for_a_message_and_no_secret(acme: Tenant, db: Database) -> None:

@@ -19,9 +19,6 @@ from nxsched import (
     InvalidInput,
     InvalidTransition,
     Limit,
-    Policies,
-    PolicyViolation,
-    SettableClock,
     SlotTaken,
     SlotUnavailable,
     Tenant,
@@ -193,22 +190,6 @@ def test_a_booking_of_an_archived_event_type_stays_where_it_is(acme: Tenant) -> 
     acme.archive_event_type("visit")
     with pytest.raises(SlotUnavailable, match="cannot be moved"):
         acme.reschedule(booking.id, start=NINE + HOUR)
-
-
-def test_policies_bind_the_roles_they_name_and_say_which_they_are(acme: Tenant, clock: SettableClock) -> None:
-    policies = Policies(reschedule_notice=timedelta(hours=2), most_moves=1)
-    acme.save_event_type(EventType(slug="visit", duration=HALF, hosts=["ada"], policies=policies))
-    booking = acme.book("visit", start=NINE + 4 * HOUR, attendee=GRACE)
-    acme.reschedule(booking.id, start=NINE + 3 * HOUR, actor=ATTENDEE)
-    with pytest.raises(PolicyViolation, match="may be moved at most 1 time, and was 1 times") as caught:
-        acme.reschedule(booking.id, start=NINE + 5 * HOUR, actor=ATTENDEE)
-    assert (caught.value.policy, caught.value.until) == ("most_moves", None)
-    acme.reschedule(booking.id, start=NINE + 4 * HOUR, actor=STAFF)
-    clock.set(NINE + 2 * HOUR + timedelta(seconds=1))
-    with pytest.raises(PolicyViolation, match="could be moved until") as caught:
-        acme.reschedule(booking.id, start=NINE + 5 * HOUR, actor=ATTENDEE)
-    assert (caught.value.policy, caught.value.until) == ("reschedule_notice", NINE + 2 * HOUR)
-    assert acme.reschedule(booking.id, start=NINE + 5 * HOUR, actor=STAFF).start == NINE + 5 * HOUR
 
 
 def test_staff_can_move_past_the_rules_and_never_into_another_booking(acme: Tenant, db: Database) -> None:

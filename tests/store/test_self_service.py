@@ -331,38 +331,6 @@ def test_a_link_opens_nothing_of_another_tenant_though_it_had_the_same_booking(
 
 # --- policies --------------------------------------------------------------------------------------------------------
 
-BOUND: dict[str, tuple[Policies, Callable[[ManagedBooking], object], Callable[[Tenant, str], object]]] = {
-    "cancel_notice": (
-        Policies(cancel_notice=2 * HOUR),
-        lambda managed: managed.cancel(),
-        lambda tenant, id_: tenant.cancel(id_, actor=STAFF),
-    ),
-    "reschedule_notice": (
-        Policies(reschedule_notice=2 * HOUR),
-        lambda managed: managed.reschedule(start=NINE + DAY),
-        lambda tenant, id_: tenant.reschedule(id_, start=NINE + DAY, actor=STAFF),
-    ),
-    "most_moves": (
-        Policies(most_moves=0),
-        lambda managed: managed.reschedule(start=NINE + DAY),
-        lambda tenant, id_: tenant.reschedule(id_, start=NINE + DAY, actor=STAFF),
-    ),
-}
-
-
-@pytest.mark.parametrize("policy", BOUND)
-def test_the_policies_of_the_event_type_bind_who_comes_by_a_link(
-    acme: Tenant, booking: Booking, managed: ManagedBooking, policy: str
-) -> None:
-    policies, by_link, by_staff = BOUND[policy]
-    acme.save_event_type(replace(acme.event_type("visit"), policies=policies))
-    with pytest.raises(PolicyViolation) as caught:
-        by_link(managed)
-    assert caught.value.policy == policy
-    assert managed.booking() == booking
-    by_staff(acme, booking.id)
-    assert acme.booking(booking.id).version == 2
-
 
 def test_moves_by_a_link_count_and_a_link_has_no_way_round_the_rules(
     acme: Tenant, db: Database, booking: Booking, managed: ManagedBooking
