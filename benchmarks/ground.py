@@ -1,4 +1,4 @@
-"""What the benchmark of the store stands on: an embedded server, tenants with hosts, and bookings by the million."""
+"""What the benchmarks of the store stand on: an embedded server, tenants with hosts, and bookings by the million."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from typing import Any
 import psycopg
 from inputs import scenario
 
-from nxsched import EventType, Host, Scheduler, Tenant, WeeklyHours
+from nxsched import Attendee, EventType, Host, Scheduler, Tenant, WeeklyHours
 from nxsched.domain import forms
-from nxsched.embedded import EmbeddedServer, start
+from nxsched.embedded import APP_ROLE, EmbeddedServer, start
 from nxsched.service.ids import new_id
 
+GRACE = Attendee(name="Grace", email="grace@example.test", timezone="America/New_York", reference="user-7")
 HALF = timedelta(minutes=30)
 BEGIN = datetime(2030, 1, 7, tzinfo=UTC)
 """A Monday far enough ahead that every start is in the future."""
@@ -88,6 +89,11 @@ def server() -> Iterator[EmbeddedServer]:
             yield running
         finally:
             running.close()
+
+
+def application(running: EmbeddedServer) -> str:
+    """Where an application logs in; psycopg takes it as well."""
+    return running.socket_uri(APP_ROLE, "nxsched")
 
 
 def superuser(running: EmbeddedServer) -> str:
