@@ -21,7 +21,9 @@ from nxsched.store.locks import NOTHING, Locks
 from nxsched.store.statements import statement
 
 # One text of JSON holds every row that is written: a server reads it faster than a driver makes thirty parameters. It
-# is a text until it is cast, or asyncpg would send it through whatever the application has set for jsonb.
+# is a text until it is cast, or asyncpg would send it through whatever the application has set for jsonb. A planner
+# thinks that a hundred rows come of it, for which it would rather read a table of twenty thousand from end to end: so
+# what they change is looked up by an array, of which it expects ten.
 _WANTED: Final = """
 wanted AS (
     SELECT * FROM jsonb_to_recordset(CAST(CAST(:rows AS text) AS jsonb)) AS w(id uuid, version int, sequence int,
@@ -62,17 +64,19 @@ standing AS (
             CASE WHEN w.id IS NULL THEN b.status ELSE {theirs} END
                 IN ('held', 'pending', 'confirmed', 'completed', 'no_show') AS active
         FROM nxsched.booking b LEFT JOIN wanted w ON w.id = b.id
-        WHERE b.tenant_id = :tenant AND b.occurrence_id IN (
-            SELECT mine.occurrence_id FROM nxsched.booking mine JOIN wanted ON wanted.id = mine.id
-            WHERE mine.tenant_id = :tenant)
+        WHERE b.tenant_id = :tenant AND b.occurrence_id = ANY(ARRAY(
+            SELECT mine.occurrence_id FROM nxsched.booking mine
+            WHERE mine.tenant_id = :tenant AND mine.id = ANY(ARRAY(SELECT id FROM wanted))))
     ) its GROUP BY occurrence_id
 ), kept AS (
     UPDATE nxsched.occurrence o SET active = standing.active, held_until = standing.held_until FROM standing
-    WHERE o.tenant_id = :tenant AND o.id = standing.occurrence_id
+    WHERE o.tenant_id = :tenant AND o.id = ANY(ARRAY(SELECT occurrence_id FROM standing))
+        AND o.id = standing.occurrence_id
         AND (standing.several OR (o.active, o.held_until) IS DISTINCT FROM (standing.active, standing.held_until))
 ), freed AS (
     UPDATE nxsched.claim c SET active = standing.active, held_until = standing.held_until FROM standing
-    WHERE c.tenant_id = :tenant AND c.occurrence_id = standing.occurrence_id
+    WHERE c.tenant_id = :tenant AND c.occurrence_id = ANY(ARRAY(SELECT occurrence_id FROM standing))
+        AND c.occurrence_id = standing.occurrence_id
         AND (c.active, c.held_until) IS DISTINCT FROM (standing.active, standing.held_until)
     RETURNING 1
 )"""
@@ -115,11 +119,12 @@ joined AS (
     UPDATE nxsched.occurrence o
     SET held_until = CASE WHEN o.held_until IS NOT NULL AND w.expires_at IS NOT NULL
         THEN greatest(o.held_until, w.expires_at) END
-    FROM wanted w WHERE o.tenant_id = :tenant AND o.id = w.occurrence_id AND w.joins AND o.active
+    FROM wanted w WHERE o.tenant_id = :tenant AND o.id = ANY(ARRAY(SELECT occurrence_id FROM wanted WHERE joins))
+        AND o.id = w.occurrence_id AND w.joins AND o.active
     RETURNING o.id, o.held_until
 ), prolonged AS (
     UPDATE nxsched.claim c SET held_until = joined.held_until FROM joined
-    WHERE c.tenant_id = :tenant AND c.occurrence_id = joined.id
+    WHERE c.tenant_id = :tenant AND c.occurrence_id = ANY(ARRAY(SELECT id FROM joined)) AND c.occurrence_id = joined.id
 )"""
 
 _ALL_JOINED: Final = "(SELECT count(*) FROM joined) = (SELECT count(*) FROM wanted WHERE joins)"
@@ -127,11 +132,11 @@ _ALL_JOINED: Final = "(SELECT count(*) FROM joined) = (SELECT count(*) FROM want
 # Who counts with an older snapshot, or will, must not count what this changes: see `nxsched.store.locks`.
 _COUNTED: Final = """
 counted AS (
-    UPDATE nxsched.event_type e SET claim_version = claim_version + 1 FROM wanted w
-    WHERE e.tenant_id = :tenant AND e.event_type_no = w.counted
+    UPDATE nxsched.event_type SET claim_version = claim_version + 1
+    WHERE tenant_id = :tenant AND event_type_no = ANY(ARRAY(SELECT counted FROM wanted))
 ), counted_hosts AS (
-    UPDATE nxsched.host h SET claim_version = claim_version + 1 FROM wanted w
-    WHERE h.tenant_id = :tenant AND h.host_no = ANY(w.counted_hosts)
+    UPDATE nxsched.host SET claim_version = claim_version + 1
+    WHERE tenant_id = :tenant AND host_no = ANY(ARRAY(SELECT unnest(counted_hosts) FROM wanted))
 )"""
 
 _INSERTED: Final = """
@@ -158,14 +163,16 @@ changed AS (
     UPDATE nxsched.booking b SET {_DETAILS}, occurrence_id = w.occurrence_id, starts_at = w.starts_at,
         ends_at = w.ends_at, assigned_because = w.assigned_because, moves = b.moves + :moved
     FROM wanted w
-    WHERE b.tenant_id = :tenant AND b.id = w.id AND b.version = w.version - 1 AND {{placed}}
+    WHERE b.tenant_id = :tenant AND b.id = ANY(ARRAY(SELECT id FROM wanted)) AND b.id = w.id
+        AND b.version = w.version - 1 AND {{placed}}
     RETURNING b.id
 )"""
 
 _UPDATED: Final = f"""
 changed AS (
     UPDATE nxsched.booking b SET {_DETAILS} FROM wanted w
-    WHERE b.tenant_id = :tenant AND b.id = w.id AND b.version = w.version - 1
+    WHERE b.tenant_id = :tenant AND b.id = ANY(ARRAY(SELECT id FROM wanted)) AND b.id = w.id
+        AND b.version = w.version - 1
     RETURNING b.id
 )"""
 
