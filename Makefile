@@ -103,6 +103,7 @@ test-all: python ## Repeat the tests on every Python from 3.11 up that is instal
 bench: $(VENV)/dev ## Measure the calculator and the store against their bounds
 	$(BIN)/python benchmarks/calculator.py
 	$(BIN)/python benchmarks/store.py
+	$(BIN)/python benchmarks/lifecycle.py
 
 build: $(VENV)/dev ## Build wheel and sdist into dist/
 	$(BIN)/python -m build --quiet

@@ -15,8 +15,6 @@ from psycopg.types.json import Jsonb
 from nxsched import Scheduler
 from nxsched.service.ids import new_id
 
-LEAST_OF_FLOOR = 0.4
-
 _TENANT = "SELECT set_config('nxsched.tenant_id', %s, true)"
 _OCCURRENCE = """INSERT INTO nxsched.occurrence (tenant_id, id, event_type_no, starts_at, ends_at, active)
     VALUES (%s, %s, %s, %s, %s, true)"""

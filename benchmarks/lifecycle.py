@@ -15,13 +15,14 @@ from datetime import datetime
 from functools import partial
 
 import psycopg
-from floor import LEAST_OF_FLOOR, Floor, Records, Stored, example
+from floor import Floor, Records, Stored, example
 from ground import BEGIN, GRACE, HALF, YEARS, always_open, application, fill, server, superuser
 from rich.console import Console
+from sqlalchemy.ext.asyncio import create_async_engine
 from turns import Compared, compare, in_turn
 from workers import Way, Workers, of_workers
 
-from nxsched import AsyncScheduler, EventType, Scheduler
+from nxsched import AsyncScheduler, AsyncTenant, EventType, Scheduler
 from nxsched.embedded import EmbeddedServer
 
 LEAST_OF_SYNC = 0.45
@@ -29,6 +30,12 @@ MANY = 8
 """Workers."""
 
 TASKS = 64
+CONNECTIONS = 8
+"""That many tasks share, where the application says how many are kept open."""
+
+ONE_TASK, MANY_TASKS = "one task", f"{TASKS} tasks"
+MANY_TASKS_KEPT = f"{TASKS} tasks, {CONNECTIONS} connections kept"
+
 SEATS = 400
 """Of a class: so many joins, by all workers together, and the next one begins."""
 
@@ -158,13 +165,13 @@ def moves(running: EmbeddedServer, each: int, rounds: int, console: Console) -> 
         like = example(scheduler, name)
     fill(running, name, 1, 2_000)
     rows = []
-    for count, least in ((1, LEAST_OF_FLOOR), (MANY, None)):
+    for count in (1, MANY):
         with Workers(count, partial(movers, application(running), name, like)) as workers:
             ways = {way: partial(workers.rate, way, each, ready="store") for way in ("by hand", "reschedule")}
             rates = in_turn(ways, rounds, console)
         alike(running, name, workers.acknowledged)
         what = f"reschedule, {of_workers(count)}"
-        rows.append(Compared(what, rates["reschedule"], "by hand", rates["by hand"], least))
+        rows.append(Compared(what, rates["reschedule"], "by hand", rates["by hand"]))
     return compare("reschedule against the same rows written by hand", rows, console)
 
 
@@ -180,29 +187,36 @@ def alike(running: EmbeddedServer, tenant: str, moved: Mapping[str, Sequence[str
 @contextmanager
 def tasks(uri: str, tenant: str, _who: int) -> Iterator[Mapping[str, Way]]:
     """A worker who books without asyncio, and with it: one task, and many at once, each for a host of its own."""
-    asynced = AsyncScheduler(uri)
+    url = uri.replace("postgresql", "postgresql+psycopg", 1)
+    engine = create_async_engine(url, pool_size=CONNECTIONS, max_overflow=0)
     with asyncio.Runner() as runner, Scheduler(uri) as scheduler:
-        made, made_async = scheduler.tenant(tenant), runner.run(asynced.tenant(tenant))
+        plain, kept = AsyncScheduler(uri), AsyncScheduler(engine)
+        made = scheduler.tenant(tenant)
+        of_url, of_engine = (runner.run(one.tenant(tenant)) for one in (plain, kept))
 
         def book(numbers: range) -> list[str]:
             return [made.book("visit-0", start=BEGIN + n * HALF, attendee=GRACE).id for n in numbers]
 
-        async def task(who: int, numbers: Iterator[int]) -> list[str]:
-            slug = f"visit-{who}"
-            return [(await made_async.book(slug, start=BEGIN + n * HALF, attendee=GRACE)).id for n in numbers]
+        yield {
+            "book": book,
+            ONE_TASK: lambda numbers: runner.run(at_once(of_url, 1, numbers)),
+            MANY_TASKS: lambda numbers: runner.run(at_once(of_url, TASKS, numbers)),
+            MANY_TASKS_KEPT: lambda numbers: runner.run(at_once(of_engine, TASKS, numbers)),
+        }
+        runner.run(plain.close())
+        runner.run(engine.dispose())
 
-        async def all_of(count: int, numbers: range) -> list[str]:
-            shared = iter(numbers)
-            return [id_ for ids in await asyncio.gather(*(task(who, shared) for who in range(count))) for id_ in ids]
 
-        def one(numbers: range) -> list[str]:
-            return runner.run(all_of(1, numbers))
+async def at_once(tenant: AsyncTenant, count: int, numbers: range) -> list[str]:
+    """Book with so many tasks, each of which takes the next number when it is done with one."""
+    left = iter(numbers)
 
-        def many(numbers: range) -> list[str]:
-            return runner.run(all_of(TASKS, numbers))
+    async def task(who: int) -> list[str]:
+        slug = f"visit-{who}"
+        return [(await tenant.book(slug, start=BEGIN + n * HALF, attendee=GRACE)).id for n in left]
 
-        yield {"book": book, "one task": one, "many tasks": many}
-        runner.run(asynced.close())
+    found = await asyncio.gather(*(task(who) for who in range(count)))
+    return [id_ for ids in found for id_ in ids]
 
 
 def asynchronous(running: EmbeddedServer, each: int, rounds: int, console: Console) -> bool:
@@ -211,16 +225,12 @@ def asynchronous(running: EmbeddedServer, each: int, rounds: int, console: Conso
     with Scheduler(application(running)) as scheduler:
         always_open(scheduler, name, TASKS)
     fill(running, name, 1, 250)
+    bounds = {ONE_TASK: LEAST_OF_SYNC, MANY_TASKS: None, MANY_TASKS_KEPT: None}
     with Workers(1, partial(tasks, application(running), name)) as worker:
-        ways = {way: partial(worker.rate, way, each) for way in ("book", "one task", "many tasks")}
-        rates = in_turn(ways, rounds, console)
+        rates = in_turn({way: partial(worker.rate, way, each) for way in ("book", *bounds)}, rounds, console)
     counted(running, name, [id_ for ids in worker.acknowledged.values() for id_ in ids])
-    other = "book without asyncio"
-    rows = [
-        Compared("await book, one task", rates["one task"], other, rates["book"], LEAST_OF_SYNC),
-        Compared(f"await book, {TASKS} tasks", rates["many tasks"], other, rates["book"]),
-    ]
-    return compare("book with asyncio, in one process", rows, console)
+    rows = [Compared(way, rates[way], "without asyncio", rates["book"], least) for way, least in bounds.items()]
+    return compare("book with asyncio against book without, in one process", rows, console)
 
 
 def main() -> None:

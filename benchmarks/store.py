@@ -17,7 +17,7 @@ from functools import partial
 from typing import Any
 
 import psycopg
-from floor import LEAST_OF_FLOOR, Floor, Records, example
+from floor import Floor, Records, example
 from ground import BEGIN, GRACE, HALF, always_open, application, case, fill, server
 from inputs import FIRST_DAY, scenario
 from rich.console import Console
@@ -35,6 +35,7 @@ from nxsched.slots.scenario import load
 MONTH = timedelta(days=30)
 
 TENANT = "bench"
+LEAST_OF_FLOOR = 0.4
 MOST_GROWTH = 1.3
 HOSTS = 100
 """Of the tenant whose bookings grow."""
