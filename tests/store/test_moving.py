@@ -19,6 +19,7 @@ from nxsched import (
     InvalidInput,
     InvalidTransition,
     Limit,
+    SettableClock,
     SlotTaken,
     SlotUnavailable,
     Tenant,
