@@ -186,7 +186,7 @@ class InvalidTransition(NxschedError):
     code: ClassVar[str] = "invalid_transition"
 
     def __init__(self, *, id: str, from_status: str, to_status: str) -> None:  # noqa: A002 - its name everywhere
-        words = f"is {from_status} and cannot become {to_status}"
+        words = f"is {from_status} and cannot be {to_status.replace('no_show', 'marked as no-show')}"
         if from_status == to_status:
             words = f"is {from_status} already, with other details"
         super().__init__(f"the booking {id} {words}")

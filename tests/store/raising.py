@@ -308,7 +308,7 @@ def a_hold_that_is_confirmed_too_late(world: World) -> Told:
 def a_state_that_does_not_lead_there(world: World) -> Told:
     id_ = world.acme.cancel(world.acme.book("visit", start=NINE, attendee=GRACE).id).id
     fields = {"id": id_, "from_status": "cancelled", "to_status": "completed"}
-    words = f"the booking {id_} is cancelled and cannot become completed"
+    words = f"the booking {id_} is cancelled and cannot be completed"
     return Told(partial(world.acme.complete, id_), words, fields)
 
 
