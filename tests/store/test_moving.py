@@ -12,12 +12,10 @@ from sqlalchemy import create_engine
 from nxsched import (
     Actor,
     Booking,
-    BookingNotFound,
     EventType,
     Host,
     HostGroup,
     InvalidInput,
-    InvalidTransition,
     Limit,
     SettableClock,
     SlotTaken,
@@ -172,18 +170,6 @@ def test_a_pending_booking_moves_with_its_end(acme: Tenant, db: Database) -> Non
     assert (moved.status, moved.expires_at) == ("pending", NINE + HOUR)
     assert acme.approve(booking.id).status == "confirmed"
     assert_sound(db)
-
-
-def test_what_is_over_cannot_be_moved(acme: Tenant) -> None:
-    hold = acme.place_hold("visit", start=NINE)
-    booking = acme.book("visit", start=NINE + HOUR, attendee=GRACE)
-    acme.cancel(booking.id)
-    for id_, status in ((hold.id, "held"), (booking.id, "cancelled")):
-        with pytest.raises(InvalidTransition) as caught:
-            acme.reschedule(id_, start=NINE + 2 * HOUR)
-        assert (caught.value.id, caught.value.from_status, caught.value.to_status) == (id_, status, "rescheduled")
-    with pytest.raises(BookingNotFound):
-        acme.reschedule("01a1ffe6-abed-7495-b588-e4c8d657563a", start=NINE)
 
 
 def test_a_booking_of_an_archived_event_type_stays_where_it_is(acme: Tenant) -> None:

@@ -17,7 +17,6 @@ from nxsched import (
     Attendee,
     BlockedPeriod,
     Booking,
-    BookingNotFound,
     EventType,
     Host,
     HostGroup,
@@ -176,37 +175,6 @@ def test_a_request_that_waits_for_approval_goes_and_still_waits(
         pool.reassign(other.id, host="bob")
     assert caught.value.from_status == "expired"
     assert_sound(db)
-
-
-ENDS: dict[str, Callable[[Tenant, str], object]] = {
-    "cancelled": lambda tenant, id_: tenant.cancel(id_),
-    "completed": lambda tenant, id_: tenant.complete(id_),
-    "no_show": lambda tenant, id_: tenant.mark_no_show(id_),
-}
-
-
-@pytest.mark.parametrize("status", sorted(ENDS))
-def test_what_is_over_stays_with_its_host(pool: Tenant, db: Database, status: str) -> None:
-    booking = pool.book("any", start=NINE, attendee=GRACE)
-    ENDS[status](pool, booking.id)
-    with pytest.raises(InvalidTransition) as caught:
-        pool.reassign(booking.id, host="bob")
-    assert (caught.value.from_status, caught.value.id) == (status, booking.id)
-    assert pool.booking(booking.id).hosts == ("ada",)
-    assert_sound(db)
-
-
-def test_a_hold_cannot_be_reassigned_by_itself(pool: Tenant, clock: SettableClock) -> None:
-    hold = pool.place_hold("any", start=NINE, ttl=TTL)
-    with pytest.raises(InvalidTransition) as caught:
-        pool.reassign(hold.id, host="bob")
-    assert caught.value.from_status == "held"
-    clock.move(TTL)
-    with pytest.raises(InvalidTransition) as caught:
-        pool.reassign(hold.id, host="bob")
-    assert caught.value.from_status == "expired"
-    with pytest.raises(BookingNotFound):
-        pool.reassign("00000000-0000-7000-8000-000000000000", host="bob")
 
 
 def test_it_is_no_move_by_the_policies_and_binds_nobody(pool: Tenant) -> None:

@@ -158,18 +158,6 @@ def test_a_link_leaves_all_other_bookings_as_they_are(acme: Tenant, db: Database
     assert_sound(db)
 
 
-@pytest.mark.parametrize("status", ["completed", "no_show"])
-def test_a_link_to_what_is_over_shows_it_and_changes_nothing(acme: Tenant, booking: Booking, status: str) -> None:
-    token = acme.manage_token(booking.id, expires=END)
-    over = acme.complete(booking.id) if status == "completed" else acme.mark_no_show(booking.id)
-    managed = acme.with_token(token)
-    assert managed.booking() == over
-    for call in (managed.cancel, partial(managed.reschedule, start=NINE + HOUR)):
-        with pytest.raises(InvalidTransition):
-            call()
-    assert acme.booking(booking.id) == over
-
-
 def test_a_link_to_a_request_stands_until_it_is_answered(acme: Tenant, clock: SettableClock) -> None:
     asked = [acme.book("ask", start=NINE + n * HOUR, attendee=GRACE) for n in range(3)]
     links = [acme.manage_token(one.id, expires=END) for one in asked]
