@@ -445,6 +445,10 @@ class Bookings(Life):
             assert [one for one in done if one[0] != "expire"] == [one for one in trail if one[0] != "expire"]
 
 
+def _members(kind: str) -> list[str]:
+    return [slug for group in EVENT_TYPES[kind].groups for slug in group.members]
+
+
 @pytest.fixture
 def loop() -> Iterator[Loop]:
     found = Loop()
