@@ -6,6 +6,8 @@ from datetime import UTC, datetime, timedelta
 from threading import Lock
 from typing import Protocol
 
+from nxsched.errors import InvalidInput
+
 
 class Clock(Protocol):
     """Something that tells the time."""
@@ -27,13 +29,15 @@ class SettableClock:
         return self._now
 
     def set(self, now: datetime) -> None:
-        """Stand at another time. A naive datetime is a `ValueError`."""
-        if now.utcoffset() is None:
-            raise ValueError(f"a clock needs an aware datetime; {now.isoformat()} is naive")
+        """Stand at another time. Raises `InvalidInput` for what is no aware datetime."""
+        if not isinstance(now, datetime) or now.utcoffset() is None:
+            raise InvalidInput(field="now", reason=f"must be an aware datetime, not {now!r:.100}")
         with self._lock:
             self._now: datetime = now.astimezone(UTC)
 
     def move(self, by: timedelta) -> None:
-        """Go on, or back."""
+        """Go on, or back. Raises `InvalidInput` for what is no timedelta."""
+        if not isinstance(by, timedelta):
+            raise InvalidInput(field="by", reason=f"must be a timedelta, not {by!r:.100}")
         with self._lock:
             self._now += by

@@ -239,7 +239,8 @@ class Tenant:
 
         `duration` is one of the event type's, `host` a member that must take part. `limit` gives the first so many.
         With `moving`, a booking's id, as if that booking were not there, and for as many seats as it has (rule 26).
-        Raises `EventTypeNotFound` and, for `moving`, `BookingNotFound`.
+        Raises `EventTypeNotFound` and, for `moving`, `BookingNotFound` and, where it cannot be moved,
+        `InvalidTransition`.
         """
         asked = slots.Asked(
             event_type=event_type, start=start, end=end, duration=duration, host=host, moving=moving, limit=limit
@@ -567,8 +568,9 @@ class Tenant:
     def with_token(self, token: str) -> ManagedBooking:
         """The booking of a link. Asks nothing yet: each of its methods looks at the link, and may raise `InvalidToken`.
 
-        What can be no token at all raises `InvalidToken` here.
+        What can be no token at all raises `InvalidToken` here, and a scheduler that has no `secrets`, `InvalidInput`.
         """
+        self._units.keyring.need()
         return ManagedBooking(self._units, self._id, tokens.read(token))
 
     def for_attendee(self, *, reference: str | None = None, email: str | None = None) -> AttendeeBookings:

@@ -482,7 +482,7 @@ class Diary:
     def erase(self, reference: str) -> int:
         theirs = [one for one in self.entries if one.attendee is not None and one.attendee.reference == reference]
         for one in theirs:
-            if one.location != one.kind.location:
+            if one.location not in {None, one.kind.location}:
                 one.location = None
                 one.sequence += 1
             one.attendee, one.metadata = None, {}

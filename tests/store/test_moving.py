@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 from sqlalchemy import create_engine
@@ -16,6 +17,7 @@ from nxsched import (
     Host,
     HostGroup,
     InvalidInput,
+    InvalidTransition,
     Limit,
     SettableClock,
     SlotTaken,
@@ -187,6 +189,26 @@ def test_staff_can_move_past_the_rules_and_never_into_another_booking(acme: Tena
     with pytest.raises(SlotTaken):
         acme.reschedule(booking.id, start=NINE + HOUR, force=True, actor=STAFF)
     assert_sound(db)
+
+
+@every_face
+def test_what_cannot_be_moved_there_has_no_slots_to_go_to(acme: Tenant, clock: SettableClock) -> None:
+    booking = acme.book("visit", start=NINE, attendee=GRACE)
+    hold = acme.place_hold("any", start=NINE + HOUR, ttl=HOUR)
+    span: dict[str, Any] = {"start": NINE, "end": NINE + DAY}
+    with pytest.raises(InvalidInput, match='is a booking of "visit", not of "any"') as caught:
+        acme.find_slots("any", moving=booking.id, **span)
+    assert caught.value.field == "moving"
+    with pytest.raises(InvalidInput):
+        acme.explain("any", start=NINE, moving=booking.id)
+    for status, kind, id_ in (("held", "any", hold.id), ("cancelled", "visit", acme.cancel(booking.id).id)):
+        with pytest.raises(InvalidTransition) as refused:
+            acme.find_slots(kind, moving=id_, **span)
+        assert (refused.value.from_status, refused.value.to_status) == (status, "rescheduled")
+    clock.move(2 * HOUR)
+    with pytest.raises(InvalidTransition) as refused:
+        acme.explain("any", start=NINE + 3 * HOUR, moving=hold.id)
+    assert refused.value.from_status == "expired"
 
 
 @every_face

@@ -272,8 +272,9 @@ class Bookings(Life):
         mine = self.acme.with_token(self.acme.manage_token(entry.id, expires=self.clock.now() + DAY))
         self.same(entry, mine.booking())
         if what == "look":
-            slots = mine.find_slots(start=NOW, end=NOW + 2 * DAY)
-            self.offered(slots, entry.at.event_type, without=entry)
+            if self.cannot_look(entry.at.event_type, None, entry) is None:
+                slots = mine.find_slots(start=NOW, end=NOW + 2 * DAY)
+                self.offered(slots, entry.at.event_type, without=entry)
             return
         place = self.diary.entries.index(entry)
         if what == "cancel":
@@ -387,9 +388,9 @@ class Bookings(Life):
     def compare(self, face: Face, kind: str, host: str | None, moving: Entry | None) -> None:
         id_ = None if moving is None else moving.id
         found = self.ask(face, "find_slots", kind, start=NOW, end=NOW + 2 * DAY, host=host, moving=id_)
-        if kind in self.diary.archived or (host and host not in _members(kind)):
+        if refused := self.cannot_look(kind, host, moving):
             assert isinstance(found, NxschedError)
-            assert found.code == ("event_type_not_found" if kind in self.diary.archived else "invalid_input")
+            assert found.code == refused
             return
         assert isinstance(found, Slots), repr(found)
         self.offered(found, kind, host=host, without=moving)
@@ -398,6 +399,13 @@ class Bookings(Life):
             seats = 1 if moving is None else moving.seats
             expected = self.diary.find(kind, start, host=host, without=moving, seats=seats)
             assert {one.code for one in reasons} == {*expected.reasons}, f"{kind} at {start}"
+
+    def cannot_look(self, kind: str, host: str | None, moving: Entry | None) -> str | None:
+        if kind in self.diary.archived:
+            return "event_type_not_found"
+        if moving is not None and self.diary.status(moving) not in {"pending", "confirmed"}:
+            return "invalid_transition"
+        return "invalid_input" if host and host not in _members(kind) else None
 
     def offered(self, found: Slots, kind: str, host: str | None = None, without: Entry | None = None) -> None:
         seats = 1 if without is None else without.seats

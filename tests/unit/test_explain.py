@@ -280,7 +280,7 @@ def test_a_full_occurrence_is_named_beside_the_busy_time_it_is() -> None:
         Refusal(code="busy", host="ada", start=at("09:00"), end=at("09:30"), id="s2"),
     ]
     assert sentences(query, at("09:00"))[0] == (
-        "All seats of the occurrence from Mon 2026-03-02 09:00 to Mon 2026-03-02 09:30 (s1) are taken."
+        "The occurrence from Mon 2026-03-02 09:00 to Mon 2026-03-02 09:30 (s1) has too few seats left."
     )
 
 

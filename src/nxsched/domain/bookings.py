@@ -32,6 +32,9 @@ class BookingStatus(StrEnum):
 ACTIVE: Final = frozenset({"held", "pending", "confirmed", "completed", "no_show"})
 """The states in which the hosts' time is taken."""
 
+MOVABLE: Final = frozenset({"pending", "confirmed"})
+"""The states in which a booking can go to another start, or another host."""
+
 SHOWN: Final = frozenset({"pending", "confirmed", "cancelled", "declined", "completed", "no_show"})
 """The states that a list of bookings shows unless it is asked for others."""
 

@@ -93,6 +93,6 @@ _SENTENCES: dict[RefusalCode, str] = {
     "busy": "{host} is busy {span}{named}, any buffers included.",
     "host_limit": "{host} has no room left within the limit of {limit}.",
     "event_limit": "The event type has no room left within the limit of {limit}.",
-    "full": "All seats of the occurrence {span}{named} are taken.",
+    "full": "The occurrence {span}{named} has too few seats left.",
     "not_enough_hosts": "The booking needs {need} of host group {group}, and {able} can take it.",
 }

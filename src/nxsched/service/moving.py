@@ -7,7 +7,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
-from nxsched.domain.bookings import Booking, BookingStatus
+from nxsched.domain.bookings import MOVABLE, Booking, BookingStatus
 from nxsched.domain.commands import Reschedule
 from nxsched.domain.instants import epoch_ceil, instant
 from nxsched.domain.refusals import Refusal
@@ -30,7 +30,7 @@ def reschedule(connection: Connection, command: Reschedule, tools: Tools) -> Boo
     standing, tools = locked_with_counts(connection, command.id, tools, anew=True)
     before = standing.booking
     status = status_now(before, tools.now)
-    if status not in {BookingStatus.CONFIRMED, BookingStatus.PENDING}:
+    if status not in MOVABLE:
         raise InvalidTransition(id=before.id, from_status=status, to_status="rescheduled")
     duration = command.duration or before.end - before.start
     same = (before.start, before.end) == (command.start, command.start + duration)

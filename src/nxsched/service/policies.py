@@ -29,7 +29,8 @@ def keep_for_moving(standing: Standing, tools: Tools) -> None:
     most = policies.most_moves
     if most is not None and standing.moves >= most:
         often = f"at most {most} time{'s' if most > 1 else ''}" if most else "not at all"
-        raise PolicyViolation(f"the booking may be moved {often}, and was {standing.moves} times", policy="most_moves")
+        was = f"{standing.moves} time{'s' if standing.moves != 1 else ''}"
+        raise PolicyViolation(f"the booking may be moved {often}, and was {was}", policy="most_moves")
 
 
 def keep_for_attendee(event_type: EventType, theirs: Theirs, tools: Tools, more: int, *, hold: bool) -> None:

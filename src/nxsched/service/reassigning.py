@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
 
-from nxsched.domain.bookings import Booking, BookingStatus
+from nxsched.domain.bookings import MOVABLE, Booking
 from nxsched.domain.commands import Reassign
 from nxsched.domain.event_types import EventType
 from nxsched.domain.events import party
@@ -37,15 +37,13 @@ _DONE = Done("reassign", "booking.reassigned")
 
 _MICROSECOND = timedelta(microseconds=1)
 
-_CAN_GO = frozenset({BookingStatus.PENDING, BookingStatus.CONFIRMED})
-
 
 def reassign(connection: Connection, command: Reassign, tools: Tools) -> Booking:
     """Put another host in the place of one; once more with the same result."""
     standing, tools = locked_with_counts(connection, command.id, tools, anew=True)
     before = standing.booking
     status = status_now(before, tools.now)
-    if status not in _CAN_GO:
+    if status not in MOVABLE:
         raise InvalidTransition(id=before.id, from_status=status, to_status="reassigned")
     leaving = _leaving(before, command)
     if leaving is None:

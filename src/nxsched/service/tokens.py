@@ -68,12 +68,16 @@ class Keyring:
 
     def sign(self, tenant: str, booking: str, nonce: str, until: int) -> str:
         """A token. Raises `InvalidInput` where there is no secret."""
-        if not self.secrets:
-            reason = "are needed for links: Scheduler(…, secrets=[…]), the same in every process"
-            raise InvalidInput(field="secrets", reason=reason)
+        self.need()
         secret = self.secrets[0]
         body = _BODY.pack(_key_id(secret), UUID(booking).bytes, until)
         return base64.urlsafe_b64encode(body + _mac(secret, tenant, nonce, body)).decode().rstrip("=")
+
+    def need(self) -> None:
+        """Raise `InvalidInput` where there is no secret."""
+        if not self.secrets:
+            reason = "are needed for links: Scheduler(…, secrets=[…]), the same in every process"
+            raise InvalidInput(field="secrets", reason=reason)
 
     def find(self, key_id: bytes) -> str | None:
         """The secret of that id, if it is still one."""

@@ -10,13 +10,22 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, TextualSelect
 
+from nxsched.domain import checks
 from nxsched.domain.availability import BlockedPeriod
+from nxsched.domain.bookings import MOVABLE
 from nxsched.domain.bounds import MAX_MINUTES
 from nxsched.domain.event_types import EventType, Limit
 from nxsched.domain.hosts import Host
 from nxsched.domain.stored import read_blocked, read_event_type, read_host
 from nxsched.domain.tenants import TenantDetails
-from nxsched.errors import BookingNotFound, EventTypeNotFound, HostNotFound, TenantNotFound
+from nxsched.errors import (
+    BookingNotFound,
+    EventTypeNotFound,
+    HostNotFound,
+    InvalidInput,
+    InvalidTransition,
+    TenantNotFound,
+)
 from nxsched.slots.facts import Terms
 from nxsched.store.statements import GROUND, statement
 
@@ -100,11 +109,14 @@ WHERE b.tenant_id = :tenant AND b.host_no IS NULL AND b.reach_until > :set_from 
 
 _MOVED: Final = f"""
 UNION ALL
-SELECT 'moved', b.seats, b.id::text, NULL, NULL, b.occurrence_id::text, EXISTS (
+SELECT 'moved', b.seats, b.id::text, e.slug,
+    CASE WHEN b.expires_at <= :now AND b.status IN ('held', 'pending') THEN 'expired' ELSE b.status END,
+    b.occurrence_id::text, EXISTS (
     SELECT FROM nxsched.booking other
     WHERE other.tenant_id = :tenant AND other.occurrence_id = b.occurrence_id AND other.id <> b.id
     AND {counts("other")}), {NO_TIMES}
-FROM nxsched.booking b WHERE b.tenant_id = :tenant AND b.id = CAST(:moving AS uuid)
+FROM nxsched.booking b JOIN nxsched.event_type e ON e.tenant_id = :tenant AND e.event_type_no = b.event_type_no
+WHERE b.tenant_id = :tenant AND b.id = CAST(:moving AS uuid)
 """
 
 
@@ -131,7 +143,8 @@ def fetch_settings(  # noqa: PLR0913 - what is asked
     """The event type `slug` with a duration that it offers, and all that is set for starts in `span`.
 
     `moving` is a booking that is looked up beside it. Raises `EventTypeNotFound`, also for an archived one,
-    `BookingNotFound`, and `InvalidInput` for a duration that is not offered.
+    `BookingNotFound`, `InvalidTransition` for a booking that cannot be moved, and `InvalidInput` for one of another
+    event type and for a duration that is not offered.
     """
     values = {"tenant": tenant, "slug": slug, **set_for(*span)}
     if moving is not None:
@@ -140,8 +153,13 @@ def fetch_settings(  # noqa: PLR0913 - what is asked
     found = read_settings(rows, tenant, slug, duration)
     if moving is None:
         return found
-    for kind, no, key, _, _, words, flag, *_ in rows:
+    for kind, no, key, its, status, words, flag, *_ in rows:
         if kind == "moved":
+            if its != slug:
+                reason = f"is a booking of {checks.shown(its)}, not of {checks.shown(slug)}"
+                raise InvalidInput(field="moving", reason=reason)
+            if status not in MOVABLE:
+                raise InvalidTransition(id=key, from_status=status, to_status="rescheduled")
             return replace(found, moved=Moved(key, None if flag else words, no))
     raise BookingNotFound(id=moving)
 
