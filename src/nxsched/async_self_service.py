@@ -96,6 +96,7 @@ class AsyncManagedBooking:
             do=self._guarded(action.do, writes=True),
             subject=action.subject,
             again=self._guarded(action.again, called_off=True),
+            first=self._look,  # a stranger does not learn which keys there are, nor waits for them
         )
         return await self._units.write(guarded, command, self._call(within, key))
 
@@ -103,16 +104,19 @@ class AsyncManagedBooking:
         self, work: Callable[[Connection, C, Tools], R], *, writes: bool = False, called_off: bool = False
     ) -> Callable[[Connection, C, Tools], R]:
         """The same after a look at the link, in one transaction; and before another, where it may end meanwhile."""
-        keyring = self._units.keyring
 
         def guarded(connection: Connection, asked: C, tools: Tools) -> R:
-            tokens.check(connection, self._token, keyring, tools, called_off=called_off)
+            self._look(connection, tools, called_off=called_off)
             found = work(connection, asked, tools)
             if writes:  # in the wait for the booking somebody may have taken the link away
-                tokens.check(connection, self._token, keyring, tools, called_off=True)
+                self._look(connection, tools)
             return found
 
         return guarded
+
+    def _look(self, connection: Connection, tools: Tools, *, called_off: bool = True) -> None:
+        """Raises `InvalidToken`; unless it may be, also where the booking was called off."""
+        tokens.check(connection, self._token, self._units.keyring, tools, called_off=called_off)
 
     def _call(self, within: AsyncJoined | None, key: str | None = None) -> Call:
         return Call(tenant=self._tenant, within=within, key=key, actor=_BY_LINK)

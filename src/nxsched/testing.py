@@ -239,7 +239,7 @@ def assert_events(found: Sequence[RecordedEvent], *kinds: str, **holds: Any) -> 
 _EVENTS = text("""
 SELECT kind, booking_id::text AS booking_id, version, payload FROM nxsched.outbox_event
 WHERE tenant_id = :tenant AND (CAST(:booking AS uuid) IS NULL OR booking_id = CAST(:booking AS uuid))
-ORDER BY occurred_at, booking_id, version
+ORDER BY CASE WHEN :booking IS NOT NULL THEN version END, occurred_at, booking_id, version
 """)
 
 

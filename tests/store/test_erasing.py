@@ -674,6 +674,22 @@ def erase(acme: Tenant, db: Database) -> Callable[[], Any]:
     return committed(db, call)
 
 
+@pytest.mark.parametrize("wait", [0.0, 0.2], ids=["short", "long"])
+def test_what_another_confirms_while_an_erasure_waits_is_theirs(
+    acme: Tenant, db: Database, erase: Callable[[], Any], wait: float
+) -> None:
+    hold = acme.place_hold("visit", start=NINE, attendee=HER)
+    said: dict[str, Any] = {"attendee": ALAN, "metadata": {"order": 7}, "reference": "order-7"}
+    with db.app.connect() as ours:
+        confirmed = acme.confirm_hold(hold.id, **said, within=ours)
+        with beside(db, erase) as told:
+            time.sleep(wait)
+            ours.commit()
+    assert told == [0]
+    assert acme.booking(hold.id) == confirmed
+    assert_sound(db)
+
+
 @pytest.mark.parametrize("ends", ["commit", "rollback"])
 def test_an_erasure_waits_for_a_cancellation_and_takes_its_reason_too(
     acme: Tenant, db: Database, erase: Callable[[], Any], ends: str

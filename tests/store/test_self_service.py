@@ -469,6 +469,20 @@ def test_a_token_stands_in_no_row_no_parameter_no_log_and_no_error(
         assert not any(secret in said for secret in secrets)
 
 
+def test_a_forged_link_learns_of_no_key_and_waits_for_none(
+    acme: Tenant, db: Database, clock: SettableClock, booking: Booking
+) -> None:
+    acme.book("any", start=NINE, attendee=GRACE, idempotency_key="order-17")
+    with Scheduler(db.app, clock=clock, secrets=[NEW]) as other:
+        forged = acme.with_token(other.tenant("acme").manage_token(booking.id, expires=END))
+    with db.app.connect() as ours:
+        acme.cancel(booking.id, idempotency_key="order-18", within=ours)
+        for key in ("order-17", "order-18", "order-19"):
+            for act in (forged.cancel, partial(forged.reschedule, start=NINE + HOUR)):
+                with pytest.raises(InvalidToken):
+                    act(idempotency_key=key)
+
+
 # --- statements ------------------------------------------------------------------------------------------------------
 
 
@@ -487,14 +501,11 @@ def test_to_open_a_link_takes_two_statements_after_the_one_that_begins(
     managed = acme.with_token(token)
     assert statements(managed.booking) == 3
     assert statements(partial(managed.find_slots, start=NOW, end=NOW + DAY)) == 5
-    for by_staff, by_link in (
-        (partial(acme.reschedule, booking.id, start=NINE + HOUR), partial(managed.reschedule, start=NINE + 2 * HOUR)),
-        (
-            partial(acme.reschedule, booking.id, start=NINE + 3 * HOUR, idempotency_key="a"),
-            partial(managed.reschedule, start=NINE + 4 * HOUR, idempotency_key="b"),
-        ),
-    ):
-        assert statements(by_link) == statements(by_staff) + 2
+    by_staff, by_link = partial(acme.reschedule, booking.id), managed.reschedule
+    moves = statements(partial(by_staff, start=NINE + HOUR))
+    assert statements(partial(by_link, start=NINE + 2 * HOUR)) == moves + 2
+    keyed = statements(partial(by_staff, start=NINE + 3 * HOUR, idempotency_key="a"))
+    assert statements(partial(by_link, start=NINE + 4 * HOUR, idempotency_key="b")) == keyed + 3
     assert statements(managed.cancel) == 5
 
 

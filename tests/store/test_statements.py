@@ -106,6 +106,18 @@ def test_a_booking_of_a_pool_with_limits_and_a_key_and_an_expired_hold_in_the_wa
     }
 
 
+@pytest.mark.parametrize("capacity", [1, 3])
+def test_a_move_in_a_pool_with_limits_and_a_key_and_an_expired_hold_in_the_way_takes_eight_statements(
+    acme: Tenant, scheduler: Scheduler, clock: SettableClock, capacity: int
+) -> None:
+    team(acme, scheduler, MANY[:2], capacity=capacity)
+    booking = acme.book("team", start=NINE + HOUR, attendee=GRACE)
+    for _ in range(2 * capacity):
+        acme.place_hold("team", start=NINE, ttl=timedelta(minutes=1))
+    clock.move(timedelta(minutes=2))
+    assert statements(scheduler, lambda: acme.reschedule(booking.id, start=NINE, idempotency_key="key")) == 8
+
+
 def test_an_expired_hold_in_the_way_of_a_plain_booking_takes_four_statements_more(
     acme: Tenant, scheduler: Scheduler, clock: SettableClock
 ) -> None:
@@ -145,8 +157,8 @@ def test_moves_classes_and_approvals_take_few_statements(acme: Tenant, scheduler
     one = acme.book("team", start=NINE, attendee=GRACE)
     assert count(lambda: acme.book("team", start=NINE, attendee=GRACE, idempotency_key="join")) == 6
     plain = acme.book("visit", start=NINE, attendee=GRACE)
-    assert count(lambda: acme.reschedule(plain.id, start=NINE + HOUR, idempotency_key="plain")) == 6
-    assert count(lambda: acme.reschedule(one.id, start=NINE + 2 * HOUR, idempotency_key="moved")) == 7
+    assert count(lambda: acme.reschedule(plain.id, start=NINE + HOUR, idempotency_key="plain")) == 5
+    assert count(lambda: acme.reschedule(one.id, start=NINE + 2 * HOUR, idempotency_key="moved")) == 6
     acme.save_event_type(EventType(slug="visit", duration=HALF, hosts=["ada"], requires_approval=True, capacity=2))
     for n, action in enumerate((acme.approve, acme.decline)):
         pending = acme.book("visit", start=NINE + (3 + n) * HOUR, attendee=GRACE)

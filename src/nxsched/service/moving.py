@@ -20,7 +20,6 @@ from nxsched.service.tools import Tools
 from nxsched.service.wanted import Wanted
 from nxsched.store.changes import Won, move_bookings
 from nxsched.store.settings import Moved
-from nxsched.store.standing import stands_alone
 
 _DONE = Done("reschedule", "booking.rescheduled")
 
@@ -37,7 +36,6 @@ def reschedule(connection: Connection, command: Reschedule, tools: Tools) -> Boo
     if same and command.host in {None, *before.hosts}:
         return before
     keep_for_moving(standing, tools)
-    alone = stands_alone(connection, tools.tenant, standing, tools.now)
     wanted = Wanted(
         event_type=before.event_type,
         starts=[command.start],
@@ -46,7 +44,7 @@ def reschedule(connection: Connection, command: Reschedule, tools: Tools) -> Boo
         seats=before.seats,
         force=command.force,
         held=Held(before.hosts),
-        moved=Moved(before.id, standing.occurrence if alone else None, before.seats),
+        moved=Moved(before.id, before.seats),
     )
     made: list[Booking] = []
 

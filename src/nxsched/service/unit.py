@@ -49,11 +49,13 @@ class Action(Generic[C, R]):
     """Something that can be asked for: how it is done, and what its repeat with the same key gives.
 
     `subject` names what the action is about, for the record of the key: what it may make has the id of the tools.
+    `first` judges who asks, before a key is looked at.
     """
 
     do: Callable[[Connection, C, Tools], R]
     subject: Callable[[C, Tools], str]
     again: Callable[[Connection, str, Tools], R]
+    first: Callable[[Connection, Tools], None] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,6 +139,8 @@ class Units:
         key, digest = call.key, fingerprint(command)
 
         def once(connection: Connection, command: C, tools: Tools) -> R:
+            if action.first is not None:
+                action.first(connection, tools)
             subject = action.subject(command, tools)
             found = take_key(connection, tools.tenant, key, digest, subject, now=tools.now, lasts=self.keys_last)
             tools = tools.at(found.told)

@@ -115,6 +115,13 @@ FROM {hosts} CROSS JOIN LATERAL (
 ) c
 """
 
+# The occurrence of what is moved, unless somebody else has seats in it now: else it stays.
+_NOT_MOVED: Final = f"""AND c.occurrence_id IS DISTINCT FROM (
+    SELECT occurrence_id FROM nxsched.booking mine
+    WHERE mine.tenant_id = :tenant AND mine.id = CAST(:moving AS uuid) AND NOT EXISTS (
+        SELECT FROM nxsched.booking b
+        WHERE b.tenant_id = :tenant AND b.occurrence_id = mine.occurrence_id AND b.id <> mine.id AND {counts("b")}))"""
+
 _CLAIMS: Final = f"""
 SELECT 'claim', c.host_no, {_NO_WORDS}, {_TIMES.format("c.busy_from", "c.busy_until")}, {{names}}, {{over}}
 {{of_range}} WHERE {{living}} {{not_moved}}
@@ -279,7 +286,8 @@ def counts_of(settings: Settings, asked: Interval, *, per: Period | None = None)
 def times(where: Mapping[str, str], purpose: Purpose, parts: frozenset[str]) -> str:
     """The SELECTs that say what is taken, for the hosts and the time that `where` names.
 
-    Beside what is counted, `parts` may hold `seats`; `moved`, which leaves out a booking, and `alone`, its occurrence.
+    Beside what is counted, `parts` may hold `seats`; and `moved`, which leaves out a booking, and its occurrence where
+    it stands there alone.
     """
     other = "AND b.id <> CAST(:moving AS uuid)" if "moved" in parts else ""
     chosen = _CLAIMS + _BUSY + "".join(text for part, text in _ALSO.items() if part in parts)
@@ -288,7 +296,7 @@ def times(where: Mapping[str, str], purpose: Purpose, parts: frozenset[str]) -> 
         names=_NAMES.format(other=other) if purpose == "explain" else "NULL::text[]",
         over="NULL::boolean[]" if purpose == "find" else _OVER,
         living=_LIVING if purpose == "find" else "true",
-        not_moved="AND c.occurrence_id <> CAST(:without AS uuid)" if "alone" in parts else "",
+        not_moved=_NOT_MOVED if "moved" in parts else "",
         other=other,
         **where,
     )
@@ -322,13 +330,7 @@ def fetch_facts(
 
 def left_out(moved: Moved | None) -> tuple[frozenset[str], dict[str, Any]]:
     """The parts of the statement that leave out a booking which is moved, and their parameters."""
-    if moved is None:
-        return frozenset(), {}
-    parts, values = {"moved"}, {"moving": moved.id}
-    if moved.occurrence is not None:
-        parts.add("alone")
-        values["without"] = moved.occurrence
-    return frozenset(parts), values
+    return (frozenset(), {}) if moved is None else (frozenset({"moved"}), {"moving": moved.id})
 
 
 def read_facts(settings: Settings, rows: Sequence[Any]) -> Found:

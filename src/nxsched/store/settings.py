@@ -42,10 +42,9 @@ _AROUND: Final = timedelta(minutes=MAX_MINUTES, days=4)
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """The booking that is to be moved; its occurrence, where nobody else has seats in it now; how many it has."""
+    """The booking that is to be moved, and how many seats it has."""
 
     id: str
-    occurrence: str | None
     seats: int
 
 
@@ -111,10 +110,7 @@ _MOVED: Final = f"""
 UNION ALL
 SELECT 'moved', b.seats, b.id::text, e.slug,
     CASE WHEN b.expires_at <= :now AND b.status IN ('held', 'pending') THEN 'expired' ELSE b.status END,
-    b.occurrence_id::text, EXISTS (
-    SELECT FROM nxsched.booking other
-    WHERE other.tenant_id = :tenant AND other.occurrence_id = b.occurrence_id AND other.id <> b.id
-    AND {counts("other")}), {NO_TIMES}
+    NULL, false, {NO_TIMES}
 FROM nxsched.booking b JOIN nxsched.event_type e ON e.tenant_id = :tenant AND e.event_type_no = b.event_type_no
 WHERE b.tenant_id = :tenant AND b.id = CAST(:moving AS uuid)
 """
@@ -153,14 +149,14 @@ def fetch_settings(  # noqa: PLR0913 - what is asked
     found = read_settings(rows, tenant, slug, duration)
     if moving is None:
         return found
-    for kind, no, key, its, status, words, flag, *_ in rows:
+    for kind, no, key, its, status, *_ in rows:
         if kind == "moved":
             if its != slug:
                 reason = f"is a booking of {checks.shown(its)}, not of {checks.shown(slug)}"
                 raise InvalidInput(field="moving", reason=reason)
             if status not in MOVABLE:
                 raise InvalidTransition(id=key, from_status=status, to_status="rescheduled")
-            return replace(found, moved=Moved(key, None if flag else words, no))
+            return replace(found, moved=Moved(key, no))
     raise BookingNotFound(id=moving)
 
 

@@ -17,7 +17,6 @@ from nxsched.domain.tenants import TenantDetails
 from nxsched.store.bookings import COLUMNS, FROM, THEIRS, read_booking
 from nxsched.store.conflicts import Waited
 from nxsched.store.locks import Locks
-from nxsched.store.settings import counts
 
 # The occurrence first: who joins it, leaves it or stays, decides with the others what becomes of it. The time is told
 # outside, after the wait for the rows.
@@ -94,7 +93,14 @@ SELECT event_type_no FROM nxsched.event_type WHERE tenant_id = :tenant AND event
 ORDER BY event_type_no FOR NO KEY UPDATE
 """)
 
-_LOCK_THEIRS: Final = text(_locked(f"b.id = ANY(ARRAY({THEIRS}))", occurrences=False))
+# The array is made once: while we wait for a row, it may become somebody else's, by the confirmation of a hold.
+_LOCK_THEIRS: Final = text(
+    _locked(
+        f"""b.id = ANY(ARRAY({THEIRS}))
+    AND (b.attendee_reference = :reference OR b.attendee_address = lower(:email))""",
+        occurrences=False,
+    )
+)
 
 _LOCK_OCCURRENCE: Final = text(
     _locked("""b.occurrence_id = CAST(:occurrence AS uuid)
@@ -126,12 +132,6 @@ _LOCK_DUE: Final = text(
 )
 
 _IS_THERE: Final = text("SELECT 1 FROM nxsched.booking WHERE tenant_id = :tenant AND id = CAST(:id AS uuid)")
-
-_ALONE: Final = text(f"""
-SELECT NOT EXISTS (
-    SELECT FROM nxsched.booking b WHERE b.tenant_id = :tenant AND b.occurrence_id = CAST(:occurrence AS uuid)
-    AND b.id <> CAST(:id AS uuid) AND {counts("b")})
-""")
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,13 +166,6 @@ def lock_counted(connection: Connection, tenant: str, id_: str, *, anew: bool) -
     `anew` locks the event type and all of its hosts, limits or not, for what may have to be judged anew.
     """
     return _one(connection, _LOCK_COUNTED, {"tenant": tenant, "id": id_, "anew": anew})
-
-
-def stands_alone(connection: Connection, tenant: str, standing: Standing, now: datetime) -> bool:
-    """Whether nobody else has seats in the booking's occurrence, which is locked."""
-    values = {"tenant": tenant, "occurrence": standing.occurrence, "id": standing.booking.id, "now": now}
-    alone: bool = connection.execute(_ALONE, values).scalar_one()
-    return alone
 
 
 def lock_expired(
