@@ -300,6 +300,8 @@ class Walker:
         key = slot["idempotency_key"]
         # Now and then somebody has the key for something else.
         name = "another" if key and self.chance.random() < 0.05 else "walker"
+        if key is None and slot["event_type"] in {"class", "course"}:
+            slot["seats"] = self.chance.choice([1, 1, 2])
         return Call("book", {**slot, "attendee": Attendee(name=name, reference=key)})
 
     def by_force(self) -> Call:

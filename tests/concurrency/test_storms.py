@@ -199,6 +199,8 @@ def stormed(db: Database, seconds: float, *, pairs: bool) -> Counter[str]:
     told = Counter(one for journal in journals for one in {(one.made, one.key) for one in journal.told})
     done["keys of several processes"] = sum(several > 1 for (_, key), several in told.items() if key)
     done["stored"], done["changes"] = count(db, "booking"), count(db, "audit_entry")
+    shared = rows(db, "SELECT sum(seats) FROM nxsched.booking GROUP BY occurrence_id HAVING count(*) > 1")
+    done["shared"], done["seats in shared"] = len(shared), sum(seats for (seats,) in shared)
     done["deadlocks"] = deadlocks(db)
     # A machine that is busy with other storms makes some wait too long; that is told, and seldom.
     assert done["gave up: lock_timeout"] + done["gave up: transaction_conflict"] <= done["calls"] / 100
@@ -229,7 +231,7 @@ def test_whatever_many_processes_do_at_random_what_was_promised_holds(db: Databa
         "book: slot_taken",
         "book: slot_unavailable",
     }
-    seen |= {"within: committed", "within: rolled back", "swept", "looks", "keys of several processes"}
+    seen |= {"within: committed", "within: rolled back", "swept", "looks", "keys of several processes", "shared"}
     assert [one for one in sorted(seen) if not done[one]] == []
     assert {state for states in recorded(db).values() for state in states} == {after for _, after in MOVES}
     # A caller is told of a deadlock in the application's transaction alone: whoever is told elsewhere finds it wrong.

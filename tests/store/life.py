@@ -33,6 +33,9 @@ FACES = ["sync", "within", "asyncio", "asyncio within psycopg", "asyncio within 
 Face = tuple[str, bool]
 """How a call is made; and whether the application keeps what it has done within its transaction."""
 
+Of = Callable[[Any], Any]
+"""What of a tenant is asked: itself, or what it gives without asking the database."""
+
 _numbers = count()
 
 
@@ -58,24 +61,26 @@ class Life(RuleBasedStateMachine):
 
     # How a call is made, and compared.
 
-    def ask(self, face: Face, method: str, *args: Any, of: Any = None, **options: Any) -> Any:  # noqa: ANN401
-        """What it gives, by any way of asking; an error is given too."""
+    def ask(self, face: Face, method: str, *args: Any, of: Of = lambda tenant: tenant, **options: Any) -> Any:  # noqa: ANN401
+        """What it gives, by any way of asking, of a tenant or of what it gives; an error is given too."""
         way, kept = face
         try:
             if way == "sync":
-                return getattr(of or self.acme, method)(*args, **options)
+                return getattr(of(self.acme), method)(*args, **options)
             if way == "within":
                 with self.engine.connect() as connection:
                     try:
-                        return getattr(of or self.acme, method)(*args, **options, within=connection)
+                        return getattr(of(self.acme), method)(*args, **options, within=connection)
                     finally:
                         connection.commit() if kept else connection.rollback()
-            return self.loop.run(self._ask(way, kept, method, args, options))
+            return self.loop.run(self._ask(way, kept, of, method, args, options))
         except NxschedError as error:
             return error
 
-    async def _ask(self, way: str, kept: bool, method: str, args: tuple[Any, ...], options: dict[str, Any]) -> Any:  # noqa: ANN401
-        call = getattr(self.seen, method)
+    async def _ask(
+        self, way: str, kept: bool, of: Of, method: str, args: tuple[Any, ...], options: dict[str, Any]
+    ) -> Any:  # noqa: ANN401
+        call = getattr(of(self.seen), method)
         if way == "asyncio":
             return await call(*args, **options)
         async with self.engines[way.rsplit(maxsplit=1)[-1]].connect() as connection:

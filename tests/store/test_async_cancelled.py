@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError, InvalidRequestError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.pool import AsyncAdaptedQueuePool, QueuePool
 
-from nxsched import AsyncScheduler, AsyncTenant, SettableClock, Tenant
+from nxsched import AsyncScheduler, AsyncTenant, EventType, SettableClock, Tenant
 from store.booked import GRACE, assert_sound, rows
 from store.bridged import async_engine
 from store.conftest import DAY, HOUR, NINE, Database
@@ -45,6 +45,19 @@ def _booking(acme: Tenant) -> str:
     return acme.book("any", start=NINE, attendee=GRACE).id
 
 
+def _visit(acme: Tenant) -> str:
+    return acme.book("any", start=NINE, host="ada", attendee=GRACE).id
+
+
+def _request(acme: Tenant) -> str:
+    acme.save_event_type(EventType(slug="asked", duration=HOUR, hosts=["ada"], requires_approval=True))
+    return acme.book("asked", start=NINE, attendee=GRACE).id
+
+
+def _series(acme: Tenant) -> str:
+    return str(acme.book_series("all", starts=[NINE, NINE + DAY], attendee=GRACE)[0].series_id)
+
+
 ACTS = {
     "book": Act(_nothing, lambda acme, _, **more: acme.book("any", start=NINE, attendee=GRACE, **more), 1, 1),
     "place_hold": Act(_nothing, lambda acme, _, **more: acme.place_hold("visit", start=NINE, **more), 1, 1),
@@ -57,6 +70,12 @@ ACTS = {
         2,
         2,
     ),
+    "reassign": Act(_visit, lambda acme, id_, **more: acme.reassign(id_, host="bob", **more), 0, 1),
+    "update": Act(_booking, lambda acme, id_, **more: acme.update(id_, location="Room 7", **more), 0, 1),
+    "complete": Act(_booking, lambda acme, id_, **more: acme.complete(id_, **more), 0, 1),
+    "release_hold": Act(_hold, lambda acme, id_, **more: acme.release_hold(id_, **more), 0, 1),
+    "approve": Act(_request, lambda acme, id_, **more: acme.approve(id_, **more), 0, 1),
+    "cancel_series": Act(_series, lambda acme, id_, **more: acme.cancel_series(id_, **more), 0, 2),
 }
 
 pytestmark = pytest.mark.slow

@@ -252,7 +252,7 @@ class Bookings(Life):
         """A key is for one call."""
         at, _, _, options, _ = self.keyed[n % len(self.keyed)]
         if self.clock.now() - at < DAY:
-            other = {"start": start, "attendee": Attendee(name="Somebody else")}
+            other: dict[str, Any] = {"start": start, "attendee": Attendee(name="Somebody else")}
             found = self.ask(face, "book", "visit", **other, idempotency_key=options["idempotency_key"])
             assert isinstance(found, NxschedError)
             assert found.code == "idempotency_conflict"
@@ -260,24 +260,28 @@ class Bookings(Life):
     # The attendee's own.
 
     @precondition(lambda self: self.diary.entries)
-    @rule(n=picks, what=st.sampled_from(["look", "move", "cancel"]), start=starts, kept=st.booleans())
-    def by_link(self, n: int, what: str, start: datetime, kept: bool) -> None:
-        entry = self.diary.entries[self.pick(n, {"pending", "confirmed"})]
-        face = ("within", kept)
-        if self.diary.status(entry) not in {"pending", "confirmed", "completed", "no_show"}:
-            found = self.ask(face, "manage_token", entry.id, expires=self.clock.now() + DAY)
-            assert isinstance(found, NxschedError)
-            assert found.code == "invalid_transition"
+    @rule(face=faces, n=picks, what=st.sampled_from(["look", "move", "cancel"]), start=starts)
+    def by_link(self, face: Face, n: int, what: str, start: datetime) -> None:
+        place = self.pick(n, {"pending", "confirmed"})
+        entry = self.diary.entries[place]
+        token = self.ask(face, "manage_token", entry.id, expires=self.clock.now() + DAY)
+        if self.diary.status(entry) not in STANDS:
+            assert isinstance(token, NxschedError)
+            assert token.code == "invalid_transition"
             return
-        mine = self.acme.with_token(self.acme.manage_token(entry.id, expires=self.clock.now() + DAY))
-        self.same(entry, mine.booking())
+
+        def mine(tenant: Any) -> Any:  # noqa: ANN401 - of either face
+            return tenant.with_token(token)
+
+        self.same(entry, self.ask(face, "booking", of=mine))
         if what == "look":
-            if self.cannot_look(entry.at.event_type, None, entry) is None:
-                slots = mine.find_slots(start=NOW, end=NOW + 2 * DAY)
+            slots = self.ask(face, "find_slots", of=mine, start=NOW, end=NOW + 2 * DAY)
+            if refused := self.cannot_look(entry.at.event_type, None, entry):
+                assert isinstance(slots, NxschedError)
+                assert slots.code == refused
+            else:
                 self.offered(slots, entry.at.event_type, without=entry)
-            return
-        place = self.diary.entries.index(entry)
-        if what == "cancel":
+        elif what == "cancel":
             self.write(
                 face,
                 "cancel",
@@ -293,19 +297,96 @@ class Bookings(Life):
                 expected=lambda diary: diary.reschedule(diary.entries[place], start, bound=True),
             )
         if entry.status == "cancelled":
-            with pytest.raises(InvalidToken):
-                mine.booking()
+            assert isinstance(self.ask(face, "booking", of=mine), InvalidToken)
 
-    @rule(who=people)
-    def their_own(self, who: Attendee) -> None:
-        mine = self.acme.for_attendee(reference=who.reference)
+    @rule(face=faces, who=people, limit=st.integers(1, 4))
+    def their_own(self, face: Face, who: Attendee, limit: int) -> None:
         theirs = [one for one in self.diary.listed() if one.attendee == who]
         now = self.clock.now()
         to_come = [
             one for one in theirs if self.diary.status(one) in {"pending", "confirmed"} and one.at.start + HALF > now
         ]
-        assert [one.id for one in mine.upcoming()] == [one.id for one in to_come]
-        assert [one.id for one in mine.past()] == [one.id for one in reversed(theirs) if one not in to_come]
+
+        def mine(tenant: Any) -> Any:  # noqa: ANN401 - of either face
+            return tenant.for_attendee(reference=who.reference)
+
+        self.turned(face, "upcoming", to_come, of=mine, limit=limit)
+        self.turned(face, "past", [one for one in reversed(theirs) if one not in to_come], of=mine, limit=limit)
+
+    @rule(
+        face=faces,
+        said=st.fixed_dictionaries(
+            {},
+            optional={
+                "host": hosts,
+                "attendee": people.map(lambda one: one.reference),
+                "event_type": kinds,
+                "start": starts,
+                "end": starts,
+                "status": st.sampled_from([["confirmed"], ["cancelled", "declined"], ["held", "expired"]]),
+                "text": st.sampled_from(["gRa", "alan", "nobody"]),
+            },
+        ),
+        limit=st.integers(1, 5),
+    )
+    def search(self, face: Face, said: dict[str, Any], limit: int) -> None:
+        self.turned(face, "bookings", [one for one in self.listed(said) if _fits(one, said)], limit=limit, **said)
+
+    def listed(self, said: dict[str, Any]) -> list[Entry]:
+        return self.diary.listed({*said["status"]}) if "status" in said else self.diary.listed()
+
+    @precondition(lambda self: self.series)
+    @rule(face=faces, n=picks, limit=st.integers(1, 3))
+    def list_series(self, face: Face, n: int, limit: int) -> None:
+        id_ = self.series[n % len(self.series)]
+        self.turned(
+            face, "bookings", [one for one in self.diary.listed() if one.series == id_], series=id_, limit=limit
+        )
+
+    def turned(self, face: Face, method: str, expected: list[Entry], **options: Any) -> None:
+        """All pages of a list, one after the other."""
+        found: list[Any] = []
+        after = None
+        while True:
+            page = self.ask(face, method, after=after, **options)
+            assert not isinstance(page, NxschedError), repr(page)
+            assert len(page.items) <= options["limit"]
+            found += page.items
+            after = page.after
+            if after is None:
+                break
+        assert [one.id for one in found] == [one.id for one in expected]
+        for entry, one in zip(expected, found, strict=True):
+            self.same(entry, one)
+
+    @precondition(lambda self: self.diary.entries)
+    @rule(face=faces, n=picks)
+    def look_at_one(self, face: Face, n: int) -> None:
+        entry = self.diary.entries[self.pick(n)]
+        self.same(entry, self.ask(face, "booking", entry.id))
+        hold = self.ask(face, "hold", entry.id)
+        if isinstance(hold, NxschedError):
+            assert hold.code == "booking_not_found"
+            assert self.diary.status(entry) not in {"held", "released"}
+        else:
+            self.same(entry, hold)
+        told = [one.action for one in self.ask(face, "history", entry.id)]
+        assert [one for one in told if one != "expire"] == [one for one, _ in entry.trail if one != "expire"]
+
+    @rule(face=faces, host=hosts)
+    def look_at_what_is_set(self, face: Face, host: str) -> None:
+        for method, every in (("hosts", HOSTS), ("event_types", tuple(EVENT_TYPES))):
+            there = sorted({*every} - self.diary.archived)
+            assert [one.slug for one in self.ask(face, method)] == there
+            assert [one.slug for one in self.ask(face, method, archived=True)] == sorted(every)
+        assert self.ask(face, "host", host) == host_of(host)
+        assert self.ask(face, "event_type", "strict") == EVENT_TYPES["strict"]
+        for slug in (host, None):
+            blocked = {id_ for id_, (whose, _) in self.diary.blocked.items() if whose == slug}
+            assert {one.id for one in self.ask(face, "blocked_periods", slug)} == blocked
+        busy = [one for (whose, _), several in self.diary.busy.items() if whose == host for one in several]
+        told = self.ask(face, "busy", host, start=NOW, end=NOW + 3 * DAY)
+        assert sorted((one.start, one.end) for one in told) == sorted(busy)
 
     @rule(face=faces, who=people, sure=seldom)
     def erase(self, face: Face, who: Attendee, sure: bool) -> None:
@@ -371,9 +452,10 @@ class Bookings(Life):
             self.clock.set(to_come[0])
             self.diary.now = self.clock.now()
 
-    @rule()
-    def sweep(self) -> None:
-        self.acme.sweep()
+    @rule(face=st.sampled_from(["sync", "asyncio"]))
+    def sweep(self, face: str) -> None:
+        swept = self.ask((face, True), "sweep")
+        assert not isinstance(swept, NxschedError), repr(swept)
 
     @rule(face=faces, kind=kinds, host=st.none() | hosts)
     def find(self, face: Face, kind: str, host: str | None) -> None:
@@ -451,6 +533,19 @@ class Bookings(Life):
             # When it was tidied up that something is over, nobody is told: a person may be erased before, or after.
             assert sorted(done) == sorted(trail)
             assert [one for one in done if one[0] != "expire"] == [one for one in trail if one[0] != "expire"]
+
+
+def _fits(entry: Entry, said: dict[str, Any]) -> bool:
+    """Whether a search finds it."""
+    who = entry.attendee
+    return (
+        said.get("host") in {None, *entry.at.hosts}
+        and ("attendee" not in said or (who is not None and who.reference == said["attendee"]))
+        and said.get("event_type") in {None, entry.at.event_type}
+        and entry.at.start >= said.get("start", NOW)
+        and entry.at.start < said.get("end", NOW + 100 * DAY)
+        and ("text" not in said or (who is not None and said["text"].lower() in who.name.lower()))
+    )
 
 
 def _members(kind: str) -> list[str]:

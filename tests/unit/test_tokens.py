@@ -215,6 +215,28 @@ def test_a_token_is_good_for_its_tenant_its_booking_and_its_nonce(monkeypatch: p
     assert not accepted(KEYRING.sign("acme", BOOKING, NONCE, UNTIL), monkeypatch, Keyring())
 
 
+@pytest.mark.parametrize("case", ["good", "wrong", "unknown booking", "unknown key"])
+def test_macs_and_key_ids_are_compared_in_constant_time_whatever_is_wrong(
+    case: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compared: list[tuple[int, int]] = []
+
+    def compare(one: bytes, other: bytes) -> bool:
+        compared.append((len(one), len(other)))
+        return hmac.compare_digest(one, other)
+
+    class Watched:
+        compare_digest, digest = staticmethod(compare), hmac.digest
+
+    monkeypatch.setattr(tokens, "hmac", Watched)
+    strangers = Keyring(["a third secret of more than 16"]).sign("acme", BOOKING, NONCE, UNTIL)
+    text = {"wrong": TOKEN[:-2] + "AA", "unknown key": strangers}.get(case, TOKEN)
+    found = None if case == "unknown booking" else (NONCE, "confirmed")
+    assert accepted(text, monkeypatch, found=found) == (case == "good")
+    assert compared[-1] == (32, 32)
+    assert {*compared[:-1]} == {(4, 4)}
+
+
 def test_nothing_is_signed_with_an_empty_secret_or_an_empty_nonce(monkeypatch: pytest.MonkeyPatch) -> None:
     """What stands in for a key or a booking that is not there must open nothing."""
     raw = base64.urlsafe_b64decode(TOKEN)
