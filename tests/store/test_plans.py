@@ -200,7 +200,7 @@ def _actions(  # noqa: PLR0915 - all of them
     yield "find_slots of a pool with limits", lambda: tenant.find_slots("any", start=NOW, end=NOW + 7 * DAY)
     yield "find_slots with seats", lambda: tenant.find_slots("seats", start=NOW, end=NOW + 60 * DAY)
     one = tenant.bookings(host="h00", status="confirmed", start=NOW, limit=1).items[0]
-    yield "find_slots with moving", lambda: tenant.find_slots("any", start=NOW, end=NOW + 7 * DAY, moving=one.id)
+    yield "find_slots with moving", lambda: tenant.find_slots("visit", start=NOW, end=NOW + 7 * DAY, moving=one.id)
     yield "explain", lambda: tenant.explain("seats", start=one.start)
     yield "explain of a start long ago", lambda: tenant.explain("any", start=NOW - 20 * DAY)
 
@@ -219,6 +219,9 @@ def _actions(  # noqa: PLR0915 - all of them
     yield "cancel", lambda: tenant.cancel(one.id, idempotency_key="cancel")
     two = tenant.book("visit", start=at[7], attendee=GRACE)
     yield "reschedule", lambda: tenant.reschedule(two.id, start=at[8], idempotency_key="move")
+    three = tenant.book("any", start=at[10], attendee=GRACE)
+    span: dict[str, Any] = {"start": NOW, "end": NOW + 7 * DAY}
+    yield "find_slots of a pool with moving", lambda: tenant.find_slots("any", moving=three.id, **span)
     yield "update", lambda: tenant.update(two.id, location="Room 7")
     yield "complete", lambda: tenant.complete(two.id)
     tenant.book("seats", start=at[9], attendee=GRACE)
