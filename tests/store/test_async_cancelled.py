@@ -72,7 +72,6 @@ ACTS = {
     ),
     "reassign": Act(_visit, lambda acme, id_, **more: acme.reassign(id_, host="bob", **more), 0, 1),
     "update": Act(_booking, lambda acme, id_, **more: acme.update(id_, location="Room 7", **more), 0, 1),
-    "complete": Act(_booking, lambda acme, id_, **more: acme.complete(id_, **more), 0, 1),
     "release_hold": Act(_hold, lambda acme, id_, **more: acme.release_hold(id_, **more), 0, 1),
     "approve": Act(_request, lambda acme, id_, **more: acme.approve(id_, **more), 0, 1),
     "cancel_series": Act(_series, lambda acme, id_, **more: acme.cancel_series(id_, **more), 0, 2),
