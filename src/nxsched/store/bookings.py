@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Row, text
 from nxsched.domain.bookings import Actor, Attendee, AuditEntry, Booking, BookingStatus, Person
 
 # What is over at its hour is over, whether somebody has tidied it up or not.
-_STATUS: Final = "CASE WHEN b.status IN ('held', 'pending') AND b.expires_at <= :now THEN 'expired' ELSE b.status END"
+STATUS: Final = "CASE WHEN b.status IN ('held', 'pending') AND b.expires_at <= :now THEN 'expired' ELSE b.status END"
 
 # JSON comes as text: an application may have told the driver to read it in a way of its own.
 COLUMNS: Final = """b.id::text AS id, b.occurrence_id::text AS occurrence_id, e.slug AS event_type, b.starts_at,
@@ -30,7 +30,7 @@ FROM: Final = """FROM nxsched.booking b
     JOIN nxsched.event_type e ON e.tenant_id = b.tenant_id AND e.event_type_no = b.event_type_no"""
 
 _ONE: Final = text(
-    f"SELECT {COLUMNS}, {_STATUS} AS status, {_HOSTS} {FROM} WHERE b.tenant_id = :tenant AND b.id = CAST(:id AS uuid)"
+    f"SELECT {COLUMNS}, {STATUS} AS status, {_HOSTS} {FROM} WHERE b.tenant_id = :tenant AND b.id = CAST(:id AS uuid)"
 )
 
 THEIRS: Final = """SELECT id FROM nxsched.booking WHERE tenant_id = :tenant AND attendee_reference = :reference
@@ -44,7 +44,7 @@ _HISTORY: Final = text(
 
 
 _NONCE: Final = text(
-    f"SELECT b.nonce, {_STATUS} AS status FROM nxsched.booking b WHERE b.tenant_id = :tenant"
+    f"SELECT b.nonce, {STATUS} AS status FROM nxsched.booking b WHERE b.tenant_id = :tenant"
     " AND b.id = CAST(:id AS uuid)"
 )
 
@@ -111,7 +111,7 @@ class Filter:
     latest_first: bool = False
 
 
-_TO_COME: Final = f"({_STATUS} IN ('pending', 'confirmed') AND b.ends_at > :now)"
+_TO_COME: Final = f"({STATUS} IN ('pending', 'confirmed') AND b.ends_at > :now)"
 
 _CONDITIONS: Final[Mapping[str, str]] = {
     "host": """EXISTS (SELECT FROM nxsched.claim c
@@ -130,7 +130,7 @@ _CONDITIONS: Final[Mapping[str, str]] = {
 def list_bookings(connection: Connection, tenant: str, wanted: Filter, limit: int, now: datetime) -> list[Booking]:
     """Bookings by start and id, at most `limit` of them, in the state that they have now."""
     values: dict[str, Any] = {"tenant": tenant, "statuses": list(wanted.statuses), "limit": limit, "now": now}
-    conditions = ["b.tenant_id = :tenant", f"{_STATUS} = ANY(:statuses)"]
+    conditions = ["b.tenant_id = :tenant", f"{STATUS} = ANY(:statuses)"]
     if {"held", "pending"}.issuperset(wanted.statuses):  # few of many: an index has them, and sees that from this
         conditions.append("b.status IN ('held', 'pending')")
     for name, condition in _CONDITIONS.items():
@@ -148,7 +148,7 @@ def list_bookings(connection: Connection, tenant: str, wanted: Filter, limit: in
         conditions.append(f"(b.starts_at, b.id) {beyond} (:after_start, CAST(:after_id AS uuid))")
         values["after_start"], values["after_id"] = wanted.after
     statement = text(
-        f"SELECT {COLUMNS}, {_STATUS} AS status, {_HOSTS} {FROM}"
+        f"SELECT {COLUMNS}, {STATUS} AS status, {_HOSTS} {FROM}"
         f" WHERE {' AND '.join(conditions)} ORDER BY b.starts_at {way}, b.id {way} LIMIT :limit"
     )
     return [read_booking(row, row.hosts) for row in connection.execute(statement, values)]

@@ -27,6 +27,7 @@ from nxsched.errors import (
     TenantNotFound,
 )
 from nxsched.slots.facts import Terms
+from nxsched.store.bookings import STATUS
 from nxsched.store.statements import GROUND, statement
 
 
@@ -108,9 +109,7 @@ WHERE b.tenant_id = :tenant AND b.host_no IS NULL AND b.reach_until > :set_from 
 
 _MOVED: Final = f"""
 UNION ALL
-SELECT 'moved', b.seats, b.id::text, e.slug,
-    CASE WHEN b.expires_at <= :now AND b.status IN ('held', 'pending') THEN 'expired' ELSE b.status END,
-    NULL, false, {NO_TIMES}
+SELECT 'moved', b.seats, b.id::text, e.slug, {STATUS}, NULL, false, {NO_TIMES}
 FROM nxsched.booking b JOIN nxsched.event_type e ON e.tenant_id = :tenant AND e.event_type_no = b.event_type_no
 WHERE b.tenant_id = :tenant AND b.id = CAST(:moving AS uuid)
 """
