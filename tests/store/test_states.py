@@ -173,9 +173,16 @@ def refused(action: str, id_: str, state: State) -> tuple[type[Exception], dict[
     return InvalidTransition, {"id": id_, "from_status": state.status, "to_status": to}
 
 
+every_state = pytest.mark.parametrize(
+    "state",
+    # What differs from another in what was tidied up, or what is asked for, alone.
+    [pytest.param(one, marks=[pytest.mark.slow] * ("swept" in one or "to ask" in one)) for one in STATES],
+)
+
+
 @every_face
 @pytest.mark.parametrize("action", DO)
-@pytest.mark.parametrize("state", STATES)
+@every_state
 def test_every_action_in_every_state_does_what_the_table_says(
     acme: Tenant, db: Database, clock: SettableClock, state: str, action: str
 ) -> None:
@@ -201,7 +208,7 @@ def test_every_action_in_every_state_does_what_the_table_says(
 
 
 @every_face
-@pytest.mark.parametrize("state", STATES)
+@every_state
 def test_a_series_is_cancelled_where_it_stands_and_stays_else(
     acme: Tenant, db: Database, clock: SettableClock, state: str
 ) -> None:
@@ -222,7 +229,7 @@ def test_a_series_is_cancelled_where_it_stands_and_stays_else(
 
 
 @every_face
-@pytest.mark.parametrize("state", STATES)
+@every_state
 def test_every_reading_shows_the_state_and_links_lead_to_what_stands(
     acme: Tenant, db: Database, clock: SettableClock, state: str
 ) -> None:
