@@ -65,8 +65,7 @@ class AsyncManagedBooking:
 
         def find(connection: Connection, id_: str, tools: Tools) -> Slots:
             mine = queries.booking(connection, id_, tools)
-            lasts = duration or mine.end - mine.start
-            return slots.find(connection, replace(asked, event_type=mine.event_type, duration=lasts), tools)
+            return slots.find(connection, replace(asked, event_type=mine.event_type), tools)
 
         return await self._units.run(self._guarded(find), self.id, self._call(within))
 

@@ -63,8 +63,7 @@ class ManagedBooking:
 
         def find(connection: Connection, id_: str, tools: Tools) -> Slots:
             mine = queries.booking(connection, id_, tools)
-            lasts = duration or mine.end - mine.start
-            return slots.find(connection, replace(asked, event_type=mine.event_type, duration=lasts), tools)
+            return slots.find(connection, replace(asked, event_type=mine.event_type), tools)
 
         return self._units.run(self._guarded(find), self.id, self._call(within))
 

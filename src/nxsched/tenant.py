@@ -238,7 +238,8 @@ class Tenant:
         """The slots of an event type with `start <= slot.start < end`; what is offered, `book` accepts.
 
         `duration` is one of the event type's, `host` a member that must take part. `limit` gives the first so many.
-        With `moving`, a booking's id, as if that booking were not there, and for as many seats as it has (rule 26).
+        With `moving`, a booking's id, as if that booking were not there, for as many seats as it has, and for as long
+        as it is unless `duration` is given (rule 26).
         Raises `EventTypeNotFound` and, for `moving`, `BookingNotFound` and, where it cannot be moved,
         `InvalidTransition`.
         """

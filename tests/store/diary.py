@@ -1,6 +1,6 @@
 """A tenant's diary kept by hand: what bookings come to by the rules of the docs, in memory and in plain Python.
 
-It is slow and knows one world alone: hosts who work from 9 to 17 UTC, Monday to Friday, and starts that last half an
+It is slow and knows one world alone: hosts who work from 9 to 17 UTC, Monday to Friday, and starts every half
 hour. What nxsched does is compared with it, call by call.
 """
 
@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
-from nxsched import Attendee, BlockedPeriod, EventType, HostGroup, Limit, Policies, Strategy
+from nxsched import Attendee, BlockedPeriod, EventType, HostGroup, Limit, Policies, Question, Strategy
 from store.conftest import HALF, HOUR, NOW
 
 HOSTS = ("ada", "bob", "cyd")
@@ -42,6 +42,16 @@ EVENT_TYPES = {
         EventType(slug="asked", duration=HALF, align="clock", hosts=["bob"], requires_approval=True),
         EventType(
             slug="limited", duration=HALF, align="clock", hosts=["ada", "bob"], limits=[Limit(per="day", count=2)]
+        ),
+        EventType(
+            slug="long",
+            duration=HALF,
+            durations=[HOUR],
+            step=HALF,
+            align="clock",
+            hosts=["ada", "bob", "cyd"],
+            strategy=Strategy(by="weighted", per="day", weights={"bob": 2, "cyd": 3}),
+            questions=[Question(key="topic", label="What is it about?")],
         ),
         EventType(
             slug="strict",
@@ -75,12 +85,31 @@ def unavailable(reasons: Collection[str]) -> Refused:
     )
 
 
+class Step(NamedTuple):
+    """What was done with a booking, the event that says so, and why."""
+
+    action: str
+    kind: str
+    reason: str | None = None
+
+
+class Said(NamedTuple):
+    """What somebody says with a booking, besides who they are."""
+
+    answers: dict[str, Any] = {}  # noqa: RUF012 - nobody changes it
+    reference: str | None = None
+
+
+NOTHING = Said()
+
+
 @dataclass(eq=False)
 class Occurrence:
     """Where bookings stand; `made` is when each host counts as booked."""
 
     event_type: str
     start: datetime
+    duration: timedelta
     hosts: tuple[str, ...]
     busy: Span
     made: dict[str, datetime]
@@ -88,7 +117,7 @@ class Occurrence:
 
 @dataclass(eq=False)
 class Entry:
-    """A booking or hold. `ends` is when it is over by itself; `trail` is what was done, with the kind of event."""
+    """A booking or hold. `ends` is when it is over by itself; `trail` is what was done, with its event and why."""
 
     at: Occurrence
     status: str
@@ -99,9 +128,11 @@ class Entry:
     series: str | None = None
     location: str | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
+    answers: dict[str, Any] = field(default_factory=dict)
+    reference: str | None = None
     sequence: int = 0
     moves: int = 0
-    trail: list[tuple[str, str]] = field(default_factory=list)
+    trail: list[Step] = field(default_factory=list)
 
     @property
     def kind(self) -> EventType:
@@ -112,8 +143,8 @@ class Entry:
         """Of one whose time is over: whether it was a hold, and not a request."""
         return self.status == "held"
 
-    def done(self, action: str, kind: str) -> None:
-        self.trail.append((action, f"booking.{kind}"))
+    def done(self, action: str, kind: str, reason: str | None = None) -> None:
+        self.trail.append(Step(action, f"booking.{kind}", reason))
 
 
 @dataclass(frozen=True)
@@ -130,6 +161,7 @@ class Found:
 class Diary:
     """Everything that is known of one tenant; `now` is moved by whoever keeps it."""
 
+    name: str = "Acme"
     now: datetime = NOW
     entries: list[Entry] = field(default_factory=list)
     archived: set[str] = field(default_factory=set)
@@ -159,10 +191,18 @@ class Diary:
     # The rules.
 
     def find(
-        self, slug: str, start: datetime, *, seats: int = 1, host: str | None = None, without: Entry | None = None
+        self,
+        slug: str,
+        start: datetime,
+        *,
+        seats: int = 1,
+        host: str | None = None,
+        duration: timedelta | None = None,
+        without: Entry | None = None,
     ) -> Found:
         """What `find_slots` offers at a start, or what `explain` says of it."""
         kind, reasons = EVENT_TYPES[slug], []
+        length = duration or kind.duration
         if start < self.now:
             reasons.append("past")
         if kind.requires_approval and start <= self.now:
@@ -177,9 +217,9 @@ class Diary:
             reasons.append("off_grid")
         own = [one for one in of_day if one.event_type == slug]
         reasons += ["event_limit" for limit in kind.limits if len(own) >= (limit.count or 0)]
-        span = (start - kind.buffer_before, start + kind.duration + kind.buffer_after)
+        own_time, span = _times(kind, start, length)
         unable = {
-            member: self.unable(member, start, span, without) for group in kind.groups for member in group.members
+            member: self.unable(member, own_time, span, without) for group in kind.groups for member in group.members
         }
         able: list[str] = []
         short: list[tuple[Sequence[str], list[str]]] = []
@@ -207,13 +247,14 @@ class Diary:
         ]
         return min(with_room)[-1] if with_room else None
 
-    def unable(self, slug: str, start: datetime, span: Span, without: Entry | None = None) -> list[str]:
+    def unable(self, slug: str, own_time: Span, span: Span, without: Entry | None = None) -> list[str]:
         """Why a host cannot take a start: rules 10 to 12."""
-        end = start + HALF
-        open_ = start.weekday() < 5 and 9 * 60 <= _minute(start) <= 17 * 60 - 30
+        start, end = own_time
+        nine, five = (start.replace(hour=hour, minute=0) for hour in (9, 17))
+        open_ = start.weekday() < 5 and nine <= start and end <= five
         reasons = [] if open_ and slug not in self.archived else ["outside_hours"]
         reasons += [
-            "blocked" for host, block in self.blocked.values() if host in {None, slug} and _meet(block, (start, end))
+            "blocked" for host, block in self.blocked.values() if host in {None, slug} and _meet(block, own_time)
         ]
         theirs = [one for one in self.occurrences(without) if slug in one.hosts]
         outside = [one for (host, _), several in self.busy.items() if host == slug for one in several]
@@ -231,24 +272,23 @@ class Diary:
         *,
         seats: int = 1,
         host: str | None = None,
+        duration: timedelta | None = None,
         force: bool = False,
         held: Sequence[str] = (),
         without: Entry | None = None,
         since: datetime | None = None,
     ) -> Occurrence:
         """Where a booking comes to stand: new, or one that it joins."""
-        if slug in self.archived:
-            raise Refused("event_type_not_found")
+        self._can_ask(slug, seats, host, duration)
         kind = EVENT_TYPES[slug]
-        if host is not None and host not in _members(kind):
-            raise Refused("invalid_input")
-        found = self.find(slug, start, seats=seats, host=host, without=without)
+        length = duration or kind.duration
+        found = self.find(slug, start, seats=seats, host=host, duration=duration, without=without)
         if found.reasons and not force:
             raise unavailable(found.reasons)
         standing = [one for one in self.occurrences(without) if (one.event_type, one.start) == (slug, start)]
         if kind.capacity > 1 and (joins := self._joined(kind, standing, seats, host, without)):
             return joins
-        span = (start - kind.buffer_before, start + kind.duration + kind.buffer_after)
+        _, span = _times(kind, start, length)
         free = set(found.able)
         if force:
             free = {one for one in _members(kind) if one not in self.archived and not self.claimed(one, span, without)}
@@ -258,7 +298,7 @@ class Diary:
             raise unavailable(busy or found.reasons)
         now = since or self.now
         made = {one: now + timedelta(microseconds=rank) for one, rank in chosen.items()}
-        return Occurrence(slug, start, tuple(chosen), span, made)
+        return Occurrence(slug, start, length, tuple(chosen), span, made)
 
     def _chosen(  # noqa: PLR0913, PLR0917 - what it goes by
         self,
@@ -280,12 +320,14 @@ class Diary:
             if len(able) < group.needed or (host in members and host not in able):
                 return None
 
-            def turn(slug: str) -> tuple[int, datetime]:
+            def turn(slug: str) -> tuple[float, datetime]:
                 if by == "priority" or not pool:
                     return 0, NOW
                 there = self.occurrences(without)
                 day = [one for one in there if slug in one.hosts and one.start.date() == start.date()]
                 latest = max((one.made[slug] for one in self.occurrences() if slug in one.hosts), default=_NEVER)
+                if by == "weighted":
+                    return (len(day) + 1) / kind.chosen_by.weights.get(slug, 1), latest
                 return len(day) if by == "fewest_bookings" else 0, latest
 
             able.sort(key=lambda slug: (slug != host, slug not in held, slug not in preferred, turn(slug)))
@@ -312,8 +354,8 @@ class Diary:
             raise Refused("policy_violation")
 
     def hold(self, slug: str, start: datetime, ttl: timedelta, *, bound: bool = False, **options: Any) -> Entry:
-        seats, who = options.get("seats", 1), options.pop("attendee", None)
-        self._can_ask(slug, seats)
+        who = options.pop("attendee", None)
+        seats = self._asks_rightly(slug, options)
         self.keep_policies(slug, who, 1, hold=True, bound=bound)
         at = self.place(slug, start, **options)
         ends = self.now + ttl
@@ -325,11 +367,18 @@ class Diary:
         return entry
 
     def book(
-        self, slug: str, starts: Sequence[datetime], who: Attendee, *, bound: bool = False, **options: Any
+        self,
+        slug: str,
+        starts: Sequence[datetime],
+        who: Attendee,
+        *,
+        said: Said = NOTHING,
+        bound: bool = False,
+        **options: Any,
     ) -> list[Entry]:
         """One, or a series: all or none, each with the hosts of the one before it where they can."""
-        seats, force = options.get("seats", 1), options.get("force", False)
-        self._can_ask(slug, seats)
+        force = options.get("force", False)
+        seats = self._asks_rightly(slug, options)
         if not force:
             self.keep_policies(slug, who, len(starts), hold=False, bound=bound)
         kind = EVENT_TYPES[slug]
@@ -346,7 +395,7 @@ class Diary:
             held = at.hosts
             asks = kind.requires_approval and not (force and start <= self.now)
             entry = Entry(at, "pending" if asks else "confirmed", who, seats, start if asks else None)
-            entry.location = kind.location
+            entry.location, (entry.answers, entry.reference) = kind.location, said
             entry.done(*(("request", "created") if asks else ("book", "confirmed")))
             self.entries.append(entry)
             made.append(entry)
@@ -360,15 +409,23 @@ class Diary:
                 }
         return made
 
-    def _can_ask(self, slug: str, seats: int) -> None:
+    def _asks_rightly(self, slug: str, options: dict[str, Any]) -> int:
+        """How many seats are wanted."""
+        seats = int(options.get("seats", 1))
+        self._can_ask(slug, seats, options.get("host"), options.get("duration"))
+        return seats
+
+    def _can_ask(self, slug: str, seats: int, host: str | None, duration: timedelta | None) -> None:
         if slug in self.archived:
             raise Refused("event_type_not_found")
-        if seats > EVENT_TYPES[slug].capacity:
+        kind = EVENT_TYPES[slug]
+        if seats > kind.capacity or host not in {None, *_members(kind)} or not lasts(kind, duration):
             raise Refused("invalid_input")
 
-    def confirm(self, entry: Entry, who: Attendee, *, if_free: bool, bound: bool = False) -> None:
+    def confirm(self, entry: Entry, who: Attendee, *, said: Said = NOTHING, if_free: bool, bound: bool = False) -> None:
         status = self.status(entry)
-        if status in {"pending", "confirmed"} and entry.attendee == who and not entry.metadata:
+        there = (entry.attendee, entry.metadata, entry.answers, entry.reference)
+        if status in {"pending", "confirmed"} and there == (who, {}, *said):
             return
         if not entry.was_hold:
             raise Refused("invalid_transition")
@@ -383,11 +440,20 @@ class Diary:
                 raise Refused("slot_unavailable")
             over = entry if status == "held" else None  # its request would be over: the hold ends for it
             self.keep_policies(entry.at.event_type, who, 1, hold=False, bound=bound)
-            at = self.place(entry.at.event_type, entry.at.start, seats=entry.seats, held=entry.at.hosts, without=over)
+            before = entry.at
+            at = self.place(
+                before.event_type,
+                before.start,
+                seats=entry.seats,
+                duration=before.duration,
+                held=before.hosts,
+                without=over,
+            )
             entry.done("expire", "hold_expired")
             entry.at = at
             entry.done(*(("request", "created") if ends else ("book", "confirmed")))
         entry.status, entry.ends, entry.attendee = "pending" if ends else "confirmed", ends, who
+        entry.answers, entry.reference = said
 
     def release(self, entry: Entry) -> None:
         if entry.status == "released":
@@ -398,7 +464,7 @@ class Diary:
             entry.status = "released"
             entry.done("release", "hold_released")
 
-    def mark(self, entry: Entry, status: str, *, bound: bool = False) -> None:
+    def mark(self, entry: Entry, status: str, *, reason: str | None = None, bound: bool = False) -> None:
         """Cancel, decline, approve, complete, or say that nobody came."""
         if entry.status == status:
             return
@@ -409,27 +475,36 @@ class Diary:
             self._keep_notice(entry, entry.kind.policies.cancel_notice, bound=bound)
             entry.sequence += 1
         entry.status = status
-        entry.done(action, kind)
+        entry.done(action, kind, reason)
 
     def _keep_notice(self, entry: Entry, notice: timedelta | None, *, bound: bool) -> None:
         if bound and notice is not None and self.now > entry.at.start - notice:
             raise Refused("policy_violation")
 
-    def cancel_series(self, id_: str, *, bound: bool) -> list[Entry]:
+    def cancel_series(self, id_: str, *, reason: str | None, bound: bool) -> list[Entry]:
         series = [one for one in self.entries if one.series == id_]
         to_come = [one for one in series if self.status(one) in {"pending", "confirmed"} and one.at.start > self.now]
         for one in to_come:
             self._keep_notice(one, one.kind.policies.cancel_notice, bound=bound)
         for one in to_come:
-            self.mark(one, "cancelled")
+            self.mark(one, "cancelled", reason=reason)
         return sorted(series, key=lambda one: (one.at.start, one.id))
 
-    def reschedule(
-        self, entry: Entry, start: datetime, *, host: str | None = None, force: bool = False, bound: bool = False
+    def reschedule(  # noqa: PLR0913 - what is asked
+        self,
+        entry: Entry,
+        start: datetime,
+        *,
+        duration: timedelta | None = None,
+        host: str | None = None,
+        reason: str | None = None,
+        force: bool = False,
+        bound: bool = False,
     ) -> None:
         if self.status(entry) not in {"pending", "confirmed"}:
             raise Refused("invalid_transition")
-        if start == entry.at.start and host in {None, *entry.at.hosts}:
+        asked: dict[str, Any] = {"duration": duration or entry.at.duration, "host": host, "force": force}
+        if (start, asked["duration"]) == (entry.at.start, entry.at.duration) and host in {None, *entry.at.hosts}:
             return
         policies = entry.kind.policies
         self._keep_notice(entry, policies.reschedule_notice, bound=bound)
@@ -438,16 +513,16 @@ class Diary:
         if entry.at.event_type in self.archived:
             raise Refused("slot_unavailable")
         slug, held = entry.at.event_type, entry.at.hosts
-        at = self.place(slug, start, seats=entry.seats, host=host, force=force, held=held, without=entry)
+        at = self.place(slug, start, seats=entry.seats, **asked, held=held, without=entry)
         if entry.status == "pending" and start <= self.now:
             raise Refused("slot_unavailable", ["past"])
         entry.at = at
         entry.ends = start if entry.status == "pending" else None
         entry.moves += 1
         entry.sequence += 1
-        entry.done("reschedule", "rescheduled")
+        entry.done("reschedule", "rescheduled", reason)
 
-    def reassign(self, entry: Entry, host: str, instead_of: str | None) -> None:
+    def reassign(self, entry: Entry, host: str, instead_of: str | None, reason: str | None) -> None:
         if self.status(entry) not in {"pending", "confirmed"}:
             raise Refused("invalid_transition")
         at = entry.at
@@ -458,16 +533,16 @@ class Diary:
             raise Refused("invalid_input")
         if not any({host, leaving}.issubset(group.members) for group in entry.kind.groups):
             raise Refused("invalid_input")
-        if reasons := self.unable(host, at.start, at.busy):
+        if reasons := self.unable(host, (at.start, at.start + at.duration), at.busy):
             raise unavailable(reasons)
         order = _members(entry.kind)
         hosts = tuple(sorted({*at.hosts, host} - {leaving}, key=order.index))
-        new = Occurrence(at.event_type, at.start, hosts, at.busy, {**at.made, host: self.now})
+        new = Occurrence(at.event_type, at.start, at.duration, hosts, at.busy, {**at.made, host: self.now})
         for one in self.alive():
             if one.at is at:
                 one.at = new
                 one.sequence += 1
-                one.done("reassign", "reassigned")
+                one.done("reassign", "reassigned", reason)
 
     def update(self, entry: Entry, location: str | None, metadata: dict[str, Any] | None) -> None:
         if self.status(entry) not in STANDS:
@@ -485,7 +560,8 @@ class Diary:
             if one.location not in {None, one.kind.location}:
                 one.location = None
                 one.sequence += 1
-            one.attendee, one.metadata = None, {}
+            one.attendee, one.metadata, one.answers, one.reference = None, {}, {}, None
+            one.trail = [step._replace(reason=None) for step in one.trail]
             one.done("erase", "updated")
         return len(theirs)
 
@@ -505,8 +581,15 @@ def _members(kind: EventType) -> list[str]:
     return [slug for group in kind.groups for slug in group.members]
 
 
-def _minute(at: datetime) -> int:
-    return at.hour * 60 + at.minute
+def lasts(kind: EventType, duration: timedelta | None) -> bool:
+    """Whether it can be had for so long."""
+    return duration in {None, kind.duration, *kind.durations}
+
+
+def _times(kind: EventType, start: datetime, duration: timedelta) -> tuple[Span, Span]:
+    """Its own time, and that with its buffers."""
+    end = start + duration
+    return (start, end), (start - kind.buffer_before, end + kind.buffer_after)
 
 
 def _meet(one: Span, other: Span) -> bool:

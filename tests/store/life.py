@@ -126,13 +126,15 @@ class Life(RuleBasedStateMachine):
     def same(self, entry: Entry, found: Booking | Hold) -> None:
         """A booking is as the diary has it."""
         status = self.diary.status(entry)
-        expected = (status, entry.at.start, entry.at.hosts, entry.attendee, entry.seats)
-        assert (found.status.value, found.start, found.hosts, found.attendee, found.seats) == expected
+        at = entry.at
+        expected = (status, at.start, at.start + at.duration, at.hosts, entry.attendee, entry.seats)
+        assert (found.status.value, found.start, found.end, found.hosts, found.attendee, found.seats) == expected
         # What is over by itself has one change more, once somebody has tidied it up.
         assert found.version - len(entry.trail) in ({0, 1} if status == "expired" else {0})
         if isinstance(found, Booking):
-            said = (found.sequence, found.location, found.metadata, found.series_id)
-            assert said == (entry.sequence, entry.location, entry.metadata, entry.series)
+            said = (found.sequence, found.location, found.metadata, found.series_id, found.answers, found.reference)
+            known = (entry.sequence, entry.location, entry.metadata, entry.series, entry.answers, entry.reference)
+            assert said == known
 
 
 def refuses(given: object, refused: Refused) -> None:

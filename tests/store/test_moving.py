@@ -120,6 +120,22 @@ def test_a_move_keeps_its_duration_unless_another_is_given(acme: Tenant, db: Dat
     assert_sound(db)
 
 
+@every_face
+def test_a_move_is_offered_slots_as_long_as_the_booking_unless_asked_for_others(acme: Tenant) -> None:
+    acme.save_event_type(EventType(slug="visit", duration=HALF, durations=[HOUR], step=HALF, hosts=["ada"]))
+    booking = acme.book("visit", start=NINE, attendee=GRACE, duration=HOUR)
+    acme.book("visit", start=NINE + HALF * 3, attendee=ALAN)
+
+    def offered(**asked: timedelta) -> list[datetime]:
+        slots = acme.find_slots("visit", start=NINE, end=NINE + HALF * 3, moving=booking.id, **asked)
+        return [slot.start for slot in slots]
+
+    assert offered() == offered(duration=HOUR) == [NINE, NINE + HALF]
+    assert offered(duration=HALF) == [NINE, NINE + HALF, NINE + HOUR]
+    assert {one.code for one in acme.explain("visit", start=NINE + HOUR, moving=booking.id)} >= {"busy"}
+    assert acme.explain("visit", start=NINE + HOUR, moving=booking.id, duration=HALF) == []
+
+
 def test_a_move_keeps_its_host_where_it_can_and_else_takes_the_next(acme: Tenant, db: Database) -> None:
     acme.save_host(Host(slug="cyd", timezone="Europe/London", weekly_hours=HOURS))
     acme.save_event_type(EventType(slug="any", duration=HALF, hosts=["ada", "cyd"]))

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import os
+import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple, cast
 
@@ -12,19 +16,34 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, precondition, rule, run_state_machine_as_test
 
-from nxsched import Actor, Attendee, BookingStatus, InvalidToken, NxschedError, Slots
+from nxsched import (
+    Actor,
+    Attendee,
+    AttendeeBookings,
+    BookingStatus,
+    InvalidToken,
+    ManagedBooking,
+    NxschedError,
+    Slots,
+    Tenant,
+    TenantDetails,
+)
 from nxsched.testing import recorded_events
+from store import life
 from store.booked import STAFF, assert_sound
 from store.bridged import Loop, async_engine
 from store.conftest import DAY, HALF, HOUR, NINE, NOW, Database
-from store.diary import EVENT_TYPES, HOSTS, SHOWN, STANDS, Diary, Entry, period
+from store.diary import EVENT_TYPES, HOSTS, SHOWN, STANDS, Diary, Entry, Found, Said, lasts, period
 from store.life import FACES, Face, Life, host_of
 
 # Times that meet one another, one beside the grid, and one when nobody works.
 STARTS = [NINE, NINE + HALF, NINE + HOUR, NINE + 5 * HOUR, NINE + DAY, NINE + DAY + HALF]
 ODD_STARTS = [NINE + timedelta(minutes=10), NINE + 9 * HOUR]
 
-PEOPLE = [Attendee(name=name, reference=name.lower()) for name in ("Grace", "Alan")]
+PEOPLE = [
+    Attendee(name="Grace", reference="grace"),
+    Attendee(name="Alan", reference="alan", email="Alan@people.test", timezone="Asia/Tokyo"),
+]
 ATTENDEE = Actor(role="attendee")
 """Whom policies bind."""
 
@@ -33,6 +52,8 @@ kinds = st.sampled_from(sorted([*EVENT_TYPES, "class", "class", "course"]))
 people = st.sampled_from(PEOPLE)
 hosts = st.sampled_from(HOSTS)
 actors = st.sampled_from([None, None, ATTENDEE, STAFF])
+reasons = st.sampled_from([None, None, "ill", "no time"])
+durations = st.sampled_from([None, None, None, HALF, HOUR])
 picks = st.integers(min_value=0, max_value=160)
 seldom = st.sampled_from([False] * 7 + [True])
 faces = st.tuples(st.sampled_from(FACES), st.sampled_from([True] * 4 + [False]))
@@ -59,10 +80,22 @@ class Wish(NamedTuple):
     force: bool = False
     keyed: bool = False
     minutes: int = 20
+    duration: timedelta | None = None
+    topic: str | None = None
+    reference: str | None = None
+    reason: str | None = None
 
     @property
     def bound(self) -> bool:
         return self.actor == ATTENDEE
+
+    def lasts(self, kind: str) -> timedelta | None:
+        """What is not offered is asked for seldom."""
+        return self.duration if lasts(EVENT_TYPES[kind], self.duration) or self.minutes == 1 else None
+
+    def said(self, kind: str) -> Said:
+        """Only what is asked is answered."""
+        return Said({"topic": self.topic} if self.topic and EVENT_TYPES[kind].questions else {}, self.reference)
 
 
 wishes = st.builds(
@@ -76,6 +109,10 @@ wishes = st.builds(
     force=seldom,
     keyed=st.booleans(),
     minutes=st.sampled_from([1, 20, 180]),
+    duration=durations,
+    topic=st.sampled_from([None, "Roses", "Tea"]),
+    reference=st.sampled_from([None, "order 1", "order 2"]),
+    reason=reasons,
 )
 
 
@@ -92,7 +129,8 @@ class Bookings(Life):
 
     @rule(face=faces, wish=wishes)
     def hold(self, face: Face, wish: Wish) -> None:
-        ttl, asked = timedelta(minutes=wish.minutes), {"host": wish.host, "seats": wish.seats}
+        ttl = timedelta(minutes=wish.minutes)
+        asked = {"host": wish.host, "seats": wish.seats, "duration": wish.lasts(wish.event_type)}
         who = None if wish.force else wish.attendee
         found, entry = self.write(
             face,
@@ -114,33 +152,45 @@ class Bookings(Life):
 
     @rule(face=faces, wish=wishes)
     def book(self, face: Face, wish: Wish) -> None:
-        asked = {"host": wish.host, "seats": wish.seats, "force": wish.force}
+        kind, said, options = self.booked(wish)
         found, entries = self.write(
             face,
             "book",
-            wish.event_type,
+            kind,
             start=wish.start,
             attendee=wish.attendee,
             actor=wish.actor,
-            **asked,
+            **options,
+            **said._asdict(),
             keyed=wish.keyed,
-            expected=lambda diary: diary.book(wish.event_type, [wish.start], wish.attendee, bound=wish.bound, **asked),
+            expected=lambda diary: diary.book(
+                kind, [wish.start], wish.attendee, said=said, bound=wish.bound, **options
+            ),
         )
         if entries:
             entries[0].id = found.id
             self.same(entries[0], found)
 
+    @staticmethod
+    def booked(wish: Wish) -> tuple[str, Said, dict[str, Any]]:
+        kind = wish.event_type
+        options = {"host": wish.host, "seats": wish.seats, "duration": wish.lasts(kind), "force": wish.force}
+        return kind, wish.said(kind), options
+
     @rule(face=faces, wish=wishes, several=st.lists(starts, min_size=1, max_size=4, unique=True))
     def book_series(self, face: Face, wish: Wish, several: list[datetime]) -> None:
+        kind, said, options = self.booked(wish)
         found, entries = self.write(
             face,
             "book_series",
-            wish.event_type,
+            kind,
             starts=several,
             attendee=wish.attendee,
             actor=wish.actor,
+            **options,
+            **said._asdict(),
             keyed=wish.keyed,
-            expected=lambda diary: diary.book(wish.event_type, several, wish.attendee, bound=wish.bound),
+            expected=lambda diary: diary.book(kind, several, wish.attendee, said=said, bound=wish.bound, **options),
         )
         if entries:
             self.series.append(found[0].series_id)
@@ -152,12 +202,14 @@ class Bookings(Life):
     @rule(face=faces, n=picks, wish=wishes)
     def confirm(self, face: Face, n: int, wish: Wish) -> None:
         if_free, who = not wish.force, wish.attendee
-        options = {"attendee": who, "if_free": if_free, "actor": wish.actor, "keyed": wish.keyed}
+        place = self.pick(n, {"held", "expired"})
+        said = wish.said(self.diary.entries[place].at.event_type)
+        options = {"attendee": who, "if_free": if_free, "actor": wish.actor, "keyed": wish.keyed, **said._asdict()}
 
         def act(diary: Diary, entry: Entry) -> None:
-            diary.confirm(entry, who, if_free=if_free, bound=wish.bound)
+            diary.confirm(entry, who, said=said, if_free=if_free, bound=wish.bound)
 
-        self.change(face, "confirm_hold", self.pick(n, {"held", "expired"}), act, **options)
+        self.change(face, "confirm_hold", place, act, **options)
 
     @precondition(lambda self: self.diary.entries)
     @rule(face=faces, n=picks, keyed=seldom)
@@ -165,34 +217,43 @@ class Bookings(Life):
         self.change(face, "release_hold", self.pick(n, {"held"}), Diary.release, keyed=keyed)
 
     @precondition(lambda self: self.diary.entries)
-    @rule(face=faces, n=picks, actor=actors, keyed=seldom)
-    def cancel(self, face: Face, n: int, actor: Actor | None, keyed: bool) -> None:
+    @rule(face=faces, n=picks, actor=actors, reason=reasons, keyed=seldom)
+    def cancel(self, face: Face, n: int, actor: Actor | None, reason: str | None, keyed: bool) -> None:
         def act(diary: Diary, entry: Entry) -> None:
-            diary.mark(entry, "cancelled", bound=actor == ATTENDEE)
+            diary.mark(entry, "cancelled", reason=reason, bound=actor == ATTENDEE)
 
-        self.change(face, "cancel", self.pick(n), act, actor=actor, keyed=keyed)
+        self.change(face, "cancel", self.pick(n), act, actor=actor, reason=reason, keyed=keyed)
 
     @precondition(lambda self: self.diary.entries)
-    @rule(face=faces, n=picks, keyed=seldom, which=st.sampled_from(sorted(MARKS)))
-    def mark(self, face: Face, n: int, keyed: bool, which: str) -> None:
+    @rule(face=faces, n=picks, keyed=seldom, which=st.sampled_from(sorted(MARKS)), reason=reasons)
+    def mark(self, face: Face, n: int, keyed: bool, which: str, reason: str | None) -> None:
         status, likely = MARKS[which]
-        self.change(face, which, self.pick(n, likely), lambda diary, entry: diary.mark(entry, status), keyed=keyed)
+        why: dict[str, Any] = {"reason": reason} if which == "decline" else {}
+        self.change(
+            face, which, self.pick(n, likely), lambda diary, entry: diary.mark(entry, status, **why), **why, keyed=keyed
+        )
 
     @precondition(lambda self: self.diary.entries)
     @rule(face=faces, n=picks, wish=wishes)
     def reschedule(self, face: Face, n: int, wish: Wish) -> None:
-        options: dict[str, Any] = {"start": wish.start, "host": wish.host, "force": wish.force}
+        place = self.pick(n, {"pending", "confirmed"})
+        options: dict[str, Any] = {
+            "start": wish.start,
+            "duration": wish.lasts(self.diary.entries[place].at.event_type),
+            "host": wish.host,
+            "reason": wish.reason,
+            "force": wish.force,
+        }
 
         def act(diary: Diary, entry: Entry) -> None:
             diary.reschedule(entry, **options, bound=wish.bound)
 
-        place = self.pick(n, {"pending", "confirmed"})
         self.change(face, "reschedule", place, act, **options, actor=wish.actor, keyed=wish.keyed)
 
     @precondition(lambda self: self.diary.entries)
-    @rule(face=faces, n=picks, host=hosts, instead_of=st.none() | hosts, keyed=seldom)
-    def reassign(self, face: Face, n: int, host: str, instead_of: str | None, keyed: bool) -> None:
-        options: dict[str, Any] = {"host": host, "instead_of": instead_of}
+    @rule(face=faces, n=picks, host=hosts, instead_of=st.none() | hosts, reason=reasons, keyed=seldom)
+    def reassign(self, face: Face, n: int, host: str, instead_of: str | None, reason: str | None, keyed: bool) -> None:
+        options: dict[str, Any] = {"host": host, "instead_of": instead_of, "reason": reason}
         place = self.pick(n, {"pending", "confirmed"})
         self.change(
             face, "reassign", place, lambda diary, entry: diary.reassign(entry, **options), **options, keyed=keyed
@@ -220,12 +281,12 @@ class Bookings(Life):
             self.same(entry, found)
 
     @precondition(lambda self: self.series)
-    @rule(face=faces, n=picks, actor=actors, keyed=seldom)
-    def cancel_series(self, face: Face, n: int, actor: Actor | None, keyed: bool) -> None:
+    @rule(face=faces, n=picks, actor=actors, reason=reasons, keyed=seldom)
+    def cancel_series(self, face: Face, n: int, actor: Actor | None, reason: str | None, keyed: bool) -> None:
         id_ = self.series[n % len(self.series)]
         found, entries = self.write(
-            face, "cancel_series", id_, actor=actor, keyed=keyed,
-            expected=lambda diary: diary.cancel_series(id_, bound=actor == ATTENDEE),
+            face, "cancel_series", id_, actor=actor, reason=reason, keyed=keyed,
+            expected=lambda diary: diary.cancel_series(id_, reason=reason, bound=actor == ATTENDEE),
         )  # fmt: skip
         for entry, one in zip(entries or [], found or [], strict=True):
             assert entry.id == one.id
@@ -260,8 +321,8 @@ class Bookings(Life):
     # The attendee's own.
 
     @precondition(lambda self: self.diary.entries)
-    @rule(face=faces, n=picks, what=st.sampled_from(["look", "move", "cancel"]), start=starts)
-    def by_link(self, face: Face, n: int, what: str, start: datetime) -> None:
+    @rule(face=faces, n=picks, what=st.sampled_from(["look", "move", "cancel"]), start=starts, reason=reasons)
+    def by_link(self, face: Face, n: int, what: str, start: datetime, reason: str | None) -> None:
         place = self.pick(n, {"pending", "confirmed"})
         entry = self.diary.entries[place]
         token = self.ask(face, "manage_token", entry.id, expires=self.clock.now() + DAY)
@@ -286,7 +347,8 @@ class Bookings(Life):
                 face,
                 "cancel",
                 of=mine,
-                expected=lambda diary: diary.mark(diary.entries[place], "cancelled", bound=True),
+                reason=reason,
+                expected=lambda diary: diary.mark(diary.entries[place], "cancelled", reason=reason, bound=True),
             )
         else:
             self.write(
@@ -294,13 +356,14 @@ class Bookings(Life):
                 "reschedule",
                 of=mine,
                 start=start,
-                expected=lambda diary: diary.reschedule(diary.entries[place], start, bound=True),
+                reason=reason,
+                expected=lambda diary: diary.reschedule(diary.entries[place], start, reason=reason, bound=True),
             )
         if entry.status == "cancelled":
             assert isinstance(self.ask(face, "booking", of=mine), InvalidToken)
 
-    @rule(face=faces, who=people, limit=st.integers(1, 4))
-    def their_own(self, face: Face, who: Attendee, limit: int) -> None:
+    @rule(face=faces, who=people, address=st.booleans(), limit=st.integers(1, 4))
+    def their_own(self, face: Face, who: Attendee, address: bool, limit: int) -> None:
         theirs = [one for one in self.diary.listed() if one.attendee == who]
         now = self.clock.now()
         to_come = [
@@ -308,7 +371,7 @@ class Bookings(Life):
         ]
 
         def mine(tenant: Any) -> Any:  # noqa: ANN401 - of either face
-            return tenant.for_attendee(reference=who.reference)
+            return tenant.for_attendee(**_known_by(who, address=address))
 
         self.turned(face, "upcoming", to_come, of=mine, limit=limit)
         self.turned(face, "past", [one for one in reversed(theirs) if one not in to_come], of=mine, limit=limit)
@@ -319,12 +382,12 @@ class Bookings(Life):
             {},
             optional={
                 "host": hosts,
-                "attendee": people.map(lambda one: one.reference),
+                "attendee": st.sampled_from(["grace", "alan", "alan@PEOPLE.test", "nobody@people.test"]),
                 "event_type": kinds,
                 "start": starts,
                 "end": starts,
                 "status": st.sampled_from([["confirmed"], ["cancelled", "declined"], ["held", "expired"]]),
-                "text": st.sampled_from(["gRa", "alan", "nobody"]),
+                "text": st.sampled_from(["gRa", "alan", "people", "ORDER 1", "nobody"]),
             },
         ),
         limit=st.integers(1, 5),
@@ -370,8 +433,8 @@ class Bookings(Life):
             assert self.diary.status(entry) not in {"held", "released"}
         else:
             self.same(entry, hold)
-        told = [one.action for one in self.ask(face, "history", entry.id)]
-        assert [one for one in told if one != "expire"] == [one for one, _ in entry.trail if one != "expire"]
+        told = [(one.action, one.reason) for one in self.ask(face, "history", entry.id) if one.action != "expire"]
+        assert told == [(one.action, one.reason) for one in entry.trail if one.action != "expire"]
 
     @rule(face=faces, host=hosts)
     def look_at_what_is_set(self, face: Face, host: str) -> None:
@@ -379,8 +442,10 @@ class Bookings(Life):
             there = sorted({*every} - self.diary.archived)
             assert [one.slug for one in self.ask(face, method)] == there
             assert [one.slug for one in self.ask(face, method, archived=True)] == sorted(every)
-        assert self.ask(face, "host", host) == host_of(host)
-        assert self.ask(face, "event_type", "strict") == EVENT_TYPES["strict"]
+        assert self.ask(face, "host", host) == replace(host_of(host), archived=host in self.diary.archived)
+        for kind, set_ in EVENT_TYPES.items():
+            assert self.ask(face, "event_type", kind) == replace(set_, archived=kind in self.diary.archived)
+        assert self.ask(face, "details").name == self.diary.name
         for slug in (host, None):
             blocked = {id_ for id_, (whose, _) in self.diary.blocked.items() if whose == slug}
             assert {one.id for one in self.ask(face, "blocked_periods", slug)} == blocked
@@ -388,13 +453,16 @@ class Bookings(Life):
         told = self.ask(face, "busy", host, start=NOW, end=NOW + 3 * DAY)
         assert sorted((one.start, one.end) for one in told) == sorted(busy)
 
-    @rule(face=faces, who=people, sure=seldom)
-    def erase(self, face: Face, who: Attendee, sure: bool) -> None:
+    @rule(face=faces, who=people, address=st.booleans(), sure=seldom)
+    def erase(self, face: Face, who: Attendee, address: bool, sure: bool) -> None:
         if not sure:
             return
         before = {one.id for one in self.diary.entries if one.attendee == who}
         found, told = self.write(
-            face, "erase_attendee", reference=who.reference, expected=lambda diary: diary.erase(str(who.reference))
+            face,
+            "erase_attendee",
+            **_known_by(who, address=address),
+            expected=lambda diary: diary.erase(str(who.reference)),
         )
         if told is not None:
             assert found == told
@@ -402,6 +470,15 @@ class Bookings(Life):
             self.keyed = [one for one in self.keyed if one[-1] not in before | series]
 
     # What is set.
+
+    @rule(face=faces, name=st.sampled_from(["Acme", "Acme & Co"]))
+    def rename(self, face: Face, name: str) -> None:
+        details = TenantDetails(id=self.acme.id, name=name, sender="bookings@acme.test")
+
+        def expected(diary: Diary) -> None:
+            diary.name = name
+
+        self.write(face, "save_details", details, expected=expected)
 
     @rule(face=faces, host=st.none() | hosts, start=starts, halves=st.integers(min_value=1, max_value=4), sure=seldom)
     def block(self, face: Face, host: str | None, start: datetime, halves: int, sure: bool) -> None:
@@ -457,44 +534,65 @@ class Bookings(Life):
         swept = self.ask((face, True), "sweep")
         assert not isinstance(swept, NxschedError), repr(swept)
 
-    @rule(face=faces, kind=kinds, host=st.none() | hosts)
-    def find(self, face: Face, kind: str, host: str | None) -> None:
-        self.compare(face, kind, host, None)
+    @rule(face=faces, kind=kinds, host=st.none() | hosts, duration=durations)
+    def find(self, face: Face, kind: str, host: str | None, duration: timedelta | None) -> None:
+        self.compare(face, kind, host, None, duration)
 
     @precondition(lambda self: self.diary.entries)
-    @rule(face=faces, n=picks)
-    def find_for_a_move(self, face: Face, n: int) -> None:
+    @rule(face=faces, n=picks, duration=durations)
+    def find_for_a_move(self, face: Face, n: int, duration: timedelta | None) -> None:
         moving = self.diary.entries[self.pick(n, {"pending", "confirmed"})]
-        self.compare(face, moving.at.event_type, None, moving)
+        kind = moving.at.event_type
+        self.compare(face, kind, None, moving, duration if lasts(EVENT_TYPES[kind], duration) else None)
 
-    def compare(self, face: Face, kind: str, host: str | None, moving: Entry | None) -> None:
-        id_ = None if moving is None else moving.id
-        found = self.ask(face, "find_slots", kind, start=NOW, end=NOW + 2 * DAY, host=host, moving=id_)
-        if refused := self.cannot_look(kind, host, moving):
+    def compare(
+        self, face: Face, kind: str, host: str | None, moving: Entry | None, duration: timedelta | None
+    ) -> None:
+        asked: dict[str, Any] = {"host": host, "duration": duration, "moving": None if moving is None else moving.id}
+        found = self.ask(face, "find_slots", kind, start=NOW, end=NOW + 2 * DAY, **asked)
+        if refused := self.cannot_look(kind, host, moving, duration):
             assert isinstance(found, NxschedError)
             assert found.code == refused
             return
         assert isinstance(found, Slots), repr(found)
-        self.offered(found, kind, host=host, without=moving)
+        self.offered(found, kind, host=host, without=moving, duration=duration)
         for start in [*STARTS, *ODD_STARTS]:
-            reasons = self.ask(face, "explain", kind, start=start, host=host, moving=id_)
-            seats = 1 if moving is None else moving.seats
-            expected = self.diary.find(kind, start, host=host, without=moving, seats=seats)
+            reasons = self.ask(face, "explain", kind, start=start, **asked)
+            expected = self.free(kind, start, host, moving, duration)
             assert {one.code for one in reasons} == {*expected.reasons}, f"{kind} at {start}"
 
-    def cannot_look(self, kind: str, host: str | None, moving: Entry | None) -> str | None:
+    def free(
+        self, kind: str, start: datetime, host: str | None, moving: Entry | None, duration: timedelta | None
+    ) -> Found:
+        """What the diary offers; to what moves, for as many seats and as long as it has."""
+        seats = 1
+        if moving is not None:
+            seats, duration = moving.seats, duration or moving.at.duration
+        return self.diary.find(kind, start, host=host, without=moving, seats=seats, duration=duration)
+
+    def cannot_look(
+        self, kind: str, host: str | None, moving: Entry | None, duration: timedelta | None = None
+    ) -> str | None:
         if kind in self.diary.archived:
             return "event_type_not_found"
         if moving is not None and self.diary.status(moving) not in {"pending", "confirmed"}:
             return "invalid_transition"
-        return "invalid_input" if host and host not in _members(kind) else None
+        rightly = (host is None or host in _members(kind)) and lasts(EVENT_TYPES[kind], duration)
+        return None if rightly else "invalid_input"
 
-    def offered(self, found: Slots, kind: str, host: str | None = None, without: Entry | None = None) -> None:
-        seats = 1 if without is None else without.seats
+    def offered(
+        self,
+        found: Slots,
+        kind: str,
+        *,
+        host: str | None = None,
+        without: Entry | None = None,
+        duration: timedelta | None = None,
+    ) -> None:
         expected = []
         for n in range(96):
             start = NOW + n * HALF
-            one = self.diary.find(kind, start, host=host, without=without, seats=seats)
+            one = self.free(kind, start, host, without, duration)
             if one.able:
                 expected.append((start, one.able, one.left))
         assert [(slot.start, slot.hosts, slot.seats_left) for slot in found] == expected
@@ -523,7 +621,7 @@ class Bookings(Life):
         """Every change is in the audit trail and among the events, once, in its order."""
         self.acme.sweep()
         for entry in self.diary.entries:
-            trail = list(entry.trail)
+            trail = [(one.action, one.kind) for one in entry.trail]
             if self.diary.status(entry) == "expired":
                 trail.append(("expire", "booking.hold_expired" if entry.was_hold else "booking.expired"))
             history = self.acme.history(entry.id)
@@ -540,12 +638,20 @@ def _fits(entry: Entry, said: dict[str, Any]) -> bool:
     who = entry.attendee
     return (
         said.get("host") in {None, *entry.at.hosts}
-        and ("attendee" not in said or (who is not None and who.reference == said["attendee"]))
+        and ("attendee" not in said or said["attendee"].lower() in _words(who))
         and said.get("event_type") in {None, entry.at.event_type}
         and entry.at.start >= said.get("start", NOW)
         and entry.at.start < said.get("end", NOW + 100 * DAY)
-        and ("text" not in said or (who is not None and said["text"].lower() in who.name.lower()))
+        and ("text" not in said or said["text"].lower() in " ".join([*_words(who), entry.reference or ""]))
     )
+
+
+def _words(who: Attendee | None) -> list[str]:
+    return [] if who is None else [word.lower() for word in (who.name, who.email, who.reference) if word]
+
+
+def _known_by(who: Attendee, *, address: bool) -> dict[str, Any]:
+    return {"email": who.email.upper()} if address and who.email else {"reference": who.reference}
 
 
 def _members(kind: str) -> list[str]:
@@ -576,3 +682,22 @@ def test_whatever_is_done_in_whatever_order_comes_to_what_a_diary_by_hand_says(d
         ),
     )
     assert_sound(db)
+
+
+def test_every_method_is_driven_with_every_keyword() -> None:
+    driven: set[str | None] = set()
+    for module in (life, sys.modules[__name__]):
+        for node in ast.walk(ast.parse(inspect.getsource(module))):
+            driven.update(
+                [node.attr] if isinstance(node, ast.Attribute)
+                else [node.arg] if isinstance(node, ast.keyword)
+                else [node.value] if isinstance(node, ast.Constant) and isinstance(node.value, str)
+                else []
+            )  # fmt: skip
+    for face in (Tenant, ManagedBooking, AttendeeBookings):
+        for name, method in inspect.getmembers(face, inspect.isfunction):
+            if not name.startswith("_"):
+                keywords = {
+                    one.name for one in inspect.signature(method).parameters.values() if one.kind is one.KEYWORD_ONLY
+                }
+                assert {name, *keywords} <= driven, f"{face.__name__}.{name}"

@@ -109,7 +109,8 @@ WHERE b.tenant_id = :tenant AND b.host_no IS NULL AND b.reach_until > :set_from 
 
 _MOVED: Final = f"""
 UNION ALL
-SELECT 'moved', b.seats, b.id::text, e.slug, {STATUS}, NULL, false, {NO_TIMES}
+SELECT 'moved', b.seats, b.id::text, e.slug, {STATUS}, EXTRACT(epoch FROM b.ends_at - b.starts_at)::bigint::text,
+    false, {NO_TIMES}
 FROM nxsched.booking b JOIN nxsched.event_type e ON e.tenant_id = :tenant AND e.event_type_no = b.event_type_no
 WHERE b.tenant_id = :tenant AND b.id = CAST(:moving AS uuid)
 """
@@ -137,7 +138,7 @@ def fetch_settings(  # noqa: PLR0913 - what is asked
 ) -> Settings:
     """The event type `slug` with a duration that it offers, and all that is set for starts in `span`.
 
-    `moving` is a booking that is looked up beside it. Raises `EventTypeNotFound`, also for an archived one,
+    `moving` is a booking that is looked up beside it; it keeps its duration unless one is given. Raises `EventTypeNotFound`, also for an archived one,
     `BookingNotFound`, `InvalidTransition` for a booking that cannot be moved, and `InvalidInput` for one of another
     event type and for a duration that is not offered.
     """
@@ -145,18 +146,21 @@ def fetch_settings(  # noqa: PLR0913 - what is asked
     if moving is not None:
         values |= {"moving": moving, "now": now}
     rows = connection.execute(_statement(moving=moving is not None), values).all()
-    found = read_settings(rows, tenant, slug, duration)
     if moving is None:
-        return found
-    for kind, no, key, its, status, *_ in rows:
-        if kind == "moved":
-            if its != slug:
-                reason = f"is a booking of {checks.shown(its)}, not of {checks.shown(slug)}"
-                raise InvalidInput(field="moving", reason=reason)
-            if status not in MOVABLE:
-                raise InvalidTransition(id=key, from_status=status, to_status="rescheduled")
-            return replace(found, moved=Moved(key, no))
-    raise BookingNotFound(id=moving)
+        return read_settings(rows, tenant, slug, duration)
+    moved = next((row[1:6] for row in rows if row[0] == "moved"), None)
+    no, key, its, status, lasts = moved or (0, moving, None, None, "0")
+    if duration is None and its == slug:
+        duration = timedelta(seconds=int(lasts))
+    found = read_settings(rows, tenant, slug, duration)
+    if its is None:
+        raise BookingNotFound(id=moving)
+    if its != slug:
+        reason = f"is a booking of {checks.shown(its)}, not of {checks.shown(slug)}"
+        raise InvalidInput(field="moving", reason=reason)
+    if status not in MOVABLE:
+        raise InvalidTransition(id=key, from_status=status, to_status="rescheduled")
+    return replace(found, moved=Moved(key, no))
 
 
 _SET: Final = frozenset({"event_type", "tenant", "host", "blocked", "closure"})
