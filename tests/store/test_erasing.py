@@ -794,6 +794,18 @@ def test_who_takes_an_expired_key_anew_and_who_erases_do_not_wait_for_one_anothe
     assert [one for one in (*first, *second) if isinstance(one, TransactionConflict)] == []
 
 
+def test_a_key_goes_too_whose_call_is_repeated_just_now(acme: Tenant, db: Database, erase: Callable[[], Any]) -> None:
+    call = partial(acme.book, "visit", start=NINE + 2 * DAY, attendee=HER, idempotency_key="k")
+    made = call()
+    with db.app.connect() as ours:
+        assert call(within=ours) == made
+        with beside(db, erase) as told:
+            time.sleep(0.1)
+            ours.commit()
+    assert told == [1]
+    assert rows(db, "SELECT key FROM nxsched.idempotency_key") == []
+
+
 def test_who_moves_from_a_class_to_an_earlier_one_and_who_erases_do_not_wait_for_one_another(
     acme: Tenant, db: Database, erase: Callable[[], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -27,7 +27,7 @@ def erase_attendee(connection: Connection, command: EraseAttendee, tools: Tools)
     change_details(connection, record(tools), [_erased(one) for one in theirs])
     erase_records(connection, ids, command.person)
     series = {one.booking.series_id for one in theirs if one.booking.series_id}
-    forget_keys_of(connection, tools.tenant, [*ids, *series])
+    forget_keys_of(connection, tools.tenant, [*ids, *series], tools.now)
     change_nonces(connection, tools.tenant, {id_: new_nonce() for id_ in ids})
     return len(ids)
 

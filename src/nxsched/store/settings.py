@@ -138,9 +138,9 @@ def fetch_settings(  # noqa: PLR0913 - what is asked
 ) -> Settings:
     """The event type `slug` with a duration that it offers, and all that is set for starts in `span`.
 
-    `moving` is a booking that is looked up beside it; it keeps its duration unless one is given. Raises `EventTypeNotFound`, also for an archived one,
-    `BookingNotFound`, `InvalidTransition` for a booking that cannot be moved, and `InvalidInput` for one of another
-    event type and for a duration that is not offered.
+    `moving` is a booking that is looked up beside it; it keeps its duration unless one is given. Raises
+    `EventTypeNotFound`, also for an archived one, `BookingNotFound`, `InvalidTransition` for a booking that cannot be
+    moved, and `InvalidInput` for one of another event type and for a duration that is not offered.
     """
     values = {"tenant": tenant, "slug": slug, **set_for(*span)}
     if moving is not None:
