@@ -211,12 +211,12 @@ def test_what_is_no_transaction_to_join_is_refused(
 
     async def story() -> None:
         engine = async_engine(db, driver)
-        wanted = "must be a SQLAlchemy AsyncConnection or AsyncSession, not"
+        wanted = "must be a SQLAlchemy AsyncConnection .* or AsyncSession, not"
         await refused(engine, wanted)
         await refused(engine.connect(), "has not been started")
         async with engine.connect() as connection:
             await refused(connection.sync_connection, wanted)
-            with pytest.raises(InvalidInput, match="must be a SQLAlchemy Connection or Session, not"):
+            with pytest.raises(InvalidInput, match="AsyncConnection"):
                 acme.bookings(within=connection)  # type: ignore[arg-type]
         await refused(connection, "This Connection is closed")
         await refused(AsyncSession(connection), "This Connection is closed")
@@ -520,9 +520,9 @@ def test_a_session_whose_flush_failed_has_to_be_rolled_back(tenant: AsyncTenant,
 
 
 def test_another_driver_is_refused() -> None:
-    with pytest.raises(InvalidInput, match="must be a URL or a SQLAlchemy AsyncEngine, not"):
+    with pytest.raises(InvalidInput, match="Scheduler takes an Engine"):
         AsyncScheduler(create_engine("postgresql+psycopg://x/y"))  # type: ignore[arg-type]
-    with pytest.raises(InvalidInput, match="must be a URL or a SQLAlchemy Engine, not"):
+    with pytest.raises(InvalidInput, match="AsyncScheduler takes an AsyncEngine"):
         Scheduler(create_async_engine("postgresql+psycopg://x/y"))  # type: ignore[arg-type]
     with pytest.raises(InvalidInput, match=r'not "postgresql\+asyncpg"'):
         AsyncScheduler("postgresql+asyncpg://x/y")

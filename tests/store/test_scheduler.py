@@ -56,7 +56,13 @@ def test_an_engine_of_the_applications_own_is_used_and_left_open(db: Database) -
     ("given", "reason"),
     [
         ("sqlite://", 'must begin with postgresql://, not "sqlite": nxsched works with PostgreSQL and psycopg'),
-        ("postgresql+asyncpg://x/y", 'must begin with postgresql://, not "postgresql+asyncpg"'),
+        (
+            "postgresql+asyncpg://x/y",
+            (
+                'must begin with postgresql://, not "postgresql+asyncpg": nxsched works with PostgreSQL and psycopg;'
+                " AsyncScheduler takes the engine that create_async_engine makes of this URL"
+            ),
+        ),
         ("postgresql+psycopg2://x/y", 'must begin with postgresql://, not "postgresql+psycopg2"'),
         ("no url", "must be a URL such as postgresql://app@host/database"),
         ("", "must be a URL such as postgresql://app@host/database"),

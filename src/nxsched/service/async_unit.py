@@ -81,7 +81,10 @@ class AsyncUnits:
         if isinstance(within, async_scoped_session):
             within = within()
         if not isinstance(within, AsyncConnection | AsyncSession):
-            reason = f"must be a SQLAlchemy AsyncConnection or AsyncSession, not {checks.shown(within)}"
+            reason = (
+                "must be a SQLAlchemy AsyncConnection (`async with engine.connect() as connection`) or AsyncSession,"
+                f" not {checks.shown(within)}"
+            )
             raise InvalidInput(field="within", reason=reason)
         if isinstance(within, AsyncConnection) and within.sync_connection is None:
             reason = "is a connection that has not been started: async with engine.connect() as connection"

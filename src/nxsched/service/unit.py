@@ -201,7 +201,7 @@ def _begun(within: object) -> tuple[Connection, NestedTransaction]:
     if isinstance(within, scoped_session):
         within = within()
     if not isinstance(within, Connection | Session):
-        reason = f"must be a SQLAlchemy Connection or Session, not {checks.shown(within)}"
+        reason = f"must be a SQLAlchemy Connection (engine.connect() gives one) or Session, not {checks.shown(within)}"
         raise InvalidInput(field="within", reason=reason)
     try:
         connection = within.connection() if isinstance(within, Session) else within

@@ -39,6 +39,7 @@ def made_or_checked(field: str, given: object) -> AsyncEngine:
     if isinstance(given, str | URL):
         return engine(field, given)
     if not isinstance(given, AsyncEngine):
-        raise InvalidInput(field=field, reason=f"must be a URL or a SQLAlchemy AsyncEngine, not {shown(given)}")
+        reason = f"must be a URL or a SQLAlchemy AsyncEngine, not {shown(given)}; Scheduler takes an Engine"
+        raise InvalidInput(field=field, reason=reason)
     check_driver(field, given.sync_engine, ASYNC_DRIVERS)
     return given

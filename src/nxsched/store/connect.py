@@ -66,6 +66,8 @@ def checked_url(field: str, url: str | URL) -> URL:
         reason = (
             f"must begin with postgresql://, not {shown(found.drivername)}: nxsched works with PostgreSQL and psycopg"
         )
+        if found.drivername == "postgresql+asyncpg":
+            reason += "; AsyncScheduler takes the engine that create_async_engine makes of this URL"
         raise InvalidInput(field=field, reason=reason)
     return found
 
@@ -94,7 +96,8 @@ def made_or_checked(field: str, given: object) -> Engine:
     if isinstance(given, str | URL):
         return engine(field, given)
     if not isinstance(given, Engine):
-        raise InvalidInput(field=field, reason=f"must be a URL or a SQLAlchemy Engine, not {shown(given)}")
+        reason = f"must be a URL or a SQLAlchemy Engine, not {shown(given)}; AsyncScheduler takes an AsyncEngine"
+        raise InvalidInput(field=field, reason=reason)
     check_driver(field, given, (DRIVER,))
     return given
 
