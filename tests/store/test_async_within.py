@@ -216,7 +216,7 @@ def test_what_is_no_transaction_to_join_is_refused(
         await refused(engine.connect(), "has not been started")
         async with engine.connect() as connection:
             await refused(connection.sync_connection, wanted)
-            with pytest.raises(InvalidInput, match="AsyncConnection"):
+            with pytest.raises(InvalidInput, match="or Session, not"):
                 acme.bookings(within=connection)  # type: ignore[arg-type]
         await refused(connection, "This Connection is closed")
         await refused(AsyncSession(connection), "This Connection is closed")
