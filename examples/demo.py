@@ -290,7 +290,7 @@ def help_yourself(acme: Tenant) -> None:
     moved = mine.reschedule(start=slots[-1].start)
     say(f"she moves it from {when(booking.start)} to {when(moved.start)}, and cancels it: {mine.cancel().status}")
     try:
-        acme.with_token(token)
+        acme.with_token(token).booking()
     except InvalidToken as error:
         say(f"the link, after that: {error}")
 

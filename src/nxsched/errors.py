@@ -189,6 +189,8 @@ class InvalidTransition(NxschedError):
         words = f"is {from_status} and cannot be {to_status.replace('no_show', 'marked as no-show')}"
         if from_status == to_status:
             words = f"is {from_status} already, with other details"
+        if from_status == "held":
+            words += ": it is a hold, which confirm_hold makes a booking, and release_hold gives back"
         super().__init__(f"the booking {id} {words}")
         self.id = id
         self.from_status = from_status

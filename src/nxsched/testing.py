@@ -19,9 +19,11 @@ from typing import Any, Final, Protocol
 
 from nxsched.clock import SettableClock
 from nxsched.domain.bookings import Attendee
+from nxsched.domain.checks import same_json
 from nxsched.domain.event_types import EventType
+from nxsched.domain.events import plain
 from nxsched.domain.hosts import Host, WeeklyHours
-from nxsched.errors import MissingExtra
+from nxsched.errors import InvalidInput, MissingExtra
 
 try:
     import psycopg
@@ -104,7 +106,7 @@ class Database:
     name: str
 
     def url(self, role: str = APP_ROLE) -> str:
-        """A URL for SQLAlchemy, for the application's role unless another is named."""
+        """A URL for SQLAlchemy, for the application's role unless it is `nxsched_worker` or `nxsched_owner`."""
         return self.server.url(role, self.name)
 
     def scheduler(self, **options: Any) -> Scheduler:
@@ -179,21 +181,42 @@ def an_attendee(name: str = "Grace", **said: Any) -> Attendee:
 
 
 def furnish(tenant: Tenant, *hosts: Host, event_types: Sequence[EventType] = ()) -> Tenant:
-    """Give a tenant hosts and event types, ada and a visit of half an hour with her if none are named."""
-    for host in hosts or (a_host(),):
+    """Give a tenant hosts and event types: those that are named, and what they need.
+
+    That is a host for each that an event type names, and a visit of half an hour with any of the hosts; ada's, if
+    nothing is named. Raises `InvalidInput` for a tenant of asyncio, which `async_furnish` takes.
+    """
+    _no_coroutines(tenant, "async_furnish")
+    their_hosts, their_event_types = _furniture(hosts, event_types)
+    for host in their_hosts:
         tenant.save_host(host)
-    for event_type in event_types or (an_event_type(),):
+    for event_type in their_event_types:
         tenant.save_event_type(event_type)
     return tenant
 
 
 async def async_furnish(tenant: AsyncTenant, *hosts: Host, event_types: Sequence[EventType] = ()) -> AsyncTenant:
     """The same for asyncio."""
-    for host in hosts or (a_host(),):
+    their_hosts, their_event_types = _furniture(hosts, event_types)
+    for host in their_hosts:
         await tenant.save_host(host)
-    for event_type in event_types or (an_event_type(),):
+    for event_type in their_event_types:
         await tenant.save_event_type(event_type)
     return tenant
+
+
+def _furniture(hosts: Sequence[Host], event_types: Sequence[EventType]) -> tuple[list[Host], list[EventType]]:
+    have = [one.slug for one in hosts]
+    needed = {slug: None for one in event_types for group in one.groups for slug in group.members if slug not in have}
+    if not (have or needed):
+        needed = {"ada": None}
+    found = [*hosts, *map(a_host, needed)]
+    return found, [*event_types] or [an_event_type(hosts=[one.slug for one in found])]
+
+
+def _no_coroutines(tenant: object, twin: str) -> None:
+    if isinstance(tenant, AsyncTenant):
+        raise InvalidInput(field="tenant", reason=f"is an AsyncTenant: await {twin}(…)")
 
 
 # Outbox events: what the application will be told.
@@ -211,6 +234,7 @@ class RecordedEvent:
 
 def recorded_events(tenant: Tenant, booking_id: str | None = None) -> list[RecordedEvent]:
     """The outbox events of a tenant, or of one booking, as they happened; of one moment, by booking and version."""
+    _no_coroutines(tenant, "async_recorded_events")
     return tenant._units.run(_events, booking_id, Call(tenant=tenant.id))  # noqa: SLF001 - our own
 
 
@@ -222,7 +246,8 @@ async def async_recorded_events(tenant: AsyncTenant, booking_id: str | None = No
 def assert_events(found: Sequence[RecordedEvent], *kinds: str, **holds: Any) -> None:
     """Fail unless the events are of these kinds, in this order, and the last one's booking holds what is named.
 
-    `assert_events(recorded_events(acme), "booking.confirmed", "booking.cancelled", status="cancelled")`
+    `assert_events(recorded_events(acme), "booking.confirmed", "booking.cancelled", status="cancelled")`. Fields of a
+    `Booking` may be given as it has them, or as JSON has them.
     """
     __tracebackhide__ = True
     have = [one.kind for one in found]
@@ -232,7 +257,7 @@ def assert_events(found: Sequence[RecordedEvent], *kinds: str, **holds: Any) -> 
     for name, wanted in holds.items():
         if name not in booking:
             raise AssertionError(f"the booking of an event has no {name!r}; it has {', '.join(sorted(booking))}")
-        if booking[name] != wanted:
+        if booking[name] != wanted and not same_json(booking[name], plain(wanted)):
             raise AssertionError(f"{kinds[-1]}: expected {name} to be {wanted!r}, and it is {booking[name]!r}")
 
 

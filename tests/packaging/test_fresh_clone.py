@@ -72,6 +72,16 @@ def test_the_commands_of_the_readme_work_on_a_fresh_clone(elsewhere: Path) -> No
     assert "Grace, who comes back to confirm: hold_expired" in demo
     assert "orders: 0, bookings: 0" in demo
     assert "orders: 1, bookings: 1" in demo
+    for told in (
+        "3 have a seat, 7 were told",
+        "gets the seat: True",
+        "moved: held it before",
+        "in the place of",
+        "she moves it from",
+        "the link, after that: the link is not valid",
+        "60 booked, 40 got SlotTaken",
+    ):
+        assert told in demo
     for name in ("clinic", "team", "class"):
         assert (clone / "demo" / f"{name}.svg").read_text(encoding="utf-8").rstrip().endswith("</svg>")
     assert re.search(r"\d{2,} passed", said["make test"])

@@ -236,7 +236,7 @@ def several_starts_of_a_series(world: World) -> Told:
 def a_move_where_the_event_type_was_archived(world: World) -> Told:
     id_ = world.acme.book("visit", start=NINE, attendee=GRACE).id
     world.acme.archive_event_type("visit")
-    words = "the booking cannot be moved: there is no event type 'visit'"
+    words = "the booking cannot be moved: its event type 'visit' is archived; saving it brings it back"
     call = partial(world.acme.reschedule, id_, start=NINE + HOUR)
     return Told(call, words, {"start": NINE + HOUR, "reasons": (), "refused": {NINE + HOUR: ()}})
 

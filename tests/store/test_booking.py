@@ -669,3 +669,9 @@ def test_an_application_may_read_json_in_a_way_of_its_own(acme: Tenant, db: Data
         assert tenant.cancel(booking.id).status == "cancelled"
         assert tenant.history(booking.id)[0].changes["answers"] == (None, {"weight": 1.5})
     assert_sound(db)
+
+
+def test_the_audit_trail_tells_one_from_true(acme: Tenant) -> None:
+    booking = acme.book("visit", start=NINE, attendee=GRACE, metadata={"paid": 1})
+    acme.update(booking.id, metadata={"paid": True})
+    assert acme.history(booking.id)[-1].changes == {"metadata": ({"paid": 1}, {"paid": True})}

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from sqlalchemy import create_engine
@@ -121,13 +122,88 @@ def test_a_move_keeps_its_duration_unless_another_is_given(acme: Tenant, db: Dat
 
 
 @every_face
+def test_what_has_expired_beside_a_booking_does_not_keep_its_time(
+    acme: Tenant, db: Database, clock: SettableClock
+) -> None:
+    acme.save_event_type(EventType(slug="class", duration=HOUR, step=HALF, hosts=["ada"], capacity=3))
+    booking = acme.book("class", start=NINE, attendee=GRACE)
+    hold = acme.place_hold("class", start=NINE, ttl=timedelta(minutes=10))
+    clock.move(timedelta(minutes=10))
+    assert NINE + HALF in [
+        slot.start for slot in acme.find_slots("class", start=NINE, end=NINE + HOUR, moving=booking.id)
+    ]
+    assert acme.reschedule(booking.id, start=NINE + HALF).start == NINE + HALF
+    assert [one.action for one in acme.history(hold.id)] == ["hold", "expire"]
+    assert_sound(db)
+
+
+@every_face
+def test_times_are_compared_as_instants_whatever_zone_they_are_given_in(acme: Tenant, db: Database) -> None:
+    """In a zone of theirs, Python adds and compares by the wall: an hour is lost when clocks go forward."""
+    london = ZoneInfo("Europe/London")
+    always = [WeeklyHours(days="mon-sun", start="00:00", end="24:00")]
+    acme.save_host(Host(slug="ada", timezone="Europe/London", weekly_hours=always))
+    acme.save_event_type(EventType(slug="visit", duration=HOUR, durations=[2 * HOUR], step=HALF, hosts=["ada"]))
+    before = datetime(2026, 3, 29, 0, 30, tzinfo=london)
+    booking = acme.book("visit", start=before, attendee=GRACE)
+    longer = acme.reschedule(booking.id, start=before, duration=2 * HOUR)
+    assert longer.end - longer.start == 2 * HOUR
+    for start in (before, before.astimezone(UTC)):
+        assert acme.reschedule(booking.id, start=start) == longer
+    twice = datetime(2026, 10, 25, 1, 30, tzinfo=london)
+    other = acme.book("visit", start=twice, attendee=GRACE)
+    assert acme.reschedule(other.id, start=twice) == other
+    assert acme.reschedule(other.id, start=twice.replace(fold=1)).start == other.start + HOUR
+    assert_sound(db)
+
+
+@every_face
+def test_who_has_more_seats_than_there_are_now_is_offered_no_move(acme: Tenant) -> None:
+    acme.save_event_type(EventType(slug="class", duration=HALF, hosts=["ada"], capacity=3))
+    booking = acme.book("class", start=NINE, attendee=GRACE, seats=3)
+    acme.save_event_type(EventType(slug="class", duration=HALF, hosts=["ada"], capacity=2))
+    for call in (
+        lambda: acme.find_slots("class", start=NINE, end=NINE + DAY, moving=booking.id),
+        lambda: acme.explain("class", start=NINE + HOUR, moving=booking.id),
+        lambda: acme.reschedule(booking.id, start=NINE + HOUR),
+        lambda: acme.reschedule(booking.id, start=NINE + HOUR, force=True),
+    ):
+        with pytest.raises(InvalidInput) as caught:
+            call()
+        assert (caught.value.field, caught.value.reason) == (
+            "seats", "the booking has 3, and its event type gives 2 at most now: book it anew"
+        )  # fmt: skip
+
+
+@every_face
+def test_a_booking_whose_duration_is_not_offered_any_more_is_moved_with_another(acme: Tenant) -> None:
+    booking = acme.book("visit", start=NINE, attendee=GRACE)
+    acme.save_event_type(EventType(slug="visit", duration=HOUR, hosts=["ada"]))
+    for call in (
+        lambda: acme.find_slots("visit", start=NINE, end=NINE + DAY, moving=booking.id),
+        lambda: acme.explain("visit", start=NINE, moving=booking.id),
+        lambda: acme.reschedule(booking.id, start=NINE + HOUR),
+    ):
+        with pytest.raises(InvalidInput) as caught:
+            call()
+        assert caught.value.field == "duration"
+        assert caught.value.reason == (
+            "has to be given, for the one that the booking has is not offered any more: must be 60 minutes, not 30"
+        )
+    assert acme.explain("visit", start=NINE, moving=booking.id, duration=HOUR) == []
+    with pytest.raises(InvalidInput, match=r"^duration: must be 60 minutes, not 90$"):
+        acme.reschedule(booking.id, start=NINE, duration=HALF * 3)
+    assert acme.reschedule(booking.id, start=NINE, duration=HOUR).end == NINE + HOUR
+
+
+@every_face
 def test_a_move_is_offered_slots_as_long_as_the_booking_unless_asked_for_others(acme: Tenant) -> None:
     acme.save_event_type(EventType(slug="visit", duration=HALF, durations=[HOUR], step=HALF, hosts=["ada"]))
     booking = acme.book("visit", start=NINE, attendee=GRACE, duration=HOUR)
     acme.book("visit", start=NINE + HALF * 3, attendee=ALAN)
 
-    def offered(**asked: timedelta) -> list[datetime]:
-        slots = acme.find_slots("visit", start=NINE, end=NINE + HALF * 3, moving=booking.id, **asked)
+    def offered(duration: timedelta | None = None) -> list[datetime]:
+        slots = acme.find_slots("visit", start=NINE, end=NINE + HALF * 3, duration=duration, moving=booking.id)
         return [slot.start for slot in slots]
 
     assert offered() == offered(duration=HOUR) == [NINE, NINE + HALF]

@@ -512,6 +512,22 @@ def test_who_counts_with_an_older_snapshot_is_told_to_begin_anew(pool: Tenant, d
     assert_sound(db)
 
 
+@pytest.mark.parametrize("isolation", ["REPEATABLE READ", "SERIALIZABLE"])
+def test_whose_turn_it_is_is_not_counted_with_an_older_snapshot(pool: Tenant, db: Database, isolation: str) -> None:
+    booking = pool.book("any", start=NINE, attendee=GRACE, host="ada")
+    engine = create_engine(db.url(APP_ROLE), isolation_level=isolation)
+    try:
+        with engine.connect() as connection:
+            pool.booking(booking.id, within=connection)
+            pool.reassign(booking.id, host="bob")
+            with pytest.raises(TransactionConflict):
+                pool.book("any", start=NINE + HOUR, attendee=ALAN, within=connection)
+            connection.rollback()
+    finally:
+        engine.dispose()
+    assert_sound(db)
+
+
 # --- races -----------------------------------------------------------------------------------------------------------
 
 

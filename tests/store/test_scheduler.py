@@ -9,7 +9,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import pytest
 from sqlalchemy import Connection, create_engine, text
@@ -294,3 +296,25 @@ def test_children_that_a_process_forks_after_its_first_call_book_side_by_side(ac
 def test_what_tells_no_time_is_no_clock(db: Database) -> None:
     with pytest.raises(InvalidInput, match=r"clock: must have a method now\(\)"):
         Scheduler(db.url(APP_ROLE), clock=12)  # type: ignore[arg-type]
+
+
+@dataclass
+class Wall:
+    """A clock of the application's own."""
+
+    at: datetime
+
+    def now(self) -> datetime:
+        return self.at
+
+
+def test_a_clock_may_tell_the_time_of_any_zone_and_has_to_tell_which(acme: Tenant, db: Database) -> None:
+    """By the wall an hour of the hold would be lost: clocks go forward meanwhile."""
+    at = datetime(2026, 3, 29, 0, 30, tzinfo=ZoneInfo("Europe/London"))
+    theirs = Scheduler(db.app, clock=Wall(at)).tenant(acme.id)
+    hold = theirs.place_hold("visit", start=datetime(2026, 3, 30, 9, tzinfo=UTC), ttl=timedelta(hours=2))
+    assert hold.expires_at - hold.created_at == timedelta(hours=2)
+    assert (hold.created_at, hold.created_at.utcoffset()) == (at, timedelta())
+    assert theirs.hold(hold.id) == hold
+    with pytest.raises(InvalidInput, match="clock: must tell an aware datetime, not"):
+        Scheduler(db.app, clock=Wall(at.replace(tzinfo=None))).tenant(acme.id)

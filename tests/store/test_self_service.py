@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -26,6 +26,7 @@ from nxsched import (
     Booking,
     BookingNotFound,
     EventType,
+    Host,
     IdempotencyConflict,
     InvalidInput,
     InvalidToken,
@@ -39,6 +40,7 @@ from nxsched import (
     SlotTaken,
     SlotUnavailable,
     Tenant,
+    WeeklyHours,
 )
 from nxsched.embedded import APP_ROLE
 from store.booked import ALAN, GRACE, STAFF, assert_sound, count, rows, trail
@@ -674,6 +676,29 @@ def test_a_link_that_ends_by_an_erasure_in_the_wait_does_nothing_more(
     assert isinstance(told[0], InvalidToken)
     assert acme.booking(booking.id).version == 2
     assert count(db, "audit_entry", "reason IS NOT NULL") == 0
+
+
+@pytest.mark.parametrize("act", ["cancel", "reschedule"])
+def test_a_link_whose_time_ends_in_the_wait_does_nothing_more(db: Database, act: str) -> None:
+    """By the database's own time, which goes on."""
+    with Scheduler(db.app, secrets=[OLD], lock_timeout=LONG) as scheduler:
+        tenant = scheduler.create_tenant("today", name="Today")
+        always = [WeeklyHours(days="mon-sun", start="00:00", end="24:00")]
+        tenant.save_host(Host(slug="ada", timezone="UTC", weekly_hours=always))
+        tenant.save_event_type(EventType(slug="visit", duration=HALF, hosts=["ada"]))
+        tomorrow = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) + DAY
+        booking = tenant.book("visit", start=tomorrow, attendee=GRACE)
+        with db.app.connect() as ours:
+            tenant.update(booking.id, location="Room 7", within=ours)
+            ends = rows(db, "SELECT clock_timestamp()")[0][0].replace(microsecond=0) + timedelta(seconds=2)
+            mine = tenant.with_token(tenant.manage_token(booking.id, expires=ends))
+            move = partial(mine.reschedule, start=tomorrow + HOUR)
+            with beside(db, mine.cancel if act == "cancel" else move) as told:
+                while rows(db, "SELECT clock_timestamp()")[0][0] < ends:
+                    time.sleep(0.05)
+                ours.commit()
+        assert isinstance(told[0], InvalidToken)
+        assert [one.action for one in tenant.history(booking.id)] == ["book", "update"]
 
 
 # --- an attendee whom the application knows --------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from functools import partial
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from sqlalchemy import Connection, create_engine, text
@@ -21,6 +22,7 @@ from nxsched import (
     BookingNotFound,
     EventType,
     EventTypeNotFound,
+    Host,
     HostGroup,
     IdempotencyConflict,
     InvalidInput,
@@ -35,6 +37,7 @@ from nxsched import (
     SlotUnavailable,
     Tenant,
     TransactionConflict,
+    WeeklyHours,
 )
 from nxsched.embedded import APP_ROLE
 from store.booked import ALAN, GRACE, STAFF, assert_sound, count, rows, trail
@@ -710,6 +713,21 @@ def in_hand(db: Database, booking: Booking) -> Iterator[Connection]:
             {"id": booking.id},
         )
         yield theirs
+
+
+def test_a_series_goes_by_instants_in_the_hour_that_comes_twice(acme: Tenant, db: Database) -> None:
+    always = [WeeklyHours(days="mon-sun", start="00:00", end="24:00")]
+    acme.save_host(Host(slug="ada", timezone="Europe/London", weekly_hours=always))
+    acme.save_event_type(EventType(slug="short", duration=HALF / 2, hosts=["ada"]))
+    first, second = (datetime(2026, 10, 25, 1, tzinfo=ZoneInfo("Europe/London"), fold=fold) for fold in (0, 1))
+    starts = [second, first.replace(minute=45), first.replace(minute=15)]
+    made = acme.book_series("short", starts=starts, attendee=GRACE)
+    assert [f"{one.start:%H:%M}" for one in made] == ["00:15", "00:45", "01:00"]
+    acme.book("short", start=first, attendee=ALAN)
+    with pytest.raises(SlotUnavailable) as caught:
+        acme.book_series("short", starts=[first, second], attendee=ALAN)
+    assert [f"{one:%H:%M}" for one in caught.value.refused] == ["00:00", "01:00"]
+    assert_sound(db)
 
 
 @pytest.fixture

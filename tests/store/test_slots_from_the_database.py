@@ -84,13 +84,15 @@ def compare(data: st.DataObject, scenario: Json, tenant: Tenant, written: Writte
     """Everything that can be asked about a question has the calculator's answer."""
     query = written.query
     expected = list(find_slots(query))
-    assert offered(tenant, query, moving=moving) == expected
+    # Where a booking is to be moved, it would be for as long as that is.
+    more: dict[str, Any] = {} if moving is None else {"moving": moving, "duration": query.event_type.duration}
+    assert offered(tenant, query, **more) == expected
     limit = data.draw(st.integers(1, len(expected) + 1))
-    assert offered(tenant, query, moving=moving, limit=limit) == expected[:limit]
+    assert offered(tenant, query, **more, limit=limit) == expected[:limit]
     starts = data.draw(st.lists(starts_near(scenario), min_size=1, max_size=5))
     starts += [booking.start for booking in query.bookings[:2]]
     for start in starts:
-        found = tenant.explain(slug_of(query), start=start, host=query.host, moving=moving)
+        found = tenant.explain(slug_of(query), start=start, host=query.host, **more)
         assert set(found) == written.refusals(explain(query, start)), start
 
 

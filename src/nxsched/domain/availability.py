@@ -117,7 +117,7 @@ def _kind(name: str, value: object) -> str:
         if value.year < FIRST_YEAR:
             raise InvalidInput(field=name, reason=f"must not lie before the year {FIRST_YEAR}")
         if value.microsecond:
-            raise InvalidInput(field=name, reason="must have no fraction of a second")
+            raise InvalidInput(field=name, reason="must have no fraction of a second: .replace(microsecond=0)")
         return "wall"
     checks.calendar_date(name, value)
     return "date"

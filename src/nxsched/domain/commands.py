@@ -16,7 +16,7 @@ from nxsched.domain.bookings import Attendee, BookingStatus, Person
 from nxsched.domain.bounds import MAX_CAPACITY, MAX_HOLD_MINUTES, MAX_JSON, MAX_PERIODS, MAX_SERIES, MAX_TEXT
 from nxsched.domain.event_types import EventType
 from nxsched.domain.hosts import Host
-from nxsched.domain.instants import epoch_ceil, epoch_exact, epoch_floor, microseconds
+from nxsched.domain.instants import epoch_ceil, epoch_exact, epoch_floor, instant, microseconds
 from nxsched.domain.tenants import TenantDetails
 from nxsched.errors import BookingNotFound, InvalidInput
 
@@ -49,7 +49,7 @@ class _Start(_Slots):
     def __post_init__(self) -> None:
         """Check the values."""
         _Slots.__post_init__(self)
-        epoch_exact("start", self.start)
+        object.__setattr__(self, "start", _whole("start", self.start))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,12 +117,13 @@ class BookSeries(_Slots):
         starts = checks.items("starts", self.starts, datetime)
         if not 1 <= len(starts) <= MAX_SERIES:
             raise InvalidInput(field="starts", reason=f"must be 1 to {MAX_SERIES}, not {len(starts)}")
-        seen: dict[int, int] = {}
-        for i, start in enumerate(starts):
-            first = seen.setdefault(epoch_exact(f"starts[{i}]", start), i)
+        found = tuple(_whole(f"starts[{i}]", start) for i, start in enumerate(starts))
+        seen: dict[datetime, int] = {}
+        for i, start in enumerate(found):
+            first = seen.setdefault(start, i)
             if first != i:
                 raise InvalidInput(field=f"starts[{i}]", reason=f"is the same as starts[{first}]")
-        object.__setattr__(self, "starts", starts)
+        object.__setattr__(self, "starts", found)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,7 +174,7 @@ class CancelSeries:
 
     def __post_init__(self) -> None:
         """Check the values."""
-        object.__setattr__(self, "id", booking_id("series_id", self.id))
+        object.__setattr__(self, "id", booking_id("series_id", self.id, of="series"))
         _reason(self.reason)
 
 
@@ -246,7 +247,7 @@ class Reschedule:
     def __post_init__(self) -> None:
         """Check the values."""
         object.__setattr__(self, "id", booking_id("booking_id", self.id))
-        epoch_exact("start", self.start)
+        object.__setattr__(self, "start", _whole("start", self.start))
         if self.duration is not None:
             checks.duration("duration", self.duration, least=1)
         if self.host is not None:
@@ -367,10 +368,15 @@ def details(
     )
 
 
-def booking_id(place: str, value: object) -> str:
-    """The id of a hold or booking, as text. What cannot be one, names none: `BookingNotFound`."""
+def _whole(field: str, start: datetime) -> datetime:
+    """A start in UTC, in which times can be compared and added to: in a zone of theirs that is done by the wall."""
+    return instant(epoch_exact(field, start))
+
+
+def booking_id(place: str, value: object, of: str = "booking") -> str:
+    """The id of a hold, booking or series, as text. What cannot be one, names none: `BookingNotFound`."""
     if not isinstance(value, str | UUID):
-        raise InvalidInput(field=place, reason=f"must be the id of a booking, not {checks.shown(value)}")
+        raise InvalidInput(field=place, reason=f"must be the id of a {of}, not {checks.shown(value)}")
     try:
         return str(UUID(str(value)))
     except ValueError as error:

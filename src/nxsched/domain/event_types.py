@@ -192,7 +192,7 @@ class EventType:
         others = checks.items("durations", self.durations, timedelta)
         found = tuple(checks.duration(f"durations[{i}]", one, least=1) for i, one in enumerate(others))
         if len(found) >= MAX_DURATIONS or len({self.duration, *found}) <= len(found):
-            reason = f"must be fewer than {MAX_DURATIONS}, and each another than the rest and than duration"
+            reason = f"must be fewer than {MAX_DURATIONS}, all different, and without the event type's own duration"
             raise InvalidInput(field="durations", reason=reason)
         object.__setattr__(self, "durations", found)
 
@@ -227,6 +227,12 @@ class EventType:
             raise InvalidInput(field="duration", reason=reason)
         found = next(one for one in self.durations if one == duration)  # ours: equal ones may be of a class of theirs
         return replace(self, duration=found, durations=())
+
+    @staticmethod
+    def no_longer(error: InvalidInput) -> InvalidInput:
+        """The error for who gave no duration, where the one that a booking has is not offered any more."""
+        reason = f"has to be given, for the one that the booking has is not offered any more: {error.reason}"
+        return InvalidInput(field=error.field, reason=reason)
 
     @property
     def chosen_by(self) -> Strategy:

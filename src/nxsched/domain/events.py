@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from nxsched.domain import checks
 from nxsched.domain.bookings import Attendee, Booking
 from nxsched.domain.event_types import EventType
 from nxsched.domain.hosts import Host
@@ -32,8 +33,8 @@ def payload(
 
     `previous` is where the booking was `before`, if it has moved.
     """
-    old = before and {"start": _plain(before.start), "end": _plain(before.end), "hosts": [*before.hosts]}
-    new = {"start": _plain(booking.start), "end": _plain(booking.end), "hosts": [*booking.hosts]}
+    old = before and {"start": plain(before.start), "end": plain(before.end), "hosts": [*before.hosts]}
+    new = {"start": plain(booking.start), "end": plain(booking.end), "hosts": [*booking.hosts]}
     return {
         "format": PAYLOAD_FORMAT,
         "tenant": {"id": tenant.id, "name": tenant.name, "sender": tenant.sender},
@@ -59,10 +60,10 @@ def written(booking: Booking) -> dict[str, Any]:
     return {
         "id": booking.id,
         "status": booking.status.value,
-        "start": _plain(booking.start),
-        "end": _plain(booking.end),
+        "start": plain(booking.start),
+        "end": plain(booking.end),
         "hosts": [*booking.hosts],
-        "attendee": _plain(booking.attendee),
+        "attendee": plain(booking.attendee),
         "seats": booking.seats,
         "answers": booking.answers,
         "location": booking.location,
@@ -74,8 +75,8 @@ def written(booking: Booking) -> dict[str, Any]:
         "sequence": booking.sequence,
         "version": booking.version,
         "assigned_because": booking.assigned_because,
-        "created_at": _plain(booking.created_at),
-        "expires_at": _plain(booking.expires_at),
+        "created_at": plain(booking.created_at),
+        "expires_at": plain(booking.expires_at),
     }
 
 
@@ -85,12 +86,14 @@ def changes(before: Booking | None, after: Booking) -> dict[str, tuple[Any, Any]
     for field in _AUDITED:
         old = getattr(before, field) if before is not None else None
         new = getattr(after, field)
-        if old != new and not (before is None and not new):
-            found[field] = _plain(old), _plain(new)
+        same = checks.same_json(old, new) if isinstance(new, Mapping) else old == new  # in JSON, 1 is not true
+        if not same and not (before is None and not new):
+            found[field] = plain(old), plain(new)
     return found
 
 
-def _plain(value: object) -> Any:  # noqa: ANN401 - JSON
+def plain(value: object) -> Any:  # noqa: ANN401 - JSON
+    """A field of a booking as JSON has it."""
     if isinstance(value, datetime):
         return value.astimezone(UTC).isoformat()[: -len("+00:00")] + "Z"
     if isinstance(value, Attendee):

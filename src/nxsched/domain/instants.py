@@ -56,7 +56,7 @@ def epoch_exact(field: str, value: object) -> int:
     """Whole seconds since the epoch; a fraction of a second is refused."""
     seconds, fraction = divmod(microseconds(field, value), PER_SECOND)
     if fraction:
-        raise InvalidInput(field=field, reason="must have no fraction of a second")
+        raise InvalidInput(field=field, reason="must have no fraction of a second: .replace(microsecond=0)")
     return seconds
 
 

@@ -32,7 +32,7 @@ def locked(connection: Connection, id_: str, tools: Tools) -> tuple[Standing, To
 
 def locked_with_counts(connection: Connection, id_: str, tools: Tools, *, anew: bool) -> tuple[Standing, Tools]:
     """The same, after what it is counted by; with `anew` after all that a new place of it would be counted by."""
-    return _found(lock_counted(connection, tools.tenant, id_, anew=anew), id_, tools)
+    return _found(lock_counted(connection, tools.tenant, id_, tools.now, anew=anew), id_, tools)
 
 
 def _found(standing: Standing | None, id_: str, tools: Tools) -> tuple[Standing, Tools]:

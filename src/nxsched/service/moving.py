@@ -9,17 +9,20 @@ from sqlalchemy import Connection
 
 from nxsched.domain.bookings import MOVABLE, Booking, BookingStatus
 from nxsched.domain.commands import Reschedule
+from nxsched.domain.event_types import EventType
 from nxsched.domain.instants import epoch_ceil, instant
 from nxsched.domain.refusals import Refusal
-from nxsched.errors import EventTypeNotFound, InvalidTransition, SlotUnavailable
-from nxsched.service.changing import Done, locked_with_counts, record, status_now
+from nxsched.errors import EventTypeNotFound, InvalidInput, InvalidTransition, SlotUnavailable
+from nxsched.service.changing import Done, has_expired, locked_with_counts, record, status_now
 from nxsched.service.choosing import Held
+from nxsched.service.ending import expire
 from nxsched.service.policies import keep_for_moving
 from nxsched.service.taking import Taken, changed, take
 from nxsched.service.tools import Tools
 from nxsched.service.wanted import Wanted
 from nxsched.store.changes import Won, move_bookings
 from nxsched.store.settings import Moved
+from nxsched.store.standing import lock_occurrence
 
 _DONE = Done("reschedule", "booking.rescheduled")
 
@@ -36,6 +39,9 @@ def reschedule(connection: Connection, command: Reschedule, tools: Tools) -> Boo
     if same and command.host in {None, *before.hosts}:
         return before
     keep_for_moving(standing, tools)
+    if standing.crowded:  # what is over has no seats, and would keep the time that is given up
+        beside = lock_occurrence(connection, tools.tenant, standing.occurrence)
+        expire(connection, tools, [one for one in beside if has_expired(one.booking, tools.now)])
     wanted = Wanted(
         event_type=before.event_type,
         starts=[command.start],
@@ -70,7 +76,12 @@ def reschedule(connection: Connection, command: Reschedule, tools: Tools) -> Boo
     try:
         take(connection, wanted, tools, write, standing.locked)
     except EventTypeNotFound as error:
-        raise SlotUnavailable(f"the booking cannot be moved: {error}", start=command.start) from error
+        words = f"the booking cannot be moved: its event type {error.slug!r} is archived; saving it brings it back"
+        raise SlotUnavailable(words, start=command.start) from error
+    except InvalidInput as error:
+        if error.field == "duration" and command.duration is None:
+            raise EventType.no_longer(error) from error
+        raise
     return made[0]
 
 

@@ -48,6 +48,8 @@ def keep_for_attendee(event_type: EventType, theirs: Theirs, tools: Tools, more:
     most = policies.most_upcoming
     if most is not None and theirs.upcoming + more > most:
         words = f"an attendee may have {most} booking{'s' if most > 1 else ''} to come, and has {theirs.upcoming}"
+        if more > 1:
+            words += f"; {more} more were asked for"
         raise PolicyViolation(words, policy="most_upcoming")
 
 

@@ -168,7 +168,7 @@ class _Instead:
             event_type=settings.number,
             hosts=[made[slug][0] for slug in self.hosts],
             since=[(made[slug][1] - tools.now) // _MICROSECOND for slug in self.hosts],
-            counted=self.standing.counted | Locks(None, frozenset(settings.limited)),
+            counted=self.standing.counted | (locked & (no for no, _ in made.values())),
             busy_from=self.claims.busy_from,
             busy_until=self.claims.busy_until,
         )

@@ -116,10 +116,10 @@ def check(connection: Connection, token: Token, keyring: Keyring, tools: Tools, 
     With `called_off` it may be: then whoever has called it off by this link is told so again.
     """
     found = fetch_nonce(connection, tools.tenant, token.booking, tools.now)
-    nonce, status = found or ("", None)
+    nonce, status, told = found or ("", None, tools.now)
     secret = keyring.find(token.key_id)
     genuine = hmac.compare_digest(_mac(secret or "", tools.tenant, nonce, token.body), token.mac)
-    if not (genuine and secret and (called_off or status in _LINKED) and _after(token.until, tools.now)):
+    if not (genuine and secret and (called_off or status in _LINKED) and _after(token.until, tools.at(told).now)):
         raise InvalidToken
 
 
@@ -129,7 +129,7 @@ def make(connection: Connection, command: MakeToken, tools: Tools, keyring: Keyr
     found = fetch_nonce(connection, tools.tenant, command.id, tools.now)
     if found is None:
         raise BookingNotFound(id=command.id)
-    nonce, status = found
+    nonce, status, _ = found
     if status not in _LINKED:
         raise InvalidTransition(id=command.id, from_status=status, to_status="managed")
     if not _after(until, tools.now):

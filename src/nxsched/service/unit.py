@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, Final, Generic, TypeVar
 
@@ -189,7 +189,7 @@ class Units:
         raise AssertionError("the last try returns or raises")
 
     def _tools(self, call: Call, now: datetime) -> Tools:
-        at = self.clock.now() if self.clock else now
+        at = _told_by(self.clock) if self.clock else now
         return Tools(tenant=call.tenant, now=at, actor=call.actor, clock=self.clock, id=new_id())
 
 
@@ -251,6 +251,14 @@ def units_on(  # noqa: PLR0913 - the options of a scheduler
         statement_timeout=_milliseconds("statement_timeout", statement_timeout),
         keys_last=_key_time(keys_last),
     )
+
+
+def _told_by(clock: Clock) -> datetime:
+    """Its time, in UTC: in a zone of its own, time that is added goes by the wall."""
+    at = clock.now()
+    if not isinstance(at, datetime) or at.tzinfo is None:
+        raise InvalidInput(field="clock", reason=f"must tell an aware datetime, not {checks.shown(at)}")
+    return at.astimezone(UTC)
 
 
 def _key_time(value: object) -> timedelta:

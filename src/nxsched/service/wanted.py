@@ -29,7 +29,7 @@ from nxsched.store.changes import Place
 from nxsched.store.facts import SOMEBODY, Counts, Found, counts_of
 from nxsched.store.ground import Ground, fetch_ground
 from nxsched.store.locks import Locks
-from nxsched.store.settings import Moved, Settings
+from nxsched.store.settings import Moved, Settings, keep_seats
 
 _CLASH = frozenset({"busy", "not_enough_hosts", "full"})
 """What is said of a slot that is only refused because somebody has it."""
@@ -92,6 +92,8 @@ class Wanted:
             moved=self.moved,
         )
         event_type = found.settings.event_type
+        if self.moves:
+            keep_seats(self.seats, event_type)
         if self.seats > event_type.capacity:
             raise InvalidInput(field="seats", reason=f"must be at most {event_type.capacity}, not {self.seats}")
         if self.host is not None and self.host not in found.settings.hosts:

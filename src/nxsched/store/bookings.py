@@ -44,7 +44,7 @@ _HISTORY: Final = text(
 
 
 _NONCE: Final = text(
-    f"SELECT b.nonce, {STATUS} AS status FROM nxsched.booking b WHERE b.tenant_id = :tenant"
+    f"SELECT b.nonce, {STATUS} AS status, clock_timestamp() AS told FROM nxsched.booking b WHERE b.tenant_id = :tenant"
     " AND b.id = CAST(:id AS uuid)"
 )
 
@@ -63,10 +63,12 @@ def fetch_booking(connection: Connection, tenant: str, id_: str, now: datetime) 
     return read_booking(row, row.hosts) if row else None
 
 
-def fetch_nonce(connection: Connection, tenant: str, id_: str, now: datetime) -> tuple[str, BookingStatus] | None:
-    """The secret that stands with a booking, and the state it has now."""
+def fetch_nonce(
+    connection: Connection, tenant: str, id_: str, now: datetime
+) -> tuple[str, BookingStatus, datetime] | None:
+    """The secret that stands with a booking, the state it has now, and the time."""
     row = connection.execute(_NONCE, {"tenant": tenant, "id": id_, "now": now}).one_or_none()
-    return (row.nonce, BookingStatus(row.status)) if row else None
+    return (row.nonce, BookingStatus(row.status), row.told.astimezone(UTC)) if row else None
 
 
 def was_held(connection: Connection, tenant: str, id_: str) -> bool:

@@ -54,12 +54,15 @@ OPTIONS: Final[dict[str, Any]] = {
 }
 
 
+_NO_URL: Final = "must be a URL such as postgresql://app@host/database; Scheduler.embedded takes a folder"
+
+
 def checked_url(field: str, url: str | URL) -> URL:
     """A URL for PostgreSQL and psycopg. Raises `InvalidInput`."""
     try:
         found = make_url(url)
     except ArgumentError as error:  # it would repeat the password
-        raise InvalidInput(field=field, reason="must be a URL such as postgresql://app@host/database") from error
+        raise InvalidInput(field=field, reason=_NO_URL) from error
     if found.drivername in {"postgresql", "postgres"}:
         found = found.set(drivername=f"postgresql+{DRIVER}")
     if found.drivername != f"postgresql+{DRIVER}":

@@ -150,9 +150,11 @@ def fetch_settings(  # noqa: PLR0913 - what is asked
         return read_settings(rows, tenant, slug, duration)
     moved = next((row[1:6] for row in rows if row[0] == "moved"), None)
     no, key, its, status, lasts = moved or (0, moving, None, None, "0")
-    if duration is None and its == slug:
-        duration = timedelta(seconds=int(lasts))
-    found = read_settings(rows, tenant, slug, duration)
+    keeps = duration is None and its == slug
+    try:
+        found = read_settings(rows, tenant, slug, timedelta(seconds=int(lasts)) if keeps else duration)
+    except InvalidInput as error:
+        raise EventType.no_longer(error) if keeps else error from error
     if its is None:
         raise BookingNotFound(id=moving)
     if its != slug:
@@ -160,7 +162,15 @@ def fetch_settings(  # noqa: PLR0913 - what is asked
         raise InvalidInput(field="moving", reason=reason)
     if status not in MOVABLE:
         raise InvalidTransition(id=key, from_status=status, to_status="rescheduled")
+    keep_seats(no, found.event_type)
     return replace(found, moved=Moved(key, no))
+
+
+def keep_seats(seats: int, event_type: EventType) -> None:
+    """Raises `InvalidInput` for a booking that is to be moved with more seats than there are now."""
+    if seats > event_type.capacity:
+        reason = f"the booking has {seats}, and its event type gives {event_type.capacity} at most now: book it anew"
+        raise InvalidInput(field="seats", reason=reason)
 
 
 _SET: Final = frozenset({"event_type", "tenant", "host", "blocked", "closure"})

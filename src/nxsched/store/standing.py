@@ -42,9 +42,8 @@ def _locked(which: str, *, locked: str = "", most: str = "", wait: str = "", occ
     return _LOCKED_ROWS.format(which=which, locked=locked or _NO_LOCKS, most=most, wait=wait, its=its, of=of)
 
 
-_NO_LOCKS: Final = (
-    "NULL::bigint AS locked, NULL::bigint AS counted, NULL::bigint[] AS hosts, NULL::bigint[] AS counted_hosts"
-)
+_NO_LOCKS: Final = """NULL::bigint AS locked, NULL::bigint AS counted, NULL::bigint[] AS hosts,
+    NULL::bigint[] AS counted_hosts, false AS crowded"""
 
 _LOCK_ONE: Final = text(_locked("b.id = CAST(:id AS uuid)"))
 
@@ -79,7 +78,10 @@ WITH its AS (
         "b.id = CAST(:id AS uuid) AND (SELECT count(*) FROM second) >= 0",
         locked="""(SELECT event_type_no FROM first) AS locked, ARRAY(SELECT host_no FROM second) AS hosts,
     (SELECT event_type_no FROM first WHERE counts) AS counted,
-    ARRAY(SELECT host_no FROM second WHERE counts) AS counted_hosts""",
+    ARRAY(SELECT host_no FROM second WHERE counts) AS counted_hosts,
+    EXISTS (SELECT FROM nxsched.booking other WHERE other.tenant_id = :tenant
+        AND other.occurrence_id = CAST(locked.occurrence_id AS uuid) AND other.id <> CAST(locked.id AS uuid)
+        AND other.status IN ('held', 'pending') AND other.expires_at <= CAST(:now AS timestamptz)) AS crowded""",
     )
 )
 
@@ -140,7 +142,8 @@ class Standing:
 
     `parties` are its hosts, as JSON; `moves` is how often it was moved; `told` is the time after the wait for the lock,
     `waited` whether there was one.
-    `locked` is what was locked before it, and `counted` is that of it which its confirmation is counted by.
+    `locked` is what was locked before it, and `counted` is that of it which its confirmation is counted by; `crowded`,
+    whether something beside it in its occurrence is over and was not tidied up.
     """
 
     booking: Booking
@@ -153,6 +156,7 @@ class Standing:
     waited: bool
     locked: Locks
     counted: Locks
+    crowded: bool
 
 
 def lock_booking(connection: Connection, tenant: str, id_: str) -> Standing | None:
@@ -160,12 +164,12 @@ def lock_booking(connection: Connection, tenant: str, id_: str) -> Standing | No
     return _one(connection, _LOCK_ONE, {"tenant": tenant, "id": id_})
 
 
-def lock_counted(connection: Connection, tenant: str, id_: str, *, anew: bool) -> Standing | None:
+def lock_counted(connection: Connection, tenant: str, id_: str, now: datetime, *, anew: bool) -> Standing | None:
     """The same, after what it is counted by: an event type with limits or seats, and hosts with limits.
 
     `anew` locks the event type and all of its hosts, limits or not, for what may have to be judged anew.
     """
-    return _one(connection, _LOCK_COUNTED, {"tenant": tenant, "id": id_, "anew": anew})
+    return _one(connection, _LOCK_COUNTED, {"tenant": tenant, "id": id_, "anew": anew, "now": now})
 
 
 def lock_expired(
@@ -220,7 +224,10 @@ def _one(connection: Connection, statement: TextClause, values: dict[str, Any]) 
         raise Waited("the booking went to another occurrence in the meantime: run the transaction again")
     if any(one.waited for one in found):
         again = _standing(connection, _LOCK_ONE, {"tenant": values["tenant"], "id": values["id"]})
-        found = [replace(now, locked=one.locked, counted=one.counted) for one, now in zip(found, again, strict=True)]
+        found = [
+            replace(now, locked=one.locked, counted=one.counted, crowded=one.crowded)
+            for one, now in zip(found, again, strict=True)
+        ]
     return next(iter(found), None)
 
 
@@ -254,4 +261,5 @@ def _stands(row: Row[Any], parties: Sequence[Mapping[str, Any]], tenant: str) ->
         row.waited,
         Locks(row.locked, frozenset(row.hosts or ())),
         Locks(row.counted, frozenset(row.counted_hosts or ())),
+        row.crowded,
     )
