@@ -72,9 +72,9 @@ Span = tuple[datetime, datetime]
 class Refused(Exception):
     """What nxsched has to refuse, by its error's code; the codes of the reasons, where it is about a slot."""
 
-    def __init__(self, code: str, reasons: Collection[str] | None = None) -> None:
+    def __init__(self, code: str, reasons: Collection[str] | None = None, policy: str | None = None) -> None:
         super().__init__(code)
-        self.code = code
+        self.code, self.policy = code, policy
         self.reasons = None if reasons is None else sorted(reasons)
 
 
@@ -86,11 +86,12 @@ def unavailable(reasons: Collection[str]) -> Refused:
 
 
 class Step(NamedTuple):
-    """What was done with a booking, the event that says so, and why."""
+    """What was done with a booking, the event that says so, why, and in which role."""
 
     action: str
     kind: str
     reason: str | None = None
+    role: str | None = None
 
 
 class Said(NamedTuple):
@@ -98,6 +99,7 @@ class Said(NamedTuple):
 
     answers: dict[str, Any] = {}  # noqa: RUF012 - nobody changes it
     reference: str | None = None
+    metadata: dict[str, Any] = {}  # noqa: RUF012 - nor this
 
 
 NOTHING = Said()
@@ -348,10 +350,10 @@ class Diary:
         ]
         holds = [one for one in theirs if one.status == "held"]
         if hold and policies.most_holds is not None and len(holds) >= policies.most_holds:
-            raise Refused("policy_violation")
+            raise Refused("policy_violation", policy="most_holds")
         to_come = [one for one in theirs if one.at.start > self.now]
         if policies.most_upcoming is not None and len(to_come) + more > policies.most_upcoming:
-            raise Refused("policy_violation")
+            raise Refused("policy_violation", policy="most_upcoming")
 
     def hold(self, slug: str, start: datetime, ttl: timedelta, *, bound: bool = False, **options: Any) -> Entry:
         who = options.pop("attendee", None)
@@ -395,7 +397,7 @@ class Diary:
             held = at.hosts
             asks = kind.requires_approval and not (force and start <= self.now)
             entry = Entry(at, "pending" if asks else "confirmed", who, seats, start if asks else None)
-            entry.location, (entry.answers, entry.reference) = kind.location, said
+            entry.location, (entry.answers, entry.reference, entry.metadata) = kind.location, said
             entry.done(*(("request", "created") if asks else ("book", "confirmed")))
             self.entries.append(entry)
             made.append(entry)
@@ -424,8 +426,8 @@ class Diary:
 
     def confirm(self, entry: Entry, who: Attendee, *, said: Said = NOTHING, if_free: bool, bound: bool = False) -> None:
         status = self.status(entry)
-        there = (entry.attendee, entry.metadata, entry.answers, entry.reference)
-        if status in {"pending", "confirmed"} and there == (who, {}, *said):
+        there = (entry.attendee, entry.answers, entry.reference, entry.metadata)
+        if status in {"pending", "confirmed"} and there == (who, *said):
             return
         if not entry.was_hold:
             raise Refused("invalid_transition")
@@ -453,7 +455,7 @@ class Diary:
             entry.at = at
             entry.done(*(("request", "created") if ends else ("book", "confirmed")))
         entry.status, entry.ends, entry.attendee = "pending" if ends else "confirmed", ends, who
-        entry.answers, entry.reference = said
+        entry.answers, entry.reference, entry.metadata = said
 
     def release(self, entry: Entry) -> None:
         if entry.status == "released":
@@ -472,20 +474,21 @@ class Diary:
         if self.status(entry) not in before:
             raise Refused("invalid_transition")
         if status == "cancelled":
-            self._keep_notice(entry, entry.kind.policies.cancel_notice, bound=bound)
+            self._keep_notice(entry, "cancel_notice", bound=bound)
             entry.sequence += 1
         entry.status = status
         entry.done(action, kind, reason)
 
-    def _keep_notice(self, entry: Entry, notice: timedelta | None, *, bound: bool) -> None:
+    def _keep_notice(self, entry: Entry, policy: str, *, bound: bool) -> None:
+        notice = getattr(entry.kind.policies, policy)
         if bound and notice is not None and self.now > entry.at.start - notice:
-            raise Refused("policy_violation")
+            raise Refused("policy_violation", policy=policy)
 
     def cancel_series(self, id_: str, *, reason: str | None, bound: bool) -> list[Entry]:
         series = [one for one in self.entries if one.series == id_]
         to_come = [one for one in series if self.status(one) in {"pending", "confirmed"} and one.at.start > self.now]
         for one in to_come:
-            self._keep_notice(one, one.kind.policies.cancel_notice, bound=bound)
+            self._keep_notice(one, "cancel_notice", bound=bound)
         for one in to_come:
             self.mark(one, "cancelled", reason=reason)
         return sorted(series, key=lambda one: (one.at.start, one.id))
@@ -507,9 +510,9 @@ class Diary:
         if (start, asked["duration"]) == (entry.at.start, entry.at.duration) and host in {None, *entry.at.hosts}:
             return
         policies = entry.kind.policies
-        self._keep_notice(entry, policies.reschedule_notice, bound=bound)
+        self._keep_notice(entry, "reschedule_notice", bound=bound)
         if bound and policies.most_moves is not None and entry.moves >= policies.most_moves:
-            raise Refused("policy_violation")
+            raise Refused("policy_violation", policy="most_moves")
         if entry.at.event_type in self.archived:
             raise Refused("slot_unavailable")
         slug, held = entry.at.event_type, entry.at.hosts
