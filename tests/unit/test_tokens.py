@@ -49,10 +49,10 @@ def accepted(
     """Whether a token is good, with what the database says of its booking."""
     asked: list[str] = []
 
-    def fetch(_connection: object, of: str, id_: str, at: datetime) -> tuple[str, str] | None:
+    def fetch(_connection: object, of: str, id_: str, at: datetime) -> tuple[str, str, datetime] | None:
         assert (of, at) == (tenant, now)
         asked.append(id_)
-        return found if id_ == BOOKING else None
+        return (*found, at) if found and id_ == BOOKING else None
 
     with monkeypatch.context() as patched:
         patched.setattr(tokens, "fetch_nonce", fetch)
@@ -276,7 +276,7 @@ def made(
     found: tuple[str, str] | None = (NONCE, "confirmed"),
 ) -> str:
     with monkeypatch.context() as patched:
-        patched.setattr(tokens, "fetch_nonce", lambda *_: found)
+        patched.setattr(tokens, "fetch_nonce", lambda *_: found and (*found, NOW))
         command = MakeToken(id=BOOKING, expires=expires)
         return tokens.make(NOBODY, command, Tools(tenant="acme", now=NOW), KEYRING)
 
