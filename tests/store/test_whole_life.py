@@ -653,8 +653,9 @@ class Bookings(Life):
             now = written(self.acme.booking(entry.id))
             assert same_json(events[-1].payload["booking"], now)
             replayed: dict[str, Any] = {}
+            erased = "erase" in {one.action for one in history}
             for one in history:
-                assert one.changes or one.action == "erase"
+                assert one.changes or erased
                 replayed |= {name: after for name, (_, after) in one.changes.items()}
             for name in ("status", "start", "end", "hosts", "seats"):
                 assert same_json(replayed[name], now[name])
