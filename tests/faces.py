@@ -32,6 +32,8 @@ _NAMES = {
     "start_migrated": "async_start_migrated",
     "connect.made_or_checked": "async_connect.made_or_checked",
     "connect.engine": "async_connect.engine",
+    "for_asyncio=False": "for_asyncio=True",
+    "gate.locker.close": "gate.locker.aclose",
     "def __enter__": "async def __aenter__",
     "__exit__": "__aexit__",
 }
@@ -44,7 +46,7 @@ _IMPORTS = {
 }
 
 _WAITS = re.compile(
-    r"(self\._(?:units|worker)\.(?:run|write)\(|self\.(?:_write|_page|_look_once|tenants|close)\("
+    r"(self\._(?:units|worker)\.(?:run|write|gate\.locker\.close)\(|self\.(?:_write|_page|_look_once|tenants|close)\("
     r"|found\.details\(|Tenant\(self\._worker, one\.id\)\.sweep\(|embedded\.start_migrated\("
     r"|\brun_upgrade\(|\b(?:self\._(?:worker\.)?)?engine\.dispose\()"
 )

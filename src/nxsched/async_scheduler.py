@@ -19,6 +19,8 @@ from nxsched.domain.bounds import MAX_RANGE_DAYS
 from nxsched.domain.commands import SaveTenant
 from nxsched.domain.tenants import TenantDetails
 from nxsched.errors import NxschedError
+from nxsched.locking import Locker
+from nxsched.locking.choosing import WhenUnavailable, chosen
 from nxsched.service import actions
 from nxsched.service.async_unit import AsyncJoined, async_run_upgrade, async_units_on
 from nxsched.service.sweeping import sweep_events
@@ -45,6 +47,10 @@ class AsyncScheduler:
     `clock`. Links are signed with the first of `secrets`, texts of 16 random characters or more, and accepted with any
     of them.
 
+    With `redis`, a URL or a client of the package `redis`, who books or holds a slot takes a lock there before the
+    database is asked: `nxsched.locking.RedisLocker`. While Redis is away they `"proceed"` without it, or, with
+    `when_unavailable="refuse"`, raise `StoreUnavailable`. `locker` is another locker, or one with options of its own.
+
     Raises `InvalidInput` for a URL or engine of another database or driver, and `MissingExtra` where there is no libpq.
     """
 
@@ -55,6 +61,9 @@ class AsyncScheduler:
         worker_url: str | URL | AsyncEngine | None = None,
         clock: Clock | None = None,
         secrets: Sequence[str] = (),
+        redis: str | object | None = None,
+        locker: Locker | None = None,
+        when_unavailable: WhenUnavailable = "proceed",
         lock_timeout: timedelta = timedelta(seconds=5),
         statement_timeout: timedelta = timedelta(seconds=30),
         keys_last: timedelta = timedelta(days=1),
@@ -68,6 +77,7 @@ class AsyncScheduler:
             own=self._own,
             clock=clock,
             secrets=secrets,
+            locker=chosen(redis, locker, when_unavailable, for_asyncio=True),
             lock_timeout=lock_timeout,
             statement_timeout=statement_timeout,
             keys_last=keys_last,
@@ -111,6 +121,7 @@ class AsyncScheduler:
             await self._engine.dispose()
         if self._worker_own:
             await self._worker.engine.dispose()
+        await self._units.gate.locker.aclose()
         if self._server is not None:
             self._server.close()
 

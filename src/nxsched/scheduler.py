@@ -17,6 +17,8 @@ from nxsched.domain.bounds import MAX_RANGE_DAYS
 from nxsched.domain.commands import SaveTenant
 from nxsched.domain.tenants import TenantDetails
 from nxsched.errors import NxschedError
+from nxsched.locking import Locker
+from nxsched.locking.choosing import WhenUnavailable, chosen
 from nxsched.service import actions
 from nxsched.service.sweeping import sweep_events
 from nxsched.service.unit import Call, Joined, units_on
@@ -43,6 +45,10 @@ class Scheduler:
     `clock`. Links are signed with the first of `secrets`, texts of 16 random characters or more, and accepted with any
     of them.
 
+    With `redis`, a URL or a client of the package `redis`, who books or holds a slot takes a lock there before the
+    database is asked: `nxsched.locking.RedisLocker`. While Redis is away they `"proceed"` without it, or, with
+    `when_unavailable="refuse"`, raise `StoreUnavailable`. `locker` is another locker, or one with options of its own.
+
     Raises `InvalidInput` for a URL or engine of another database or driver, and `MissingExtra` where there is no libpq.
     """
 
@@ -53,6 +59,9 @@ class Scheduler:
         worker_url: str | URL | Engine | None = None,
         clock: Clock | None = None,
         secrets: Sequence[str] = (),
+        redis: str | object | None = None,
+        locker: Locker | None = None,
+        when_unavailable: WhenUnavailable = "proceed",
         lock_timeout: timedelta = timedelta(seconds=5),
         statement_timeout: timedelta = timedelta(seconds=30),
         keys_last: timedelta = timedelta(days=1),
@@ -66,6 +75,7 @@ class Scheduler:
             own=self._own,
             clock=clock,
             secrets=secrets,
+            locker=chosen(redis, locker, when_unavailable, for_asyncio=False),
             lock_timeout=lock_timeout,
             statement_timeout=statement_timeout,
             keys_last=keys_last,
@@ -109,6 +119,7 @@ class Scheduler:
             self._engine.dispose()
         if self._worker_own:
             self._worker.engine.dispose()
+        self._units.gate.locker.close()
         if self._server is not None:
             self._server.close()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
@@ -9,10 +10,12 @@ import pytest
 from click.testing import CliRunner, Result
 from sqlalchemy import text
 
+import redises
 from nxsched import Scheduler
 from nxsched.cli import main
+from nxsched.domain.findings import Finding
 from nxsched.embedded import APP_ROLE, OWNER, WORKER_ROLE
-from nxsched.store.doctor import CONSTRAINTS, Finding, examine
+from nxsched.store.doctor import CONSTRAINTS, examine
 from store.conftest import Database
 
 MINE = "(tenant_id = ( SELECT NULLIF(current_setting('nxsched.tenant_id'::text, true), ''::text) AS \"nullif\"))"
@@ -279,3 +282,24 @@ def test_the_statements_of_a_migration_are_printed_and_nothing_is_run(empty_db: 
     assert result.stdout.endswith("COMMIT;\n")
     assert 'GRANT USAGE ON SCHEMA nxsched TO "my app";' in result.stdout
     assert unwell(empty_db) == ["schema"]
+
+
+def test_the_doctor_looks_at_a_redis(db: Database) -> None:
+    with redises.started() as server:
+        result = run("doctor", "--url", db.url(APP_ROLE), "--redis", server.url)
+        assert result.exit_code == 0, result.stdout
+        told = " ".join(result.stdout.split())
+        assert re.search(r"ok redis Redis [\d.]+, answered in \d+ ms", told)
+        assert "ok redis role master" in told
+        assert "ok redis locks a lock was taken, and given back" in told
+        assert server.client.dbsize() == 0
+        server.client.acl_setuser("default", enabled=True, nopass=True, commands=["-eval"], reset=False)
+        result = run("doctor", "--url", db.url(APP_ROLE), "--redis", server.url)
+        assert result.exit_code == 1
+        assert "NO redis locks no lock could be taken" in " ".join(result.stdout.split())
+    gone = run("doctor", "--url", db.url(APP_ROLE), NXSCHED_REDIS=server.url)
+    assert gone.exit_code == 1
+    assert "NO redis ConnectionError: " in " ".join(gone.stdout.split())
+    wrong = run("doctor", "--url", db.url(APP_ROLE), "--redis", "http://x")
+    assert (wrong.exit_code, wrong.stdout) == (2, "")
+    assert wrong.stderr.startswith("--redis: must be a URL such as redis://cache/0")

@@ -65,7 +65,15 @@ def migrate(url: str | None, to: str, app_role: str | None, worker_role: str | N
     show_envvar=True,
     help="The login of the worker, if there is one: it is looked at too.",
 )
-def doctor(url: str | None, worker_url: str | None) -> None:
+@click.option(
+    "--redis",
+    "redis_url",
+    metavar="URL",
+    envvar="NXSCHED_REDIS",
+    show_envvar=True,
+    help="The Redis that gives locks, if there is one: redis://host/0.",
+)
+def doctor(url: str | None, worker_url: str | None, redis_url: str | None) -> None:
     """Say what is wrong with a database, and what to do.
 
     Log in as the application does: it is looked at with the application's eyes. Exit status: 0, all is well; 1,
@@ -85,6 +93,10 @@ def doctor(url: str | None, worker_url: str | None) -> None:
         if worker_url:
             with translated(), _scheduler(worker_url) as worker, worker.engine.connect() as connection:
                 findings += examine_worker(connection, app)
+        if redis_url:
+            from nxsched.locking.doctor import examine as examine_redis  # noqa: PLC0415 - its package is optional
+
+            findings += examine_redis(redis_url)
         table = Table(box=None, pad_edge=False)
         for column in ("", "What", "Found"):
             table.add_column(column, overflow="fold")
@@ -104,7 +116,13 @@ def _scheduler(url: str | None) -> Scheduler:
     return Scheduler(url)
 
 
-_OPTIONS = {"database": "--url", "to": "--to", "app_role": "--app-role", "worker_role": "--worker-role"}
+_OPTIONS = {
+    "database": "--url",
+    "to": "--to",
+    "app_role": "--app-role",
+    "worker_role": "--worker-role",
+    "redis": "--redis",
+}
 """What a person has written, for what the error of a value names."""
 
 

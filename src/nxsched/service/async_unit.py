@@ -9,6 +9,8 @@ from tenacity import AsyncRetrying
 
 from nxsched.domain import checks
 from nxsched.errors import InvalidInput, LockTimeout, StoreUnavailable, TransactionConflict
+from nxsched.locking import TurnedAway
+from nxsched.service.contending import Gate, look, refuse_taken, waiting
 from nxsched.service.tokens import Keyring
 from nxsched.service.unit import Action, Call, Doubts, Units, Work, retried, units_on
 from nxsched.service.upgrading import GIVING_WAY, upgrade
@@ -35,13 +37,40 @@ class AsyncUnits:
         """The secrets of links."""
         return self.units.keyring
 
+    @property
+    def gate(self) -> Gate:
+        """Where locks are taken."""
+        return self.units.gate
+
     def on(self, engine: AsyncEngine, *, own: bool) -> AsyncUnits:
         """The same on another engine."""
         return AsyncUnits(engine, self.units.on(engine.sync_engine, own=own))
 
     async def write(self, action: Action[C, R], command: C, call: Call) -> R:
-        """Run what changes something: once for a key, however often it is asked for."""
-        return await self.run(self.units.work(action, command, call), command, call)
+        """Run what changes something: once for a key, however often it is asked for; behind a lock, if there is one."""
+        work, gate = self.units.work(action, command, call), self.gate
+        wants = gate.wanting(command, call.within)
+        if wants is None:
+            return await self.run(work, command, call)
+        tenant, slug = call.tenant, wants.event_type
+        if not gate.knows(tenant, slug):
+            gate.learn(tenant, slug, await self.run(look, slug, Call(tenant=tenant)))
+        wanted = gate.contended(wants, tenant, call.key)
+        if wanted is None:
+            return await self.run(work, command, call)
+
+        async def attempt() -> R:
+            async with gate.locker.around_async(wanted):
+                return await self.run(gate.locked(work, wanted), command, call)
+
+        if not gate.locker.wait:
+            return await attempt()
+        try:
+            found: R = await AsyncRetrying(**waiting(gate.locker.wait))(attempt)
+        except TurnedAway:
+            await self.run(refuse_taken, wants, Call(tenant=tenant))
+            raise
+        return found
 
     async def run(self, work: Work[C, R], asked: C, call: Call) -> R:
         """Run a query, or anything else that has no key."""

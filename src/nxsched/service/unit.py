@@ -26,6 +26,8 @@ from nxsched.errors import (
     StoreUnavailable,
     TransactionConflict,
 )
+from nxsched.locking import Locker, NoLocker, TurnedAway
+from nxsched.service.contending import Gate, look, refuse_taken, waiting
 from nxsched.service.ids import new_id
 from nxsched.service.tokens import Keyring
 from nxsched.service.tools import Tools
@@ -90,6 +92,7 @@ class Units:
     keys_last: timedelta = timedelta(days=1)
     attempts: int = 6
     keyring: Keyring = field(default_factory=Keyring)
+    gate: Gate = field(default_factory=lambda: Gate(NoLocker()))
     _retrying: tuple[Retrying, ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -102,8 +105,30 @@ class Units:
         return replace(self, engine=engine, own=own)
 
     def write(self, action: Action[C, R], command: C, call: Call) -> R:
-        """Run what changes something: once for a key, however often it is asked for."""
-        return self.run(self.work(action, command, call), command, call)
+        """Run what changes something: once for a key, however often it is asked for; behind a lock, if there is one."""
+        work = self.work(action, command, call)
+        wants = self.gate.wanting(command, call.within)
+        if wants is None:
+            return self.run(work, command, call)
+        tenant, slug = call.tenant, wants.event_type
+        if not self.gate.knows(tenant, slug):
+            self.gate.learn(tenant, slug, self.run(look, slug, Call(tenant=tenant)))
+        wanted = self.gate.contended(wants, tenant, call.key)
+        if wanted is None:
+            return self.run(work, command, call)
+
+        def attempt() -> R:
+            with self.gate.locker.around(wanted):
+                return self.run(self.gate.locked(work, wanted), command, call)
+
+        if not self.gate.locker.wait:
+            return attempt()
+        try:
+            found: R = Retrying(**waiting(self.gate.locker.wait))(attempt)
+        except TurnedAway:
+            self.run(refuse_taken, wants, Call(tenant=tenant))
+            raise
+        return found
 
     def run(self, work: Work[C, R], asked: C, call: Call) -> R:
         """Run a query, or anything else that has no key."""
@@ -235,6 +260,7 @@ def units_on(  # noqa: PLR0913 - the options of a scheduler
     own: bool,
     clock: Clock | None,
     secrets: Sequence[str],
+    locker: Locker,
     lock_timeout: timedelta,
     statement_timeout: timedelta,
     keys_last: timedelta,
@@ -247,6 +273,7 @@ def units_on(  # noqa: PLR0913 - the options of a scheduler
         own=own,
         clock=clock,
         keyring=Keyring(secrets),
+        gate=Gate(locker),
         lock_timeout=_milliseconds("lock_timeout", lock_timeout),
         statement_timeout=_milliseconds("statement_timeout", statement_timeout),
         keys_last=_key_time(keys_last),

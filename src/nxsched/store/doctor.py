@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
 from sqlalchemy import Connection, text
 
+from nxsched.domain.findings import Finding
 from nxsched.store import migrate
 from nxsched.store.roles import ACROSS_TENANTS, FUNCTIONS, RIGHTS, worker_policy
 from nxsched.store.schema import CLAIM_NO_OVERLAP, SCHEMA, TENANT_SETTING, metadata
@@ -42,16 +42,6 @@ _LOOKS: Final = text(
 )
 _NOISE: Final = re.compile(r"::text\b|\bAS \"?\w+\"?")
 _WORDS: Final = re.compile(r"'[^']*'|\w+|[^\w\s()']+")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """One thing that was looked at: whether it is well, what was found, and what to do if it is not."""
-
-    name: str
-    well: bool
-    found: str
-    advice: str = ""
 
 
 def examine(connection: Connection, now: datetime) -> Iterator[Finding]:

@@ -1,0 +1,31 @@
+"""Which locker a scheduler works with."""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+from nxsched.errors import InvalidInput
+from nxsched.locking.locker import Locker, NoLocker
+
+WhenUnavailable = Literal["proceed", "refuse"]
+
+_METHODS: Final = ("check", "around", "around_async", "inside", "close", "aclose")
+
+
+def chosen(redis: object, locker: object, when_unavailable: WhenUnavailable, *, for_asyncio: bool) -> Locker:
+    """The locker that was given; else one on Redis, if there is one; else none. Raises `InvalidInput`."""
+    if when_unavailable not in {"proceed", "refuse"}:
+        raise InvalidInput(field="when_unavailable", reason=f'must be "proceed" or "refuse", not {when_unavailable!r}')
+    if locker is None:
+        if redis is None:
+            return NoLocker()
+        from nxsched.locking.redis import RedisLocker  # noqa: PLC0415 - its package is optional
+
+        locker = RedisLocker(redis, when_unavailable=when_unavailable)  # type: ignore[arg-type] # it looks itself
+    elif when_unavailable != "proceed":
+        raise InvalidInput(field="when_unavailable", reason="is said to the locker itself, where one is given")
+    if not all(callable(getattr(locker, name, None)) for name in _METHODS):
+        raise InvalidInput(field="locker", reason=f"must be a locker such as PostgresLocker(), not {locker!r:.80}")
+    found: Locker = locker  # type: ignore[assignment] # it has all of its methods
+    found.check(for_asyncio=for_asyncio)
+    return found

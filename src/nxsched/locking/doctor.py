@@ -1,0 +1,55 @@
+"""Looks at a Redis, and says whether it can give locks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from secrets import token_hex
+from time import perf_counter
+from typing import Final
+
+from nxsched.domain.findings import Finding
+from nxsched.locking.locker import Contended, LockEvent, Permit
+from nxsched.locking.redis import RedisLocker
+
+OLDEST: Final = 5
+"""The first Redis whose scripts may ask for the time and write."""
+
+
+def examine(url: str) -> Iterator[Finding]:
+    """All findings: whether it answers, what it is, and whether it gives a lock. Raises `InvalidInput` for no URL."""
+    told: list[LockEvent] = []
+    locker = RedisLocker(url, timeout=timedelta(seconds=2), on_lock=told.append)
+    try:
+        began = perf_counter()
+        try:
+            info = locker.look()
+        except Exception as error:  # noqa: BLE001 - whatever it is that answers
+            words = f"{type(error).__name__}: {error}"
+            yield Finding(name="redis", well=False, found=words, advice="start it, or give the URL of another; until "
+                          "then bookings go on without locks, or are refused, as `when_unavailable` says")  # fmt: skip
+            return
+        version = str(info.get("redis_version", "0"))
+        took = (perf_counter() - began) * 1000
+        yield Finding(
+            name="redis",
+            well=int(version.partition(".")[0]) >= OLDEST,
+            found=f"Redis {version}, answered in {took:.0f} ms",
+            advice=f"locks need Redis {OLDEST} or later: upgrade the server",
+        )
+        yield Finding(
+            name="redis role",
+            well=info.get("role", "master") == "master",
+            found=str(info.get("role", "master")),
+            advice="a replica takes no locks: give the URL of its master, or a client that Sentinel leads to it",
+        )
+        with locker.around(Contended(tenant="nxsched doctor", permits=(Permit(token_hex(8)),))):
+            yield Finding(
+                name="redis locks",
+                well=told[0].outcome == "taken",
+                found="a lock was taken, and given back" if told[0].outcome == "taken" else "no lock could be taken",
+                advice="its log says why; the role needs the rights +eval, +zadd, +zrem, +zcard, +zrange, "
+                "+zremrangebyscore, +pexpire and +time on nxsched:*",
+            )
+    finally:
+        locker.close()
