@@ -14,8 +14,8 @@ from sqlalchemy.exc import DBAPIError, InvalidRequestError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.pool import AsyncAdaptedQueuePool, QueuePool
 
-from nxsched import AsyncScheduler, AsyncTenant, EventType, SettableClock, Tenant
-from store.booked import GRACE, assert_sound, rows
+from nxsched import AsyncScheduler, AsyncTenant, Attendee, BlockedPeriod, EventType, SettableClock, Tenant
+from store.booked import ALAN, GRACE, assert_sound, rows
 from store.bridged import async_engine
 from store.conftest import DAY, HOUR, NINE, Database
 
@@ -58,6 +58,18 @@ def _series(acme: Tenant) -> str:
     return str(acme.book_series("all", starts=[NINE, NINE + DAY], attendee=GRACE)[0].series_id)
 
 
+NIGHT = BlockedPeriod(start=NINE - 9 * HOUR, end=NINE - 8 * HOUR)
+
+
+def _class(acme: Tenant) -> str:
+    acme.save_event_type(EventType(slug="class", duration=HOUR, hosts=["ada"], capacity=200))
+    return acme.book("class", start=NINE, attendee=ALAN).id
+
+
+def _zoes(acme: Tenant) -> str:
+    return acme.book("any", start=NINE, attendee=Attendee(name="Zoe", reference="zoe"), metadata={"a": 1}).id
+
+
 ACTS = {
     "book": Act(_nothing, lambda acme, _, **more: acme.book("any", start=NINE, attendee=GRACE, **more), 1, 1),
     "place_hold": Act(_nothing, lambda acme, _, **more: acme.place_hold("visit", start=NINE, **more), 1, 1),
@@ -74,6 +86,10 @@ ACTS = {
     "update": Act(_booking, lambda acme, id_, **more: acme.update(id_, location="Room 7", **more), 0, 1),
     "release_hold": Act(_hold, lambda acme, id_, **more: acme.release_hold(id_, **more), 0, 1),
     "approve": Act(_request, lambda acme, id_, **more: acme.approve(id_, **more), 0, 1),
+    "decline": Act(_request, lambda acme, id_, **more: acme.decline(id_, **more), 0, 1),
+    "join": Act(_class, lambda acme, _, **more: acme.book("class", start=NINE, attendee=GRACE, **more), 1, 1),
+    "erase_attendee": Act(_zoes, lambda acme, _, **more: acme.erase_attendee(reference="zoe", **more), 0, 1),
+    "block": Act(_nothing, lambda acme, _, **more: acme.block("cyd", NIGHT, **more), 0, 0),
     "cancel_series": Act(_series, lambda acme, id_, **more: acme.cancel_series(id_, **more), 0, 2),
 }
 

@@ -25,6 +25,7 @@ from store.conftest import DAY, HALF, HOUR, NINE, NOW
 from store.recording import recorded
 
 GRACE = Attendee(name="Grace", email="grace@example.test")
+ALAN = Attendee(name="Alan", email="alan@example.test")
 MANY = [f"h{n:03}" for n in range(100)]
 LIMITS = [Limit(per="day", count=20), Limit(per="week", minutes=6000)]
 
@@ -149,13 +150,21 @@ def test_holds_and_their_ends_take_few_statements(acme: Tenant, scheduler: Sched
     assert count(lambda: acme.cancel(hold.id, idempotency_key="third")) == 4
 
 
-def test_moves_classes_and_approvals_take_few_statements(acme: Tenant, scheduler: Scheduler) -> None:
+def test_moves_classes_and_approvals_take_few_statements(
+    acme: Tenant, scheduler: Scheduler, clock: SettableClock
+) -> None:
     def count(action: Callable[[], object]) -> int:
         return statements(scheduler, action)
 
     team(acme, scheduler, MANY[:3], capacity=3)
     one = acme.book("team", start=NINE, attendee=GRACE)
     assert count(lambda: acme.book("team", start=NINE, attendee=GRACE, idempotency_key="join")) == 6
+    acme.cancel(one.id)
+    for_a_minute = acme.place_hold("team", start=NINE, ttl=timedelta(minutes=1))
+    clock.move(timedelta(minutes=1))
+    assert count(lambda: acme.book("team", start=NINE, attendee=GRACE, idempotency_key="beside one that is over")) <= 8
+    assert count(lambda: acme.confirm_hold(for_a_minute.id, attendee=ALAN, if_free=True, idempotency_key="again")) <= 8
+    one = acme.bookings(event_type="team", status="confirmed").items[0]
     plain = acme.book("visit", start=NINE, attendee=GRACE)
     assert count(lambda: acme.reschedule(plain.id, start=NINE + HOUR, idempotency_key="plain")) == 5
     assert count(lambda: acme.reschedule(one.id, start=NINE + 2 * HOUR, idempotency_key="moved")) == 6
