@@ -117,7 +117,7 @@ class Life(RuleBasedStateMachine):
         if keyed or self.calls % 3 == 0:
             options["idempotency_key"] = f"key {next(_numbers)}"
         mine = options.get("of")
-        if mine is None and options.get("actor") is None and self.calls % 4 == 0:
+        if mine is None and options.get("actor") is None and self.calls % 2 == 0:
             options["actor"] = STAFF
         role = "attendee" if mine else options["actor"].role if options.get("actor") else None
         before = [len(one.trail) for one in self.diary.entries]

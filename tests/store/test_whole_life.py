@@ -57,6 +57,7 @@ reasons = st.sampled_from([None, None, "ill", "no time"])
 durations = st.sampled_from([None, None, None, HALF, HOUR])
 picks = st.integers(min_value=0, max_value=160)
 seldom = st.sampled_from([False] * 5 + [True])
+often = st.sampled_from([False, False, True])
 faces = st.tuples(st.sampled_from(FACES), st.sampled_from([True] * 4 + [False]))
 
 
@@ -125,7 +126,9 @@ class Bookings(Life):
 
     # Holds and bookings.
 
-    @initialize(several=st.lists(st.tuples(kinds, starts, people, st.booleans()), min_size=4, max_size=12))
+    @initialize(
+        several=st.lists(st.tuples(kinds | st.just("strict"), starts, people, st.booleans()), min_size=4, max_size=12)
+    )
     def begin(self, several: list[tuple[str, datetime, Attendee, bool]]) -> None:
         """With a diary that is not empty: the rules are chosen at random, and few of them book."""
         for event_type, start, who, holds in several:
@@ -491,7 +494,7 @@ class Bookings(Life):
 
         self.write(face, "save_details", details, expected=expected)
 
-    @rule(face=faces, host=st.none() | hosts, start=starts, halves=st.integers(min_value=1, max_value=4), sure=seldom)
+    @rule(face=faces, host=st.none() | hosts, start=starts, halves=st.integers(min_value=1, max_value=4), sure=often)
     def block(self, face: Face, host: str | None, start: datetime, halves: int, sure: bool) -> None:
         span = (start, start + halves * HALF)
         if sure:
@@ -513,15 +516,17 @@ class Bookings(Life):
             expected=lambda diary: diary.busy.update({(host, source): periods}),
         )  # fmt: skip
 
-    @rule(face=faces, slug=st.sampled_from([*HOSTS, *EVENT_TYPES]), sure=seldom)
+    @rule(face=faces, slug=st.sampled_from([*HOSTS, *EVENT_TYPES]), sure=often)
     def archive(self, face: Face, slug: str, sure: bool) -> None:
         if sure:
             method = "archive_host" if slug in HOSTS else "archive_event_type"
             self.write(face, method, slug, expected=lambda diary: diary.archived.add(slug))
 
     @precondition(lambda self: self.diary.archived)
-    @rule(face=faces)
-    def bring_back(self, face: Face) -> None:
+    @rule(face=faces, sure=often)
+    def bring_back(self, face: Face, sure: bool) -> None:
+        if not sure:
+            return
         slug = min(self.diary.archived)
         method, what = ("save_host", host_of(slug)) if slug in HOSTS else ("save_event_type", EVENT_TYPES[slug])
         self.write(face, method, what, expected=lambda diary: diary.archived.discard(slug))
