@@ -22,6 +22,7 @@ from store.recording import nodes, plan, recorded
 
 pytestmark = pytest.mark.slow
 
+QUARTER = timedelta(minutes=15)
 GRACE = Attendee(name="Grace", email="grace@example.test", reference="user-7")
 
 GROWING = {
@@ -184,10 +185,10 @@ def _furnish(scheduler: Scheduler) -> Tenant:
         for slug in slugs:
             tenant.save_host(Host(slug=slug, timezone="Europe/London", weekly_hours=days, limits=limits), within=within)
         for slug, hosts in (("visit", slugs[:1]), ("any", slugs)):
-            event_type = EventType(slug=slug, duration=timedelta(minutes=15), hosts=hosts, limits=limits)
+            event_type = EventType(slug=slug, duration=QUARTER, hosts=hosts, limits=limits)
             tenant.save_event_type(event_type, within=within)
-        tenant.save_event_type(EventType(slug="plain", duration=timedelta(minutes=15), hosts=slugs[:1]), within=within)
-        seats = EventType(slug="seats", duration=timedelta(minutes=15), hosts=slugs, capacity=5, limits=limits)
+        tenant.save_event_type(EventType(slug="plain", duration=QUARTER, hosts=slugs[:1]), within=within)
+        seats = EventType(slug="seats", duration=QUARTER, hosts=slugs, capacity=5, limits=limits)
         tenant.save_event_type(seats, within=within)
     return tenant
 
@@ -200,7 +201,10 @@ def _actions(  # noqa: PLR0915 - all of them
     yield "find_slots of a pool with limits", lambda: tenant.find_slots("any", start=NOW, end=NOW + 7 * DAY)
     yield "find_slots with seats", lambda: tenant.find_slots("seats", start=NOW, end=NOW + 60 * DAY)
     one = tenant.bookings(host="h00", status="confirmed", start=NOW, limit=1).items[0]
-    yield "find_slots with moving", lambda: tenant.find_slots("visit", start=NOW, end=NOW + 7 * DAY, moving=one.id)
+    yield (
+        "find_slots with moving",
+        lambda: tenant.find_slots("visit", start=NOW, end=NOW + 7 * DAY, moving=one.id, duration=QUARTER),
+    )
     yield "explain", lambda: tenant.explain("seats", start=one.start)
     yield "explain of a start long ago", lambda: tenant.explain("any", start=NOW - 20 * DAY)
 
