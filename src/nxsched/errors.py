@@ -47,6 +47,7 @@ class MissingExtra(NxschedError, ImportError):
 class StoreUnavailable(NxschedError):
     """The database could not be reached, the connection broke, or it refuses what was asked: its message says which.
 
+    Or Redis could not, and the scheduler is to refuse bookings then (`when_unavailable`).
     `may_have_happened` is true where it broke at COMMIT: the change may have been made, and only the database knows.
     """
 

@@ -119,6 +119,16 @@ def test_a_move_in_a_pool_with_limits_and_a_key_and_an_expired_hold_in_the_way_t
     assert statements(scheduler, lambda: acme.reschedule(booking.id, start=NINE, idempotency_key="key")) == 8
 
 
+def test_a_move_away_from_a_hold_that_is_over_in_the_same_class_takes_eight_statements_too(
+    acme: Tenant, scheduler: Scheduler, clock: SettableClock
+) -> None:
+    team(acme, scheduler, MANY[:2], capacity=3)
+    booking = acme.book("team", start=NINE, attendee=GRACE)
+    acme.place_hold("team", start=NINE, ttl=timedelta(minutes=1))
+    clock.move(timedelta(minutes=1))
+    assert statements(scheduler, lambda: acme.reschedule(booking.id, start=NINE + HOUR, idempotency_key="key")) == 8
+
+
 def test_an_expired_hold_in_the_way_of_a_plain_booking_takes_four_statements_more(
     acme: Tenant, scheduler: Scheduler, clock: SettableClock
 ) -> None:

@@ -154,7 +154,9 @@ def fetch_settings(  # noqa: PLR0913 - what is asked
     try:
         found = read_settings(rows, tenant, slug, timedelta(seconds=int(lasts)) if keeps else duration)
     except InvalidInput as error:
-        raise EventType.no_longer(error) if keeps else error from error
+        if keeps:
+            raise EventType.no_longer(error) from error
+        raise
     if its is None:
         raise BookingNotFound(id=moving)
     if its != slug:
