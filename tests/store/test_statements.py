@@ -129,6 +129,18 @@ def test_a_move_away_from_a_hold_that_is_over_in_the_same_class_takes_eight_stat
     assert statements(scheduler, lambda: acme.reschedule(booking.id, start=NINE + HOUR, idempotency_key="key")) == 8
 
 
+def test_what_has_expired_beside_a_booking_and_where_it_goes_is_ended_in_the_same_two_statements(
+    acme: Tenant, scheduler: Scheduler, clock: SettableClock
+) -> None:
+    team(acme, scheduler, MANY[:1], capacity=3)
+    booking = acme.book("team", start=NINE, attendee=GRACE)
+    for start in (NINE, NINE + HOUR):
+        acme.place_hold("team", start=start, ttl=timedelta(minutes=1))
+    clock.move(timedelta(minutes=1))
+    assert statements(scheduler, lambda: acme.reschedule(booking.id, start=NINE + HOUR, idempotency_key="key")) == 8
+    assert [one.status for one in acme.bookings(status="expired")] == ["expired"] * 2
+
+
 def test_an_expired_hold_in_the_way_of_a_plain_booking_takes_four_statements_more(
     acme: Tenant, scheduler: Scheduler, clock: SettableClock
 ) -> None:

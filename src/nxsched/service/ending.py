@@ -61,16 +61,18 @@ def expire(connection: Connection, tools: Tools, over: Sequence[Standing]) -> li
 
 
 def expire_in_the_way(
-    connection: Connection, tools: Tools, hosts: Sequence[int], places: Sequence[Place]
+    connection: Connection, tools: Tools, hosts: Sequence[int], places: Sequence[Place], beside: str | None
 ) -> datetime | None:
     """End what has expired and reaches into the time of `places`, or lies between, on these hosts, which are locked.
+
+    With it ends what has expired in the occurrence `beside`, which is locked too.
 
     Somebody may confirm one of them at this moment, or end it: whoever locks its row first has it. Gives the time after
     the wait for them, if there was one. A row that went to somebody else says nothing of it, so it is measured here.
     """
     span = min(place.busy_from for place in places), max(place.busy_until for place in places)
     begun = monotonic()
-    over = lock_expired(connection, tools.tenant, hosts, span, tools.now)
+    over = lock_expired(connection, tools.tenant, hosts, span, tools.now, beside=beside)
     waited = not over or monotonic() - begun > _NOTICED
     if waited:
         tools = tools.at(tell_time(connection))

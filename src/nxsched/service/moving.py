@@ -13,16 +13,14 @@ from nxsched.domain.event_types import EventType
 from nxsched.domain.instants import epoch_ceil, instant
 from nxsched.domain.refusals import Refusal
 from nxsched.errors import EventTypeNotFound, InvalidInput, InvalidTransition, SlotUnavailable
-from nxsched.service.changing import Done, has_expired, locked_with_counts, record, status_now
+from nxsched.service.changing import Done, locked_with_counts, record, status_now
 from nxsched.service.choosing import Held
-from nxsched.service.ending import expire
 from nxsched.service.policies import keep_for_moving
 from nxsched.service.taking import Taken, changed, take
 from nxsched.service.tools import Tools
 from nxsched.service.wanted import Wanted
 from nxsched.store.changes import Won, move_bookings
 from nxsched.store.settings import Moved
-from nxsched.store.standing import lock_occurrence
 
 _DONE = Done("reschedule", "booking.rescheduled")
 
@@ -39,9 +37,6 @@ def reschedule(connection: Connection, command: Reschedule, tools: Tools) -> Boo
     if same and command.host in {None, *before.hosts}:
         return before
     keep_for_moving(standing, tools)
-    if standing.crowded:  # what is over has no seats, and would keep the time that is given up
-        beside = lock_occurrence(connection, tools.tenant, standing.occurrence)
-        expire(connection, tools, [one for one in beside if has_expired(one.booking, tools.now)])
     wanted = Wanted(
         event_type=before.event_type,
         starts=[command.start],
@@ -51,6 +46,7 @@ def reschedule(connection: Connection, command: Reschedule, tools: Tools) -> Boo
         force=command.force,
         held=Held(before.hosts),
         moved=Moved(before.id, before.seats),
+        beside=standing.occurrence if standing.crowded else None,
     )
     made: list[Booking] = []
 

@@ -128,6 +128,7 @@ class _Instead:
 
     moves = True
     known = Counts()
+    beside = None
 
     def ground(self, connection: Connection, tools: Tools, counts: Counts) -> Ground:
         """What is set and taken for the new host."""

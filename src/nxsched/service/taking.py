@@ -82,6 +82,10 @@ class Bid(Protocol):
         """Whether something is given up for it."""
 
     @property
+    def beside(self) -> str | None:
+        """The occurrence that is given up for it, where something in it has expired: it would keep its time."""
+
+    @property
     def known(self) -> Counts:
         """What has to be counted whatever the settings say."""
 
@@ -111,7 +115,7 @@ def take(connection: Connection, bid: Bid, tools: Tools, write: Write, before: L
     somebody who wants the same time, all may change. So the ground is read, what it asks for is locked and counted, and
     it is read again, until it asks for nothing more and what it offers can be had.
     """
-    counts, locked = bid.known, before or Locks()
+    counts, locked, beside = bid.known, before or Locks(), bid.beside
     for _ in range(_ROUNDS):
         ground = bid.ground(connection, tools, counts)
         counted, counts = counts, bid.counts(ground.settings, tools)
@@ -125,7 +129,8 @@ def take(connection: Connection, bid: Bid, tools: Tools, write: Write, before: L
         if counts != counted:
             continue
         taken = Taken(ground.settings, bid.judged(connection, ground, tools, locked), tools)
-        if told := _cleared(connection, ground.found, taken):
+        told, beside = _cleared(connection, ground.found, taken, beside), None
+        if told:
             tools = tools.at(told)
             continue
         won = _written(connection, taken, write, moves=bid.moves)
@@ -157,15 +162,17 @@ def in_the_way(found: Found, hosts: Iterable[int], start: int, end: int) -> list
     return [no for no in hosts if any(a < end and start < b for a, b in found.expired.get(no, ()))]
 
 
-def _cleared(connection: Connection, found: Found, taken: Taken) -> datetime | None:
+def _cleared(connection: Connection, found: Found, taken: Taken, beside: str | None) -> datetime | None:
     """End what has expired and is in the way; gives the time after a wait for it, after which all is judged anew."""
-    if not found.expired:
+    if not (found.expired or beside):
         return None
     over: set[int] = set()
     for place in taken.places:
         first, last = (int(at.timestamp()) for at in (place.busy_from, place.busy_until))
         over.update(in_the_way(found, place.hosts, first, last))
-    return expire_in_the_way(connection, taken.tools, sorted(over), taken.places) if over else None
+    if not (over or beside):
+        return None
+    return expire_in_the_way(connection, taken.tools, sorted(over), taken.places, beside)
 
 
 def _written(connection: Connection, taken: Taken, write: Write, *, moves: bool) -> Won:

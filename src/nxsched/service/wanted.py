@@ -47,8 +47,8 @@ _JUST_NOW: Final = 1 << 62
 class Wanted:
     """The slots that are wanted; `force` skips the rules, of holds there may not be too many, `held` had it before.
 
-    `moved` is the booking that is to be moved there: it is judged as if it were not there. `attendee` is who wants
-    them, where that is counted.
+    `moved` is the booking that is to be moved there: it is judged as if it were not there; `beside` is its occurrence,
+    where something else in it has expired. `attendee` is who wants them, where that is counted.
     """
 
     event_type: str
@@ -60,6 +60,7 @@ class Wanted:
     hold: bool = False
     held: Held = field(default_factory=Held)
     moved: Moved | None = None
+    beside: str | None = None
     attendee: Attendee | None = None
     seconds: Sequence[int] = field(init=False)
 

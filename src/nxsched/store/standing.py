@@ -119,7 +119,8 @@ _LOCK_IN_THE_WAY: Final = text(
     _locked("""b.status IN ('held', 'pending') AND b.expires_at <= :now AND b.occurrence_id IN (
     SELECT c.occurrence_id FROM nxsched.claim c
     WHERE c.tenant_id = :tenant AND c.host_no = ANY(CAST(:hosts AS bigint[])) AND c.active AND c.held_until <= :now
-        AND c.busy_until > :busy_from AND c.busy_from < :busy_until)""")
+        AND c.busy_until > :busy_from AND c.busy_from < :busy_until
+    UNION ALL SELECT CAST(:beside AS uuid))""")
 )
 
 # What somebody else has in hand just now, they end or confirm themselves. The states are named for the index of those
@@ -173,11 +174,17 @@ def lock_counted(connection: Connection, tenant: str, id_: str, now: datetime, *
 
 
 def lock_expired(
-    connection: Connection, tenant: str, hosts: Sequence[int], span: tuple[datetime, datetime], now: datetime
+    connection: Connection,
+    tenant: str,
+    hosts: Sequence[int],
+    span: tuple[datetime, datetime],
+    now: datetime,
+    *,
+    beside: str | None,
 ) -> list[Standing]:
-    """What has expired with claims on these hosts that reach into the span, locked in one order."""
+    """What has expired with claims on these hosts that reach into the span, or in an occurrence, locked in order."""
     values = {"tenant": tenant, "hosts": list(hosts), "busy_from": span[0], "busy_until": span[1], "now": now}
-    return _standing(connection, _LOCK_IN_THE_WAY, values)
+    return _standing(connection, _LOCK_IN_THE_WAY, {**values, "beside": beside})
 
 
 def lock_series(connection: Connection, tenant: str, series: str) -> list[Standing]:
