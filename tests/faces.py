@@ -33,7 +33,6 @@ _NAMES = {
     "connect.made_or_checked": "async_connect.made_or_checked",
     "connect.engine": "async_connect.engine",
     "for_asyncio=False": "for_asyncio=True",
-    "gate.locker.close": "gate.locker.aclose",
     "def __enter__": "async def __aenter__",
     "__exit__": "__aexit__",
 }
@@ -46,7 +45,7 @@ _IMPORTS = {
 }
 
 _WAITS = re.compile(
-    r"(self\._(?:units|worker)\.(?:run|write|gate\.locker\.close)\(|self\.(?:_write|_page|_look_once|tenants|close)\("
+    r"(self\._(?:units|worker)\.(?:run|read|write|close)\(|self\.(?:_write|_page|_look_once|tenants|close)\("
     r"|found\.details\(|Tenant\(self\._worker, one\.id\)\.sweep\(|embedded\.start_migrated\("
     r"|\brun_upgrade\(|\b(?:self\._(?:worker\.)?)?engine\.dispose\()"
 )

@@ -27,6 +27,7 @@ from nxsched.errors import (
     MissingExtra,
     NxschedError,
     PolicyViolation,
+    RateLimited,
     SchemaOutdated,
     SlotTaken,
     SlotUnavailable,
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from nxsched.async_scheduler import AsyncScheduler
     from nxsched.async_self_service import AsyncAttendeeBookings, AsyncManagedBooking
     from nxsched.async_tenant import AsyncTenant
+    from nxsched.ratelimit import RateLimit
     from nxsched.scheduler import Scheduler
     from nxsched.self_service import AttendeeBookings, ManagedBooking
     from nxsched.tenant import Tenant
@@ -52,19 +54,20 @@ __all__ = [
     "BookingNotFound", "BookingStatus", "BookingWindow", "BusyTime", "Clock", "EventType", "EventTypeNotFound",
     "Hold", "HoldExpired", "Host", "HostGroup", "HostNotFound", "IdempotencyConflict", "InvalidInput",
     "InvalidToken", "InvalidTransition", "Limit", "LockTimeout", "ManagedBooking", "MissingExtra", "NxschedError",
-    "Override", "Page", "Policies", "PolicyViolation", "Question", "Refusal", "Scheduler", "SchemaOutdated",
-    "SettableClock", "Slot", "SlotTaken", "SlotUnavailable", "Slots", "StoreUnavailable", "Strategy", "Swept",
-    "Tenant", "TenantDetails", "TenantNotFound", "TransactionConflict", "Travel", "WeeklyHours", "__version__",
+    "Override", "Page", "Policies", "PolicyViolation", "Question", "RateLimit", "RateLimited", "Refusal", "Scheduler",
+    "SchemaOutdated", "SettableClock", "Slot", "SlotTaken", "SlotUnavailable", "Slots", "StoreUnavailable", "Strategy",
+    "Swept", "Tenant", "TenantDetails", "TenantNotFound", "TransactionConflict", "Travel", "WeeklyHours", "__version__",
 ]  # fmt: skip
 
 
-_ON_THE_DATABASE = {
+_LATER = {
     "AsyncAttendeeBookings": "async_self_service",
     "AsyncManagedBooking": "async_self_service",
     "AsyncScheduler": "async_scheduler",
     "AsyncTenant": "async_tenant",
     "AttendeeBookings": "self_service",
     "ManagedBooking": "self_service",
+    "RateLimit": "ratelimit",
     "Scheduler": "scheduler",
     "Tenant": "tenant",
 }
@@ -72,6 +75,6 @@ _ON_THE_DATABASE = {
 
 def __getattr__(name: str) -> object:
     """Import the scheduler when it is asked for: who only computes slots need not wait for the database's packages."""
-    if name in _ON_THE_DATABASE:
-        return getattr(import_module(f"{__name__}.{_ON_THE_DATABASE[name]}"), name)
+    if name in _LATER:
+        return getattr(import_module(f"{__name__}.{_LATER[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -20,7 +20,7 @@ from nxsched.domain.commands import SaveTenant
 from nxsched.domain.tenants import TenantDetails
 from nxsched.errors import NxschedError
 from nxsched.locking import Locker
-from nxsched.locking.choosing import WhenUnavailable, chosen
+from nxsched.locking.choosing import WhenUnavailable
 from nxsched.service import actions
 from nxsched.service.async_unit import AsyncJoined, async_run_upgrade, async_units_on
 from nxsched.service.sweeping import sweep_events
@@ -31,6 +31,7 @@ from nxsched.store.tenants import list_tenants
 
 if TYPE_CHECKING:
     from nxsched.embedded import EmbeddedServer
+    from nxsched.ratelimit import RateLimit
 
 
 class AsyncScheduler:
@@ -50,6 +51,7 @@ class AsyncScheduler:
     With `redis`, a URL or a client of the package `redis`, who books or holds a slot takes a lock there before the
     database is asked: `nxsched.locking.RedisLocker`. While Redis is away they `"proceed"` without it, or, with
     `when_unavailable="refuse"`, raise `StoreUnavailable`. `locker` is another locker, or one with options of its own.
+    Attempts that exceed one of `rate_limits` raise `RateLimited`: they are counted on Redis, else in this process.
 
     Raises `InvalidInput` for a URL or engine of another database or driver, and `MissingExtra` where there is no libpq.
     """
@@ -63,6 +65,7 @@ class AsyncScheduler:
         secrets: Sequence[str] = (),
         redis: str | object | None = None,
         locker: Locker | None = None,
+        rate_limits: Sequence[RateLimit] = (),
         when_unavailable: WhenUnavailable = "proceed",
         lock_timeout: timedelta = timedelta(seconds=5),
         statement_timeout: timedelta = timedelta(seconds=30),
@@ -77,7 +80,11 @@ class AsyncScheduler:
             own=self._own,
             clock=clock,
             secrets=secrets,
-            locker=chosen(redis, locker, when_unavailable, for_asyncio=True),
+            redis=redis,
+            locker=locker,
+            rate_limits=rate_limits,
+            when_unavailable=when_unavailable,
+            for_asyncio=True,
             lock_timeout=lock_timeout,
             statement_timeout=statement_timeout,
             keys_last=keys_last,
@@ -121,7 +128,7 @@ class AsyncScheduler:
             await self._engine.dispose()
         if self._worker_own:
             await self._worker.engine.dispose()
-        await self._units.gate.locker.aclose()
+        await self._units.close()
         if self._server is not None:
             self._server.close()
 

@@ -64,10 +64,11 @@ class AsyncTenant:
     `TenantNotFound`. `InvalidInput` names the argument that cannot be used, before anything is written.
     """
 
-    def __init__(self, units: AsyncUnits, id: str) -> None:  # noqa: A002 - its name everywhere
-        """Bind a tenant's id to where its rows are."""
+    def __init__(self, units: AsyncUnits, id: str, asks: Call | None = None) -> None:  # noqa: A002 - its name everywhere
+        """Bind a tenant's id to where its rows are, and to who asks."""
         self._units = units
         self._id = id
+        self._asks = asks or Call(tenant=id)
 
     @property
     def id(self) -> str:
@@ -77,6 +78,14 @@ class AsyncTenant:
     def __repr__(self) -> str:
         """Name the tenant."""
         return f"<AsyncTenant {self._id}>"
+
+    def for_caller(self, *, address: str | None = None, actor: Actor | None = None) -> AsyncTenant:
+        """The same tenant for one caller, whom rate limits count by address and actor, also where they read slots.
+
+        `address` is the network address of who asks, as the application knows it behind its proxies, or any other text
+        that tells callers apart. `actor` is that of everything written by it which names no other.
+        """
+        return AsyncTenant(self._units, self._id, Call(tenant=self._id, address=address, actor=actor))
 
     # Set up.
 
@@ -254,7 +263,7 @@ class AsyncTenant:
         asked = slots.Asked(
             event_type=event_type, start=start, end=end, duration=duration, host=host, moving=moving, limit=limit
         )
-        return await self._units.run(slots.find, asked, self._call(within))
+        return await self._units.read(slots.find, asked, self._call(within))
 
     async def explain(
         self,
@@ -269,7 +278,7 @@ class AsyncTenant:
         """Every rule that refuses a start; none where it is offered (rule 25). Arguments as in `find_slots`."""
         epoch_exact("start", start)
         asked = slots.Asked(event_type=event_type, start=start, end=start, duration=duration, host=host, moving=moving)
-        return await self._units.run(slots.explain, asked, self._call(within))
+        return await self._units.read(slots.explain, asked, self._call(within))
 
     # Hold and book.
 
@@ -580,7 +589,7 @@ class AsyncTenant:
         What can be no token at all raises `InvalidToken` here, and a scheduler that has no `secrets`, `InvalidInput`.
         """
         self._units.keyring.need()
-        return AsyncManagedBooking(self._units, self._id, tokens.read(token))
+        return AsyncManagedBooking(self._units, self._asks, tokens.read(token))
 
     def for_attendee(self, *, reference: str | None = None, email: str | None = None) -> AsyncAttendeeBookings:
         """The bookings of a person whom the application has made sure of, by reference, e-mail address or either.
@@ -672,10 +681,10 @@ class AsyncTenant:
     async def _write(
         self, action: Action[C, R], command: C, within: AsyncJoined | None, key: str | None, actor: Actor | None
     ) -> R:
-        return await self._units.write(action, command, Call(tenant=self._id, within=within, key=key, actor=actor))
+        return await self._units.write(action, command, self._asks.given(within, key, actor))
 
     def _call(self, within: AsyncJoined | None) -> Call:
-        return Call(tenant=self._id, within=within)
+        return self._asks.given(within)
 
 
 def _id(field: str, value: str) -> str:

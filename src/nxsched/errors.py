@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:  # a refusal is data of a floor above; only its name is needed here
@@ -221,6 +221,25 @@ class IdempotencyConflict(NxschedError):
     def __init__(self, *, key: str) -> None:
         super().__init__(f"the idempotency key {key!r} belongs to another request; a new request takes a new key")
         self.key = key
+
+
+class RateLimited(NxschedError):
+    """Too many attempts in too short a time; nothing was looked at. There is room again after `retry_after`.
+
+    `act` is what was attempted (`book`, `hold`, `reschedule`, `cancel`, `slots`), `rate` the limit that is reached, and
+    `by` whose attempts it counts (`address`, `attendee`, `actor`, `tenant`).
+    """
+
+    code: ClassVar[str] = "rate_limited"
+
+    def __init__(self, *, retry_after: timedelta, act: str, rate: str, by: str) -> None:
+        whose = "in this tenant" if by == "tenant" else f"by this {by}"
+        seconds = f"{retry_after.total_seconds():,.0f} s" if retry_after >= timedelta(seconds=1) else "a moment"
+        super().__init__(f"too many attempts {whose} ({rate}), the last one: {act}. Try again in {seconds}")
+        self.retry_after = retry_after
+        self.act = act
+        self.rate = rate
+        self.by = by
 
 
 class LockTimeout(NxschedError):

@@ -18,7 +18,7 @@ from nxsched.domain.commands import SaveTenant
 from nxsched.domain.tenants import TenantDetails
 from nxsched.errors import NxschedError
 from nxsched.locking import Locker
-from nxsched.locking.choosing import WhenUnavailable, chosen
+from nxsched.locking.choosing import WhenUnavailable
 from nxsched.service import actions
 from nxsched.service.sweeping import sweep_events
 from nxsched.service.unit import Call, Joined, units_on
@@ -29,6 +29,7 @@ from nxsched.tenant import Tenant
 
 if TYPE_CHECKING:
     from nxsched.embedded import EmbeddedServer
+    from nxsched.ratelimit import RateLimit
 
 
 class Scheduler:
@@ -48,6 +49,7 @@ class Scheduler:
     With `redis`, a URL or a client of the package `redis`, who books or holds a slot takes a lock there before the
     database is asked: `nxsched.locking.RedisLocker`. While Redis is away they `"proceed"` without it, or, with
     `when_unavailable="refuse"`, raise `StoreUnavailable`. `locker` is another locker, or one with options of its own.
+    Attempts that exceed one of `rate_limits` raise `RateLimited`: they are counted on Redis, else in this process.
 
     Raises `InvalidInput` for a URL or engine of another database or driver, and `MissingExtra` where there is no libpq.
     """
@@ -61,6 +63,7 @@ class Scheduler:
         secrets: Sequence[str] = (),
         redis: str | object | None = None,
         locker: Locker | None = None,
+        rate_limits: Sequence[RateLimit] = (),
         when_unavailable: WhenUnavailable = "proceed",
         lock_timeout: timedelta = timedelta(seconds=5),
         statement_timeout: timedelta = timedelta(seconds=30),
@@ -75,7 +78,11 @@ class Scheduler:
             own=self._own,
             clock=clock,
             secrets=secrets,
-            locker=chosen(redis, locker, when_unavailable, for_asyncio=False),
+            redis=redis,
+            locker=locker,
+            rate_limits=rate_limits,
+            when_unavailable=when_unavailable,
+            for_asyncio=False,
             lock_timeout=lock_timeout,
             statement_timeout=statement_timeout,
             keys_last=keys_last,
@@ -119,7 +126,7 @@ class Scheduler:
             self._engine.dispose()
         if self._worker_own:
             self._worker.engine.dispose()
-        self._units.gate.locker.close()
+        self._units.close()
         if self._server is not None:
             self._server.close()
 

@@ -34,7 +34,7 @@ class ManagedBooking:
     """
 
     _units: Units = field(repr=False)
-    _tenant: str
+    _asks: Call = field(repr=False)
     _token: tokens.Token = field(repr=False)
 
     @property
@@ -61,11 +61,11 @@ class ManagedBooking:
             event_type=_NOT_KNOWN_YET, start=start, end=end, duration=duration, host=host, moving=self.id, limit=limit
         )
 
-        def find(connection: Connection, id_: str, tools: Tools) -> Slots:
-            mine = queries.booking(connection, id_, tools)
+        def find(connection: Connection, asked: slots.Asked, tools: Tools) -> Slots:
+            mine = queries.booking(connection, self.id, tools)
             return slots.find(connection, replace(asked, event_type=mine.event_type), tools)
 
-        return self._units.run(self._guarded(find), self.id, self._call(within))
+        return self._units.read(self._guarded(find), asked, self._call(within))
 
     def reschedule(
         self,
@@ -116,7 +116,7 @@ class ManagedBooking:
         tokens.check(connection, self._token, self._units.keyring, tools, called_off=called_off)
 
     def _call(self, within: Joined | None, key: str | None = None) -> Call:
-        return Call(tenant=self._tenant, within=within, key=key, actor=_BY_LINK)
+        return self._asks.given(within, key, _BY_LINK)
 
 
 @dataclass(frozen=True, slots=True)

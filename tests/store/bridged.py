@@ -127,4 +127,5 @@ def opened(face: str, db: Database, clock: SettableClock, **more: Any) -> Iterat
     try:
         yield cast("Scheduler", Bridge(loop, made, joins))
     finally:
+        loop.run(made.close())
         loop.close()

@@ -2,33 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
 from hashlib import sha256
 from secrets import token_hex
 from time import perf_counter
 from typing import Any, Final
-from urllib.parse import urlsplit
-from weakref import WeakKeyDictionary
 
-from nxsched.errors import InvalidInput, MissingExtra, StoreUnavailable
+from nxsched.errors import InvalidInput, StoreUnavailable
 from nxsched.locking.breaker import Breaker
 from nxsched.locking.choosing import WhenUnavailable
+from nxsched.locking.clients import Client, Clients, to_its_end
 from nxsched.locking.locker import LOG, Contended, OnLock, Outcome, Teller, Unlocked, checked_wait
-
-try:
-    from redis import Redis, RedisCluster
-    from redis import asyncio as aio
-    from redis.asyncio.retry import Retry as AsyncRetry
-    from redis.backoff import NoBackoff
-    from redis.retry import Retry
-except ImportError as _missing:
-    raise MissingExtra(what="nxsched.locking.RedisLocker", extra="redis") from _missing
-
-Client = Redis | RedisCluster | aio.Redis | aio.RedisCluster
 
 # A permit is a sorted set of those who have a place, by when each place ends by the server's clock. All or nothing, in
 # one step; keys of one tenant lie in one slot of a cluster.
@@ -61,8 +47,6 @@ return given
 
 _TOLD: Final[dict[object, Outcome]] = {b"taken": "taken", b"turned_away": "turned_away", b"same_key": "same_key"}
 _TOLD.update({key.decode(): told for key, told in _TOLD.items() if isinstance(key, bytes)})
-
-_SCHEMES: Final = {"redis", "rediss", "unix", "redis+cluster", "rediss+cluster"}
 
 
 class RedisLocker(Unlocked):
@@ -102,7 +86,7 @@ class RedisLocker(Unlocked):
             raise InvalidInput(field="prefix", reason=f"must be a text without braces, not {prefix!r}")
         self._prefix = prefix
         self._teller = Teller(on_lock)
-        self._clients = _Clients(server, self._timeout)
+        self._clients = Clients(server, self._timeout)
 
     def __repr__(self) -> str:
         """Name the server, without a password."""
@@ -131,13 +115,13 @@ class RedisLocker(Unlocked):
         began = perf_counter()
         told: Outcome = "taken"  # so it may be, until there is an answer
         try:
-            answer = await _to_its_end(self._ask_async(_TAKE, contended, member))
+            answer = await to_its_end(self._ask_async(_TAKE, contended, member))
             told = "unavailable" if answer is None else _TOLD[answer]
             self._told(contended, answer, began)
             yield
         finally:
             if told == "taken":
-                await _to_its_end(self._ask_async(_GIVE_BACK, contended, member))
+                await to_its_end(self._ask_async(_GIVE_BACK, contended, member))
 
     def close(self) -> None:
         """Close the connections that were made here."""
@@ -206,97 +190,6 @@ class RedisLocker(Unlocked):
             meanwhile = "nothing is booked" if self._refuses else "bookings go on without locks"
             LOG.warning("Redis cannot be asked for locks, %s meanwhile: %s: %s", meanwhile, type(error).__name__, error)
         return None
-
-
-async def _to_its_end(asking: Coroutine[Any, Any, object]) -> object:
-    """Wait for an answer, also where the task is cancelled meanwhile, and then let it be cancelled.
-
-    The time-outs bound the wait. A connection of redis-py may swallow a cancellation that comes while it is opened, and
-    what was asked for may have been done all the same.
-    """
-    task = asyncio.ensure_future(asking)
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait([task])
-        raise
-
-
-class _Clients:
-    """A client for threads, and one for each event loop; or the application's own, for the face that it fits."""
-
-    def __init__(self, server: object, timeout: float) -> None:
-        self._timeout = timeout
-        self._lock = threading.Lock()
-        self._url = server if isinstance(server, str) else None
-        self._given = None if isinstance(server, str) else server
-        self._made: Any = None
-        self._of_loops: WeakKeyDictionary[asyncio.AbstractEventLoop, Any] = WeakKeyDictionary()
-        if self._url is not None:
-            if urlsplit(self._url).scheme not in _SCHEMES:
-                reason = "must be a URL such as redis://cache/0, rediss://cache/0 or redis+cluster://node:6379"
-                raise InvalidInput(field="redis", reason=reason)
-        elif not isinstance(server, Redis | RedisCluster | aio.Redis | aio.RedisCluster):
-            reason = f"must be a URL or a client of the package redis, not {type(server).__name__}"
-            raise InvalidInput(field="redis", reason=reason)
-
-    def __str__(self) -> str:
-        """Without what is secret."""
-        if self._url is None:
-            return type(self._given).__name__
-        parts = urlsplit(self._url)
-        return f"{parts.scheme}://{parts.hostname or ''}{f':{parts.port}' if parts.port else ''}{parts.path}"
-
-    def check(self, *, for_asyncio: bool) -> None:
-        """Raises `InvalidInput` for a client of the other face."""
-        if self._given is not None and isinstance(self._given, aio.Redis | aio.RedisCluster) != for_asyncio:
-            reason = (
-                "must be a client of redis.asyncio, or a URL: this is AsyncScheduler"
-                if for_asyncio
-                else "is a client of redis.asyncio, which AsyncScheduler takes; give a client for threads, or a URL"
-            )
-            raise InvalidInput(field="redis", reason=reason)
-
-    def sync(self) -> Any:  # noqa: ANN401 - a client of either kind
-        """The client for threads."""
-        if self._given is not None:
-            return self._given
-        with self._lock:
-            if self._made is None:
-                self._made = self._client(Redis, RedisCluster, Retry(NoBackoff(), 0))
-            return self._made
-
-    def of_loop(self) -> Any:  # noqa: ANN401 - a client of either kind
-        """The client for the event loop that runs."""
-        if self._given is not None:
-            return self._given
-        loop = asyncio.get_running_loop()
-        if loop not in self._of_loops:
-            self._of_loops[loop] = self._client(aio.Redis, aio.RedisCluster, AsyncRetry(NoBackoff(), 0))
-        return self._of_loops[loop]
-
-    def _client(self, single: Any, cluster: Any, retry: Any) -> Any:  # noqa: ANN401 - of either kind
-        url = self._url or ""
-        kind = cluster if "+cluster:" in url else single
-        return kind.from_url(
-            url.replace("+cluster:", ":", 1),
-            socket_timeout=self._timeout,
-            socket_connect_timeout=self._timeout,
-            retry=retry,
-        )
-
-    def close(self) -> None:
-        """Close the client that was made here."""
-        with self._lock:
-            made, self._made = self._made, None
-        if made is not None:
-            made.close()
-
-    async def aclose(self) -> None:
-        """The same of the event loop that runs."""
-        made = self._of_loops.pop(asyncio.get_running_loop(), None)
-        if made is not None:
-            await made.aclose()
 
 
 def _milliseconds(field: str, value: object, *, most: timedelta) -> int:

@@ -10,9 +10,10 @@ from tenacity import AsyncRetrying
 from nxsched.domain import checks
 from nxsched.errors import InvalidInput, LockTimeout, StoreUnavailable, TransactionConflict
 from nxsched.locking import TurnedAway
+from nxsched.service.attempts import attempt, look_after
 from nxsched.service.contending import Gate, look, refuse_taken, waiting
 from nxsched.service.tokens import Keyring
-from nxsched.service.unit import Action, Call, Doubts, Units, Work, retried, units_on
+from nxsched.service.unit import Action, Call, Doubts, First, Units, Work, retried, units_on
 from nxsched.service.upgrading import GIVING_WAY, upgrade
 from nxsched.store.async_connect import AsyncConnection, AsyncEngine, AsyncSession, async_scoped_session
 from nxsched.store.conflicts import translated
@@ -49,6 +50,7 @@ class AsyncUnits:
     async def write(self, action: Action[C, R], command: C, call: Call) -> R:
         """Run what changes something: once for a key, however often it is asked for; behind a lock, if there is one."""
         work, gate = self.units.work(action, command, call), self.gate
+        await self.admit(command, call, action.first)
         wants = gate.wanting(command, call.within)
         if wants is None:
             return await self.run(work, command, call)
@@ -71,6 +73,29 @@ class AsyncUnits:
             await self.run(refuse_taken, wants, Call(tenant=tenant))
             raise
         return found
+
+    async def read(self, work: Work[C, R], asked: C, call: Call) -> R:
+        """Run a query that rate limits count."""
+        await self.admit(asked, call)
+        return await self.run(work, asked, call)
+
+    async def admit(self, command: object, call: Call, first: First | None = None) -> None:
+        """Count an attempt, before any work. Raises `RateLimited`."""
+        limiter = self.units.limiter
+        if limiter is None or (asks := attempt(command, call.tenant, call.actor, call.address)) is None:
+            return
+        for limit in limiter.of(asks.act):
+            if limit.by == "attendee" and asks.looks:
+                found = await self.run(look_after(first), command, Call(tenant=call.tenant, within=call.within))
+                asks = asks.of_attendee(found)
+            if who := asks.who[limit.by]:
+                await limiter.count_async(limit, asks.act, call.tenant, who)
+
+    async def close(self) -> None:
+        """Give back what lockers and limits have open."""
+        await self.gate.locker.aclose()
+        if self.units.limiter is not None:
+            await self.units.limiter.aclose()
 
     async def run(self, work: Work[C, R], asked: C, call: Call) -> R:
         """Run a query, or anything else that has no key."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from sqlalchemy import Connection, Engine, NestedTransaction
 from sqlalchemy.exc import DBAPIError, InvalidRequestError, PendingRollbackError, StatementError
@@ -27,6 +27,8 @@ from nxsched.errors import (
     TransactionConflict,
 )
 from nxsched.locking import Locker, NoLocker, TurnedAway
+from nxsched.locking.choosing import WhenUnavailable, chosen
+from nxsched.service.attempts import attempt, limiter, look_after
 from nxsched.service.contending import Gate, look, refuse_taken, waiting
 from nxsched.service.ids import new_id
 from nxsched.service.tokens import Keyring
@@ -36,11 +38,18 @@ from nxsched.store.connect import ASYNC_DRIVERS, DRIVER, ISOLATION
 from nxsched.store.keys import take_key
 from nxsched.store.transactions import enter, join, leave
 
+if TYPE_CHECKING:  # its package is optional
+    from nxsched.ratelimit.limiter import Limiter
+    from nxsched.ratelimit.rates import RateLimit
+
 C = TypeVar("C")
 R = TypeVar("R")
 
 Work = Callable[[Connection, C, Tools], R]
 """What is done in a transaction, with what is asked for."""
+
+First = Callable[[Connection, Tools], None]
+"""Judges who asks."""
 
 Joined = Connection | Session | scoped_session[Session]
 """The application's own transaction, as `within=` takes it."""
@@ -57,17 +66,18 @@ class Action(Generic[C, R]):
     do: Callable[[Connection, C, Tools], R]
     subject: Callable[[C, Tools], str]
     again: Callable[[Connection, str, Tools], R]
-    first: Callable[[Connection, Tools], None] | None = None
+    first: First | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """How an action is asked for: whose rows, in whose transaction, under which key, on whose behalf."""
+    """How an action is asked for: whose rows, in whose transaction, under which key, on whose behalf, from where."""
 
     tenant: str
     within: object = None
     key: str | None = None
     actor: Actor | None = None
+    address: str | None = None
 
     def __post_init__(self) -> None:
         """Check the values."""
@@ -75,6 +85,12 @@ class Call:
             checks.text("idempotency_key", self.key)
         if self.actor is not None:
             checks.kind("actor", self.actor, Actor)
+        if self.address is not None:
+            checks.text("address", self.address)
+
+    def given(self, within: object, key: str | None = None, actor: Actor | None = None) -> Call:
+        """The same with what a method was given."""
+        return replace(self, within=within, key=key, actor=actor or self.actor)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +109,7 @@ class Units:
     attempts: int = 6
     keyring: Keyring = field(default_factory=Keyring)
     gate: Gate = field(default_factory=lambda: Gate(NoLocker()))
+    limiter: Limiter | None = None
     _retrying: tuple[Retrying, ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -107,6 +124,7 @@ class Units:
     def write(self, action: Action[C, R], command: C, call: Call) -> R:
         """Run what changes something: once for a key, however often it is asked for; behind a lock, if there is one."""
         work = self.work(action, command, call)
+        self.admit(command, call, action.first)
         wants = self.gate.wanting(command, call.within)
         if wants is None:
             return self.run(work, command, call)
@@ -129,6 +147,29 @@ class Units:
             self.run(refuse_taken, wants, Call(tenant=tenant))
             raise
         return found
+
+    def read(self, work: Work[C, R], asked: C, call: Call) -> R:
+        """Run a query that rate limits count."""
+        self.admit(asked, call)
+        return self.run(work, asked, call)
+
+    def admit(self, command: object, call: Call, first: First | None = None) -> None:
+        """Count an attempt, before any work. Raises `RateLimited`."""
+        if self.limiter is None or (asks := attempt(command, call.tenant, call.actor, call.address)) is None:
+            return
+        for limit in self.limiter.of(asks.act):
+            if limit.by == "attendee" and asks.looks:
+                asks = asks.of_attendee(
+                    self.run(look_after(first), command, Call(tenant=call.tenant, within=call.within))
+                )
+            if who := asks.who[limit.by]:
+                self.limiter.count(limit, asks.act, call.tenant, who)
+
+    def close(self) -> None:
+        """Give back what lockers and limits have open."""
+        self.gate.locker.close()
+        if self.limiter is not None:
+            self.limiter.close()
 
     def run(self, work: Work[C, R], asked: C, call: Call) -> R:
         """Run a query, or anything else that has no key."""
@@ -260,7 +301,11 @@ def units_on(  # noqa: PLR0913 - the options of a scheduler
     own: bool,
     clock: Clock | None,
     secrets: Sequence[str],
-    locker: Locker,
+    redis: object,
+    locker: Locker | None,
+    rate_limits: Sequence[RateLimit],
+    when_unavailable: WhenUnavailable,
+    for_asyncio: bool,
     lock_timeout: timedelta,
     statement_timeout: timedelta,
     keys_last: timedelta,
@@ -273,7 +318,8 @@ def units_on(  # noqa: PLR0913 - the options of a scheduler
         own=own,
         clock=clock,
         keyring=Keyring(secrets),
-        gate=Gate(locker),
+        gate=Gate(chosen(redis, locker, when_unavailable, for_asyncio=for_asyncio, counts=bool(rate_limits))),
+        limiter=limiter(rate_limits, redis, when_unavailable, for_asyncio=for_asyncio),
         lock_timeout=_milliseconds("lock_timeout", lock_timeout),
         statement_timeout=_milliseconds("statement_timeout", statement_timeout),
         keys_last=_key_time(keys_last),

@@ -48,6 +48,14 @@ _NONCE: Final = text(
     " AND b.id = CAST(:id AS uuid)"
 )
 
+_ADDRESS: Final = text(
+    "SELECT attendee_address FROM nxsched.booking WHERE tenant_id = :tenant AND id = CAST(:id AS uuid)"
+)
+_ADDRESS_OF_SERIES: Final = text("""
+SELECT attendee_address FROM nxsched.booking WHERE tenant_id = :tenant AND series_id = CAST(:id AS uuid)
+    AND attendee_address IS NOT NULL LIMIT 1
+""")
+
 _BEFORE_ITS_END: Final = text("""
 SELECT CASE b.status WHEN 'expired' THEN (
     SELECT changes->'status'->>0 FROM nxsched.audit_entry
@@ -69,6 +77,13 @@ def fetch_nonce(
     """The secret that stands with a booking, the state it has now, and the time."""
     row = connection.execute(_NONCE, {"tenant": tenant, "id": id_, "now": now}).one_or_none()
     return (row.nonce, BookingStatus(row.status), row.told.astimezone(UTC)) if row else None
+
+
+def fetch_address(connection: Connection, tenant: str, id_: str, *, series: bool) -> str | None:
+    """The e-mail address, in small letters, of who has a booking or a series; `None` where there is none."""
+    statement = _ADDRESS_OF_SERIES if series else _ADDRESS
+    found: str | None = connection.execute(statement, {"tenant": tenant, "id": id_}).scalar()
+    return found
 
 
 def was_held(connection: Connection, tenant: str, id_: str) -> bool:

@@ -1,0 +1,120 @@
+"""Connections to a Redis, for threads and for event loops: a server, Sentinel or Cluster."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Coroutine
+from typing import Any, Final, TypeVar
+from urllib.parse import urlsplit
+from weakref import WeakKeyDictionary
+
+from nxsched.errors import InvalidInput, MissingExtra
+
+try:
+    from redis import Redis, RedisCluster
+    from redis import asyncio as aio
+    from redis.asyncio.retry import Retry as AsyncRetry
+    from redis.backoff import NoBackoff
+    from redis.retry import Retry
+except ImportError as _missing:
+    raise MissingExtra(what="a scheduler with redis=…", extra="redis") from _missing
+
+T = TypeVar("T")
+
+Client = Redis | RedisCluster | aio.Redis | aio.RedisCluster
+
+_SCHEMES: Final = {"redis", "rediss", "unix", "redis+cluster", "rediss+cluster"}
+
+
+class Clients:
+    """A client for threads, and one for each event loop; or the application's own, for the face that it fits."""
+
+    def __init__(self, server: object, timeout: float) -> None:
+        self._timeout = timeout
+        self._lock = threading.Lock()
+        self._url = server if isinstance(server, str) else None
+        self._given = None if isinstance(server, str) else server
+        self._made: Any = None
+        self._of_loops: WeakKeyDictionary[asyncio.AbstractEventLoop, Any] = WeakKeyDictionary()
+        if self._url is not None:
+            if urlsplit(self._url).scheme not in _SCHEMES:
+                reason = "must be a URL such as redis://cache/0, rediss://cache/0 or redis+cluster://node:6379"
+                raise InvalidInput(field="redis", reason=reason)
+        elif not isinstance(server, Redis | RedisCluster | aio.Redis | aio.RedisCluster):
+            reason = f"must be a URL or a client of the package redis, not {type(server).__name__}"
+            raise InvalidInput(field="redis", reason=reason)
+
+    def __str__(self) -> str:
+        """Without what is secret."""
+        if self._url is None:
+            return type(self._given).__name__
+        parts = urlsplit(self._url)
+        return f"{parts.scheme}://{parts.hostname or ''}{f':{parts.port}' if parts.port else ''}{parts.path}"
+
+    def check(self, *, for_asyncio: bool) -> None:
+        """Raises `InvalidInput` for a client of the other face."""
+        if self._given is not None and isinstance(self._given, aio.Redis | aio.RedisCluster) != for_asyncio:
+            reason = (
+                "must be a client of redis.asyncio, or a URL: this is AsyncScheduler"
+                if for_asyncio
+                else "is a client of redis.asyncio, which AsyncScheduler takes; give a client for threads, or a URL"
+            )
+            raise InvalidInput(field="redis", reason=reason)
+
+    def sync(self) -> Any:  # noqa: ANN401 - a client of either kind
+        """The client for threads."""
+        if self._given is not None:
+            return self._given
+        with self._lock:
+            if self._made is None:
+                self._made = self._client(Redis, RedisCluster, Retry(NoBackoff(), 0))
+            return self._made
+
+    def of_loop(self) -> Any:  # noqa: ANN401 - a client of either kind
+        """The client for the event loop that runs."""
+        if self._given is not None:
+            return self._given
+        loop = asyncio.get_running_loop()
+        if loop not in self._of_loops:
+            for over in [one for one in self._of_loops if one.is_closed()]:
+                del self._of_loops[over]
+            self._of_loops[loop] = self._client(aio.Redis, aio.RedisCluster, AsyncRetry(NoBackoff(), 0))
+        return self._of_loops[loop]
+
+    def _client(self, single: Any, cluster: Any, retry: Any) -> Any:  # noqa: ANN401 - of either kind
+        url = self._url or ""
+        kind = cluster if "+cluster:" in url else single
+        return kind.from_url(
+            url.replace("+cluster:", ":", 1),
+            socket_timeout=self._timeout,
+            socket_connect_timeout=self._timeout,
+            retry=retry,
+        )
+
+    def close(self) -> None:
+        """Close the client that was made here."""
+        with self._lock:
+            made, self._made = self._made, None
+        if made is not None:
+            made.close()
+
+    async def aclose(self) -> None:
+        """The same of the event loop that runs."""
+        made = self._of_loops.pop(asyncio.get_running_loop(), None)
+        if made is not None:
+            await made.aclose()
+
+
+async def to_its_end(asking: Coroutine[Any, Any, T]) -> T:
+    """Wait for an answer, also where the task is cancelled meanwhile, and then let it be cancelled.
+
+    The time-outs bound the wait. A connection of redis-py may swallow a cancellation that comes while it is opened, and
+    what was asked for may have been done all the same.
+    """
+    task = asyncio.ensure_future(asking)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise
