@@ -381,7 +381,9 @@ class Bookings(Life):
         theirs = [one for one in self.diary.listed() if one.attendee == who]
         now = self.clock.now()
         to_come = [
-            one for one in theirs if self.diary.status(one) in {"pending", "confirmed"} and one.at.start + HALF > now
+            one
+            for one in theirs
+            if self.diary.status(one) in {"pending", "confirmed"} and one.at.start + one.at.duration > now
         ]
 
         def mine(tenant: Any) -> Any:  # noqa: ANN401 - of either face
