@@ -59,5 +59,5 @@ def test_all_that_goes_to_the_database_is_awaited_and_nothing_else(name: str) ->
         for method, found in public(getattr(nxsched, f"Async{name}")).items()
         if inspect.iscoroutinefunction(plain(found))
     }
-    stays = {"__init__", "id", "engine", "for_attendee", "with_token"}
+    stays = {"__init__", "id", "engine", "for_attendee", "for_caller", "with_token"}
     assert waits == public(getattr(nxsched, name)).keys() - stays

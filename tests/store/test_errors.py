@@ -21,10 +21,13 @@ from sqlalchemy import event, make_url
 import nxsched
 import servers
 from nxsched import (
+    Actor,
     InvalidInput,
     LockTimeout,
     MissingExtra,
     NxschedError,
+    RateLimit,
+    RateLimited,
     SchemaOutdated,
     SettableClock,
     StoreUnavailable,
@@ -123,6 +126,25 @@ def tables_of_a_later_version(world: World) -> Told:
         " upgrade nxsched"
     )
     return Told(world.scheduler.verify, words, {"found": "9999", "wanted": migrate.head()})
+
+
+class _Wait(timedelta):
+    """Whatever it is, of a year of 360 days that a limit counts and of the one before."""
+
+    __hash__ = timedelta.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, timedelta) and timedelta() < other <= timedelta(days=720)
+
+
+@scene(RateLimited)
+def an_attempt_too_many(world: World) -> Told:
+    limits = [RateLimit(rate="1/year", by="actor", on="hold")]
+    tenant = world.scheduler_with(rate_limits=limits).tenant("acme").for_caller(actor=Actor(role="staff", id="7"))
+    tenant.place_hold("visit", start=NINE)
+    words = re.compile(r"too many attempts by this actor \(1/year\), the last one: hold\. Try again in [\d,]+ s")
+    fields = {"retry_after": _Wait(), "act": "hold", "rate": "1/year", "by": "actor"}
+    return Told(partial(tenant.place_hold, "visit", start=NINE), words, fields)
 
 
 # --- the machine -----------------------------------------------------------------------------------------------------
