@@ -295,7 +295,6 @@ _OTHER: dict[str, Argument] = {
     "after": Argument(lambda _, t, x: t.bookings(after=x), ("after",)),
     "after of a person": Argument(lambda _, t, x: t.for_attendee(reference="x").past(after=x), ("after",)),
     "token": Argument(lambda _, t, x: t.with_token(x), ()),
-    "address": Argument(lambda _, t, x: t.for_caller(address=x).explain("open", start=NINE), ("address",)),
     "rate": Argument(lambda _, __, x: RateLimit(rate=x, by="tenant"), ("rate",)),
     "counted by": Argument(lambda _, __, x: RateLimit(rate="1/day", by=x), ("by",)),  # type: ignore[arg-type]
     "counted act": Argument(lambda _, __, x: RateLimit(rate="1/day", by="tenant", on=[x]), ("on",)),  # type: ignore[list-item]

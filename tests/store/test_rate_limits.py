@@ -520,6 +520,23 @@ def test_what_a_scheduler_cannot_do_is_refused(db: Database, options: dict[str, 
     assert caught.value.reason.startswith(reason)
 
 
+@pytest.mark.parametrize("where", WHERE)
+@pytest.mark.parametrize(
+    "words", ["' OR 1=1", "{x}", "*", "a\r\nFLUSHALL", "\N{PILE OF POO}", "%s", "\u202e"], ids=ascii
+)
+def test_whatever_an_address_is_it_is_counted_as_that_or_refused(limited: Open, words: str, where: str) -> None:
+    tenant = limited(RateLimit(rate=ONCE, by="address"), where=where)
+    tenant.explain("visit", start=NINE)
+    try:
+        theirs = tenant.for_caller(address=words)
+    except InvalidInput as error:
+        assert error.field == "address"
+        return
+    theirs.explain("visit", start=NINE)
+    with pytest.raises(RateLimited):
+        theirs.explain("visit", start=NINE)
+
+
 def test_an_address_is_a_text(acme: Tenant) -> None:
     for wrong in ("", 7, "x" * 100_000):
         with pytest.raises(InvalidInput) as caught:
