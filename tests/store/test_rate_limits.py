@@ -521,24 +521,18 @@ def test_what_a_scheduler_cannot_do_is_refused(db: Database, options: dict[str, 
 
 
 @pytest.mark.parametrize("where", WHERE)
-@pytest.mark.parametrize(
-    "words", ["' OR 1=1", "{x}", "*", "a\r\nFLUSHALL", "\N{PILE OF POO}", "%s", "\u202e"], ids=ascii
-)
-def test_whatever_an_address_is_it_is_counted_as_that_or_refused(limited: Open, words: str, where: str) -> None:
+@pytest.mark.parametrize("words", ["' OR 1=1", "{x}", "*", "\N{PILE OF POO}", "%s", "e\u0301"], ids=ascii)
+def test_whatever_an_address_is_it_is_counted_as_that(limited: Open, words: str, where: str) -> None:
     tenant = limited(RateLimit(rate=ONCE, by="address"), where=where)
     tenant.explain("visit", start=NINE)
-    try:
-        theirs = tenant.for_caller(address=words)
-    except InvalidInput as error:
-        assert error.field == "address"
-        return
+    theirs = tenant.for_caller(address=words)
     theirs.explain("visit", start=NINE)
     with pytest.raises(RateLimited):
         theirs.explain("visit", start=NINE)
 
 
 def test_an_address_is_a_text(acme: Tenant) -> None:
-    for wrong in ("", 7, "x" * 100_000):
+    for wrong in ("", 7, "x" * 100_000, "\x00"):
         with pytest.raises(InvalidInput) as caught:
             acme.for_caller(address=wrong)  # type: ignore[arg-type]
         assert caught.value.field == "address"
