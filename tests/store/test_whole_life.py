@@ -299,6 +299,18 @@ class Bookings(Life):
             assert entry.id == one.id
             self.same(entry, one)
 
+    @rule(face=faces, who=people, several=st.permutations(STARTS))
+    def push_their_luck(self, face: Face, who: Attendee, several: list[datetime]) -> None:
+        """An attendee books what policies bind until these say no, and gives it up too late."""
+        wish = Wish("strict", several[2], who, actor=ATTENDEE)
+        self.book_series(face, wish, several[:2])
+        self.book(face, wish)
+        self.hold(face, wish._replace(start=several[3]))
+        self.book_series(face, wish, several[4:])
+        if self.series:
+            self.wait_for_a_start()
+            self.cancel_series(face, len(self.series) - 1, ATTENDEE, None, keyed=False)
+
     @precondition(lambda self: self.keyed)
     @rule(face=faces, n=picks)
     def repeat(self, face: Face, n: int) -> None:
@@ -737,7 +749,7 @@ def expected() -> set[tuple[str, str]]:
     found = {(method, policy) for method, policies in REFUSED.items() for policy in policies}
     for face in (Tenant, ManagedBooking, AttendeeBookings):
         for name, method in inspect.getmembers(face, inspect.isfunction):
-            if not name.startswith("_") and name not in {"with_token", "for_attendee"}:
+            if not name.startswith("_") and name not in {"with_token", "for_attendee", "for_caller"}:
                 asked = inspect.signature(method).parameters.values()
                 keywords = {f"{one.name}=" for one in asked if one.kind is one.KEYWORD_ONLY and one.name != "within"}
                 found |= {(name, what) for what in {"done", *keywords}}
