@@ -1,4 +1,4 @@
-"""The command line: `nxsched slots`, `migrate` and `doctor`. Its packages come with the extra `cli`."""
+"""The command line: `nxsched slots`, `migrate`, `doctor` and `torture`. Its packages come with the extra `cli`."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ except ModuleNotFoundError as _missing:
 from nxsched import __version__
 from nxsched.cli.database import doctor, migrate
 from nxsched.cli.slots import slots
+from nxsched.cli.torture import torture
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -35,3 +36,4 @@ def main() -> None:
 main.add_command(slots)
 main.add_command(migrate)
 main.add_command(doctor)
+main.add_command(torture)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -13,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from nxsched.errors import InvalidInput, NxschedError
+from nxsched.cli.errors import one_line_errors
 
 if TYPE_CHECKING:
     from nxsched.scheduler import Scheduler
@@ -46,7 +44,7 @@ def migrate(url: str | None, to: str, app_role: str | None, worker_role: str | N
     from nxsched.store import migrate as migrations  # noqa: PLC0415 - nor should `nxsched slots` wait for it
     from nxsched.store.conflicts import translated  # noqa: PLC0415 - see above
 
-    with _one_line_errors():
+    with one_line_errors():
         if as_sql:
             click.echo(migrations.sql(to, app_role=app_role, worker_role=worker_role), nl=False)
             return
@@ -86,7 +84,7 @@ def doctor(url: str | None, worker_url: str | None, redis_url: str | None) -> No
     from nxsched.store.conflicts import translated  # noqa: PLC0415 - see above
     from nxsched.store.doctor import examine, examine_worker  # noqa: PLC0415 - see above
 
-    with _one_line_errors(), _scheduler(url) as scheduler:
+    with one_line_errors(), _scheduler(url) as scheduler:
         with translated(), scheduler.engine.connect() as connection:
             findings = list(examine(connection, datetime.now(UTC)))
             app = connection.exec_driver_sql("SELECT current_user").scalar_one()
@@ -114,24 +112,3 @@ def _scheduler(url: str | None) -> Scheduler:
     from nxsched.scheduler import Scheduler  # noqa: PLC0415 - see above
 
     return Scheduler(url)
-
-
-_OPTIONS = {
-    "database": "--url",
-    "to": "--to",
-    "app_role": "--app-role",
-    "worker_role": "--worker-role",
-    "redis": "--redis",
-}
-"""What a person has written, for what the error of a value names."""
-
-
-@contextmanager
-def _one_line_errors() -> Iterator[None]:
-    try:
-        yield
-    except NxschedError as error:
-        if isinstance(error, InvalidInput) and error.field in _OPTIONS:
-            error = InvalidInput(field=_OPTIONS[error.field], reason=error.reason)
-        click.echo(" ".join(str(error).split()), err=True)
-        sys.exit(2)

@@ -1,0 +1,33 @@
+"""Errors as a person at a terminal reads them: one line that names what they have written."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import click
+
+from nxsched.errors import InvalidInput, NxschedError
+
+_OPTIONS = {
+    "database": "--url",
+    "to": "--to",
+    "app_role": "--app-role",
+    "worker_role": "--worker-role",
+    "redis": "--redis",
+    "url": "--url",
+}
+"""What a person has written, for what the error of a value names."""
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """End with status 2 for what nxsched raises on purpose."""
+    try:
+        yield
+    except NxschedError as error:
+        if isinstance(error, InvalidInput) and error.field in _OPTIONS:
+            error = InvalidInput(field=_OPTIONS[error.field], reason=error.reason)
+        click.echo(" ".join(str(error).split()), err=True)
+        sys.exit(2)

@@ -1,0 +1,236 @@
+"""The tormentor: what breaks, when, and for how long, by a seed."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+import psycopg
+
+from nxsched.torture.proxy import CUT_AFTER, CUT_BEFORE, LATE, NONSENSE, PASS, REFUSE, Proxy
+from nxsched.torture.stage import Stage
+from nxsched.torture.worker import STATEMENT_TIMEOUT
+
+
+class Fault(NamedTuple):
+    """Something that breaks: its name, how often beside the others, and what it needs; `do` returns when it is over."""
+
+    name: str
+    weight: int
+    needs: str
+    do: Callable[[Tormentor], None]
+
+
+class Planned(NamedTuple):
+    """A fault and the second at which it comes."""
+
+    at: float
+    fault: Fault
+
+
+@dataclass
+class Tormentor:
+    """Breaks things; `workers` gives the processes that live, and `dies` by process how many statements it has left."""
+
+    stage: Stage
+    chance: random.Random
+    workers: Callable[[], Sequence[Any]]
+    dies: Callable[[], Sequence[Any]]
+
+    def plan(self, lasts: float, every: float) -> list[Planned]:
+        """What comes when: the same for the same seed, on the same stage. The last seconds are quiet."""
+        can = {"", *(["own server"] if self.stage.data else []), *self._of_redis()}
+        faults = [one for one in FAULTS if one.needs in can]
+        at, found = every, []
+        while at < lasts - QUIET:
+            found.append(Planned(at, self.chance.choices(faults, [one.weight for one in faults])[0]))
+            at += every * (0.5 + self.chance.random())
+        return found
+
+    def _of_redis(self) -> list[str]:
+        if self.stage.redis is None:
+            return []
+        return ["redis"] if self.stage.redis.process is None else ["redis", "own redis"]
+
+    def above(self) -> psycopg.Connection[Any]:
+        """A connection past the proxy."""
+        return psycopg.connect(self.stage.above.replace("+psycopg", "", 1), autocommit=True)
+
+
+QUIET: Final = 5.0
+"""Seconds at the end without faults: what was broken is to be well by then."""
+
+
+def _terminate(t: Tormentor) -> None:
+    with t.above() as above:
+        above.execute(
+            "SELECT pg_terminate_backend(pid) FROM (SELECT pid FROM pg_stat_activity WHERE usename = %s"
+            " ORDER BY random() LIMIT %s) AS these",
+            [t.stage.app.username, t.chance.choice([1, 2, 3, 100])],
+        )
+
+
+def _crash(t: Tormentor) -> None:
+    t.stage.crash()
+    time.sleep(t.chance.choice([0, 0.5, 2]))
+    t.stage.rise()
+
+
+def _exhaust(t: Tormentor) -> None:
+    """Take all connections that the server has left, and close those that were idle: who comes next finds none."""
+    taken: list[psycopg.Connection[Any]] = []
+    try:
+        app = t.stage.app_url.replace("+psycopg", "", 1)
+        with suppress(psycopg.Error):
+            while len(taken) < _MOST_CONNECTIONS:
+                taken.append(psycopg.connect(app))
+        with t.above() as above:
+            above.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s AND state = 'idle'"
+                " AND pid <> ALL(%s)",
+                [t.stage.app.username, [one.info.backend_pid for one in taken]],
+            )
+        with suppress(psycopg.Error):
+            while len(taken) < _MOST_CONNECTIONS:
+                taken.append(psycopg.connect(app))
+        time.sleep(t.chance.choice([0.5, 2]))
+    finally:
+        for one in taken:
+            one.close()
+
+
+_MOST_CONNECTIONS: Final = 300
+
+
+def _hold_lock(t: Tormentor) -> None:
+    """Hold what bookings need for longer than they wait."""
+    what = t.chance.choice(
+        [
+            "SELECT 1 FROM nxsched.host FOR UPDATE",
+            "SELECT 1 FROM nxsched.event_type FOR UPDATE",
+            "SELECT 1 FROM nxsched.booking ORDER BY random() LIMIT 50 FOR UPDATE",
+            "LOCK TABLE nxsched.claim IN ACCESS EXCLUSIVE MODE",
+            "LOCK TABLE nxsched.idempotency_key IN SHARE ROW EXCLUSIVE MODE",
+        ]
+    )
+    with t.above() as above, above.transaction():
+        above.execute("SET LOCAL lock_timeout = '5s'")
+        with suppress(psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected):
+            above.execute(what)
+            time.sleep(STATEMENT_TIMEOUT + t.chance.random())
+
+
+def _cutting(mode: int) -> Callable[[Tormentor], None]:
+    def cut(t: Tormentor) -> None:
+        proxy = t.stage.proxy
+        proxy.times.value = t.chance.choice([1, 2, 5])
+        proxy.mode.value = mode
+        until = time.monotonic() + 1
+        while proxy.times.value > 0 and time.monotonic() < until:
+            time.sleep(0.01)
+        proxy.mode.value, proxy.times.value = PASS, 0
+
+    return cut
+
+
+def _unreachable(t: Tormentor) -> None:
+    """New connections are refused, and those that are there are closed."""
+    with _mode(t.stage.proxy, REFUSE):
+        _terminate(t)
+        time.sleep(t.chance.choice([0.3, 1]))
+
+
+def _kill(t: Tormentor) -> None:
+    for process in _some(t):
+        process.kill()
+
+
+def _die_at(t: Tormentor) -> None:
+    """Let a worker kill itself before one of its next statements."""
+    for left in t.chance.sample(t.dies(), 1):
+        left.value = t.chance.randrange(1, 12)
+
+
+def _pause(t: Tormentor) -> None:
+    """For longer than a hold lives, and than others wait for a lock."""
+    stopped = _some(t)
+    for process in stopped:
+        os.kill(process.pid, signal.SIGSTOP)
+    time.sleep(t.chance.choice([1.5, 3]))
+    for process in stopped:
+        with suppress(ProcessLookupError):
+            os.kill(process.pid, signal.SIGCONT)
+
+
+def _some(t: Tormentor) -> Sequence[Any]:
+    workers = t.workers()
+    return t.chance.sample(workers, min(len(workers), t.chance.choice([1, 1, 2])))
+
+
+class _mode:  # noqa: N801 - used as a function
+    """A proxy in another mode for a while."""
+
+    def __init__(self, proxy: Proxy, mode: int) -> None:
+        self._proxy = proxy
+        self._now = mode
+
+    def __enter__(self) -> None:
+        self._proxy.mode.value = self._now
+
+    def __exit__(self, *_: object) -> None:
+        self._proxy.mode.value = PASS
+
+
+def _redis_in(mode: int) -> Callable[[Tormentor], None]:
+    def stay(t: Tormentor) -> None:
+        assert t.stage.redis is not None  # noqa: S101 - it is needed
+        with _mode(t.stage.redis.proxy, mode):
+            time.sleep(t.chance.choice([1, 3]))
+
+    return stay
+
+
+def _redis_killed(t: Tormentor) -> None:
+    """And started again, empty."""
+    assert t.stage.redis is not None  # noqa: S101 - it is needed
+    t.stage.redis.kill()
+    time.sleep(t.chance.choice([0, 1]))
+    t.stage.redis.start()
+
+
+def _redis_paused(t: Tormentor) -> None:
+    assert t.stage.redis is not None  # noqa: S101 - it is needed
+    t.stage.redis.send(signal.SIGSTOP)
+    time.sleep(t.chance.choice([0.2, 2]))
+    t.stage.redis.send(signal.SIGCONT)
+
+
+def _redis_flushed(t: Tormentor) -> None:
+    assert t.stage.redis is not None  # noqa: S101 - it is needed
+    t.stage.redis.say("FLUSHALL")
+
+
+FAULTS: Final = (
+    Fault("connections terminated", 4, "", _terminate),
+    Fault("server stopped at once and started", 2, "own server", _crash),
+    Fault("no connection left", 2, "", _exhaust),
+    Fault("a lock held for too long", 2, "", _hold_lock),
+    Fault("cut before COMMIT", 3, "", _cutting(CUT_BEFORE)),
+    Fault("cut between COMMIT and its answer", 5, "", _cutting(CUT_AFTER)),
+    Fault("server unreachable", 2, "", _unreachable),
+    Fault("workers killed", 3, "", _kill),
+    Fault("a worker dies between two statements", 5, "", _die_at),
+    Fault("workers paused", 2, "", _pause),
+    Fault("Redis killed, started empty", 2, "own redis", _redis_killed),
+    Fault("Redis paused", 2, "own redis", _redis_paused),
+    Fault("Redis flushed", 2, "own redis", _redis_flushed),
+    Fault("Redis unreachable", 1, "redis", _redis_in(REFUSE)),
+    Fault("Redis late by 3 s", 1, "redis", _redis_in(LATE)),
+    Fault("Redis answers nonsense", 1, "redis", _redis_in(NONSENSE)),
+)

@@ -1,0 +1,97 @@
+"""What callers asked for and were told: lines of JSON, appended and synced before and after each call.
+
+A line that is there was written before whatever came after it, also where its process was killed in between. A process
+that is killed while it writes leaves half a line, which says nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+End = Literal["told", "refused", "unknown", "undone", "wrong"]
+"""What came of a try: it was done and said so; it was refused; nobody knows; the application thought better of it; an
+error that no caller may ever see."""
+
+
+class Told(NamedTuple):
+    """What a caller was told of a booking or hold."""
+
+    id: str
+    version: int
+    status: str
+
+
+@dataclass(slots=True)
+class Try:
+    """One time that a call was made."""
+
+    how: str
+    began: float
+    ended: float | None = None
+    end: End | None = None
+    said: str = ""
+    told: Sequence[Told] = ()
+
+
+@dataclass(slots=True)
+class Asked:
+    """A call, with the key of its tries: all that it leaves behind names that key."""
+
+    key: str
+    method: str
+    arguments: dict[str, Any]
+    tries: list[Try] = field(default_factory=list)
+
+
+class Journal:
+    """Of one process. Times are those of the system's monotonic clock, which all processes share."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+
+    def begin(self, key: str, how: str, method: str, arguments: dict[str, Any]) -> None:
+        """Before a call."""
+        self._write({"begin": key, "how": how, "method": method, "arguments": arguments})
+
+    def end(self, key: str, end: End, said: str = "", told: Sequence[Told] = ()) -> None:
+        """After it."""
+        self._write({"end": key, "as": end, "said": said, "told": told})
+
+    def note(self, **words: object) -> None:
+        """What is counted besides."""
+        self._write({"note": words})
+
+    def _write(self, words: dict[str, Any]) -> None:
+        line = json.dumps({**words, "at": time.monotonic()}, default=str)
+        os.write(self._file, line.encode() + b"\n")
+        os.fsync(self._file)
+
+
+def read(files: Sequence[Path]) -> tuple[dict[str, Asked], list[dict[str, Any]]]:
+    """All calls by their keys, and the notes. A try without an end is one whose process was killed."""
+    asked: dict[str, Asked] = {}
+    notes: list[dict[str, Any]] = []
+    for file in files:
+        for line in _lines(file):
+            if "note" in line:
+                notes.append(line["note"])
+            elif "begin" in line:
+                one = asked.setdefault(line["begin"], Asked(line["begin"], line["method"], line["arguments"]))
+                one.tries.append(Try(line["how"], line["at"]))
+            else:
+                last = asked[line["end"]].tries[-1]
+                last.ended, last.end, last.said = line["at"], line["as"], line["said"]
+                last.told = [Told(*one) for one in line["told"]]
+    return asked, notes
+
+
+def _lines(file: Path) -> Iterator[dict[str, Any]]:
+    for line in file.read_bytes().splitlines(keepends=True):
+        if line.endswith(b"\n"):
+            yield json.loads(line)

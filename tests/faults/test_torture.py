@@ -1,0 +1,251 @@
+"""The fault harness: what nxsched promises holds while all around it breaks, and else the checker would see it."""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from faults.sabotage import (
+    acknowledged_before_the_commit,
+    events_lost,
+    new_seed,
+    without_row_locks,
+    without_the_constraint,
+)
+from nxsched.torture import Report, torture
+from nxsched.torture.checker import Evidence, check
+from nxsched.torture.journal import Try
+
+SECONDS = float(os.environ.get("NXSCHED_SECONDS", "60"))
+
+
+def told(at: float, what: str) -> None:
+    print(f"{at:7.1f} s  {what}")  # noqa: T201 - shown when the test fails
+
+
+def summary(report: Report) -> str:
+    """What somebody wants to know who reads the log."""
+    found = [f"seed {report.seed}: {report.operations} calls, {report.workers} workers, {report.bookings} bookings"]
+    found += [str(dict(one.most_common())) for one in (report.calls, report.ends, report.faults)]
+    return "\n".join(found)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [20_261_122, new_seed()], ids=["seed of always", "seed of today"])
+def test_whatever_breaks_what_was_promised_holds(seed: int) -> None:
+    report = torture(seconds=SECONDS, workers=4, seed=seed, every=1.5, tell=told)
+    print(summary(report))  # noqa: T201 - as above
+    assert report.violations == []
+    assert report.ends["told"] > SECONDS
+    assert report.faults.total() > SECONDS / 4
+    assert set(report.ends) >= {"told", "refused", "undone"}
+
+
+SABOTAGE: dict[str, tuple[dict[str, Any], set[str]]] = {
+    "a constraint that excludes nothing": (
+        {"on_stage": without_the_constraint},
+        {"no two active claims of a host overlap"},
+    ),
+    "no row locks": ({"sabotage": without_row_locks}, {"no limit is exceeded", "no seat is sold twice"}),
+    "an acknowledgement before the commit": (
+        {"sabotage": acknowledged_before_the_commit},
+        {"what was acknowledged is there", "a call happens whole or not at all"},
+    ),
+    "events that are lost": ({"on_stage": events_lost}, {"every change has its event"}),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SABOTAGE)
+def test_the_checker_cries_out_when_something_is_sabotaged(name: str) -> None:
+    options, wanted = SABOTAGE[name]
+    report = torture(seconds=20, workers=3, seed=7, every=1, tell=told, **options)
+    print(summary(report))  # noqa: T201 - as above
+    assert wanted & {one.promise for one in report.violations}, sorted({one.promise for one in report.violations})
+
+
+# --- each promise, on what a short run has left -----------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def evidence() -> Evidence:
+    """What there is to look at after some quiet seconds, in which nothing was wrong."""
+    seen: list[Evidence] = []
+    judge = check
+
+    def looked(found: Evidence) -> Any:  # noqa: ANN401 - what it gives
+        seen.append(found)
+        return judge(found)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(importlib.import_module("nxsched.torture"), "check", looked)
+        assert torture(seconds=6, workers=2, seed=1).violations == []
+    return seen[0]
+
+
+def standing(found: Evidence) -> Any:  # noqa: ANN401 - a row
+    """A booking that stands, and changed once or more."""
+    return next(row for row in found.rows.values() if row.now["status"] == "confirmed" and row.version > 1)
+
+
+def made(found: Evidence, end: str, *methods: str) -> Any:  # noqa: ANN401 - what was asked
+    """A call that came to that end in its only try."""
+    return next(
+        one
+        for one in found.asked.values()
+        if [tried.end for tried in one.tries] == [end] and (not methods or one.method in methods)
+    )
+
+
+def overlapping(found: Evidence) -> None:
+    one = next(one for one in found.claims if one["active"])
+    found.claims.append({**one, "occurrence": "another", "busy_from": one["busy_from"] + timedelta(minutes=1)})  # type: ignore[attr-defined]
+
+
+def ended_too_early(found: Evidence) -> None:
+    occurrence = standing(found).now["occurrence"]
+    next(one for one in found.claims if one["occurrence"] == occurrence)["active"] = False  # type: ignore[index]
+
+
+def lost(found: Evidence) -> None:
+    del found.rows[made(found, "told", "book").tries[0].told[0].id]  # type: ignore[attr-defined]
+
+
+def told_otherwise(found: Evidence) -> None:
+    tried = made(found, "told", "book").tries[0]
+    tried.told = [one._replace(status="declined") for one in tried.told]
+
+
+def not_reached_yet(found: Evidence) -> None:
+    tried = made(found, "told", "book").tries[0]
+    tried.told = [one._replace(version=99) for one in tried.told]
+
+
+def key_of_what_was_refused(found: Evidence) -> None:
+    found.keys[made(found, "refused").key] = "whatever"  # type: ignore[index]
+
+
+def change_of_what_was_taken_back(found: Evidence) -> None:
+    standing(found).entries[-1] = standing(found).entries[-1]._replace(actor=made(found, "undone").key)
+    found.__post_init__()
+
+
+def key_gone(found: Evidence) -> None:
+    del found.keys[made(found, "told", "book").key]  # type: ignore[attr-defined]
+
+
+def series_in_parts(found: Evidence) -> None:
+    made(found, "told", "book_series").arguments["starts"].append("one more")
+
+
+def done_twice(found: Evidence) -> None:
+    row = standing(found)
+    row.entries[1] = row.entries[1]._replace(actor=row.entries[0].actor)
+    found.__post_init__()
+
+
+def two_answers(found: Evidence) -> None:
+    one = made(found, "told", "book")
+    other = made(found, "told", "place_hold")
+    one.tries.append(Try("again", 0.0, 1.0, "told", "", other.tries[0].told))
+
+
+def nobodys_act(found: Evidence) -> None:
+    standing(found).entries[-1] = standing(found).entries[-1]._replace(actor=None)
+
+
+def somebody_elses_act(found: Evidence) -> None:
+    standing(found).entries[-1] = standing(found).entries[-1]._replace(actor="who?")
+
+
+def another_place(found: Evidence) -> None:
+    standing(found).now["location"] = "elsewhere"
+
+
+def entry_missing(found: Evidence) -> None:
+    del standing(found).entries[-1]
+
+
+def event_missing(found: Evidence) -> None:
+    del standing(found).events[0]
+
+
+def event_says_otherwise(found: Evidence) -> None:
+    version, booking = standing(found).events[-1]
+    standing(found).events[-1] = version, {**booking, "status": "declined"}
+
+
+def over_a_limit(found: Evidence) -> None:
+    one = next(one for one in found.occurrences if one["active"] and one["slug"] == "limited")
+    found.occurrences.extend([one] * 3)  # type: ignore[attr-defined]
+
+
+def seats_sold_twice(found: Evidence) -> None:
+    standing(found).now["seats"] = 4
+
+
+def seen_by_others(found: Evidence) -> None:
+    found.seen_by_the_other["booking"] = 1  # type: ignore[index]
+
+
+def raw_error(found: Evidence) -> None:
+    tried = made(found, "refused").tries[0]
+    tried.end, tried.said = "wrong", "OperationalError: raw"
+
+
+def connection_left(found: Evidence) -> None:
+    found.left.append("connection 7: idle in transaction")  # type: ignore[attr-defined]
+
+
+def hold_left(found: Evidence) -> None:
+    row = standing(found)
+    row.now["status"], row.now["expires_at"] = "held", found.swept_at - timedelta(seconds=1)
+
+
+TAMPERED: dict[Callable[[Evidence], None], str] = {
+    overlapping: "no two active claims of a host overlap",
+    ended_too_early: "time is taken while a booking stands and no longer",
+    lost: "what was acknowledged is there",
+    told_otherwise: "what was acknowledged is there",
+    not_reached_yet: "what was acknowledged is there",
+    key_of_what_was_refused: "what was refused left nothing",
+    change_of_what_was_taken_back: "what was refused left nothing",
+    key_gone: "a call happens whole or not at all",
+    series_in_parts: "a call happens whole or not at all",
+    done_twice: "a call happens once",
+    two_answers: "a call happens once",
+    nobodys_act: "every change names a call that was made",
+    somebody_elses_act: "every change names a call that was made",
+    another_place: "audit entries add up to what is stored",
+    entry_missing: "audit entries add up to what is stored",
+    event_missing: "every change has its event",
+    event_says_otherwise: "every change has its event",
+    over_a_limit: "no limit is exceeded",
+    seats_sold_twice: "no seat is sold twice",
+    seen_by_others: "nothing is seen by another tenant",
+    raw_error: "callers see no errors but ours",
+    connection_left: "nothing outlives its time",
+    hold_left: "nothing outlives its time",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tamper", TAMPERED, ids=lambda one: one.__name__.replace("_", " "))
+def test_each_promise_is_looked_at(evidence: Evidence, tamper: Callable[[Evidence], None]) -> None:
+    found = copy.deepcopy(replace(evidence))
+    assert check(found) == []
+    tamper(found)
+    assert TAMPERED[tamper] in {one.promise for one in check(found)}
+
+
+def test_every_promise_is_tampered_with() -> None:
+    from nxsched.torture.checker import PROMISES  # noqa: PLC0415 - of this test alone
+
+    assert {one.__name__.replace("_", " ") for one in PROMISES} == {*TAMPERED.values()}
