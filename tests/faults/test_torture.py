@@ -53,7 +53,10 @@ SABOTAGE: dict[str, tuple[dict[str, Any], set[str]]] = {
         {"on_stage": without_the_constraint},
         {"no two active claims of a host overlap"},
     ),
-    "no row locks": ({"sabotage": without_row_locks}, {"no limit is exceeded", "no seat is sold twice"}),
+    "no row locks": (
+        {"sabotage": without_row_locks},
+        {"time is taken while a booking stands and no longer", "no limit is exceeded", "no seat is sold twice"},
+    ),
     "an acknowledgement before the commit": (
         {"sabotage": acknowledged_before_the_commit},
         {"what was acknowledged is there", "a call happens whole or not at all"},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -70,6 +71,10 @@ class Board:
         return None
 
 
+_HOT: Final = 0.5
+_HOT_FOR: Final = 0.1
+"""How often a slot is wanted that all want just now, and for how many seconds that is so."""
+
 _OPEN: Final = {"pending", "confirmed"}
 
 
@@ -105,10 +110,17 @@ class Chooser:
     def _start(self) -> datetime:
         return self.chance.choice(self.starts())
 
+    def _slot(self) -> tuple[str, datetime]:
+        """An event type and a start; often those that everybody wants at this moment."""
+        chance = self.chance
+        if chance.random() < _HOT:
+            chance = random.Random(int(time.monotonic() / _HOT_FOR))  # noqa: S311 - the same in all processes
+        return chance.choice(EVENT_TYPES), chance.choice(self.starts())
+
     def _book(self, key: str) -> tuple[str, dict[str, Any]]:
-        event_type = self.chance.choice(EVENT_TYPES)
+        event_type, start = self._slot()
         seats = self.chance.choice([1, 1, 2]) if event_type in {"class", "course"} else 1
-        return "book", {"event_type": event_type, "start": self._start(), "attendee": _who(key), "seats": seats}
+        return "book", {"event_type": event_type, "start": start, "attendee": _who(key), "seats": seats}
 
     def _book_by_force(self, key: str) -> tuple[str, dict[str, Any]]:
         return "book", {"event_type": FORCED, "start": self._start(), "attendee": _who(key), "force": True}
@@ -124,7 +136,8 @@ class Chooser:
     def _place_hold(self, _: str) -> tuple[str, dict[str, Any]]:
         """For so short a time that it is soon in the way of others; now and then for longer."""
         lasts = timedelta(seconds=self.chance.choice([1, 1, 2, 30]))
-        return "place_hold", {"event_type": self.chance.choice(EVENT_TYPES), "start": self._start(), "ttl": lasts}
+        event_type, start = self._slot()
+        return "place_hold", {"event_type": event_type, "start": start, "ttl": lasts}
 
     def _confirm_hold(self, key: str) -> tuple[str, dict[str, Any]] | None:
         found = self.board.pick(self.chance, lambda one: one.status == "held")

@@ -214,6 +214,7 @@ class Worker:
                     made = getattr(tenant, call.method)(**call.arguments, within=within)
                 except Exception as error:  # noqa: BLE001 - as above
                     return _judged(error, how.level)
+                time.sleep(self.own_work())
                 if self.thinks_better():
                     within.rollback()
                     return Answer("undone")
@@ -238,6 +239,7 @@ class Worker:
                     made = await getattr(tenant, call.method)(**call.arguments, within=within)
                 except Exception as error:  # noqa: BLE001 - as above
                     return _judged(error, how.level)
+                await asyncio.sleep(self.own_work())
                 if self.thinks_better():
                     await within.rollback()
                     return Answer("undone")
@@ -251,6 +253,10 @@ class Worker:
         """Commit, and then say so; in this order."""
         commit()
         return self.told(made)
+
+    def own_work(self) -> float:
+        """For how many seconds an application does something else in its transaction, while others wait for it."""
+        return self.chance.choice([0, 0, 0, 0.01, 0.03])
 
     def thinks_better(self) -> bool:
         """Whether an application that has joined takes it all back."""
