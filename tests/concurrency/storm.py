@@ -31,28 +31,7 @@ from nxsched import (
     Tenant,
     TransactionConflict,
 )
-
-HALF = timedelta(minutes=30)
-
-EVENT_LIMITS: Final = {
-    "limited": Limit(per="day", count=3),
-    "alone": Limit(per="day", minutes=90),
-    "asked": Limit(per="day", count=2),
-}
-HOST_LIMITS: Final = {"dan": Limit(per="day", count=3), "eve": Limit(per="day", minutes=120)}
-SEATS: Final = 3
-"""Of the event types `class`, with one host, and `course`, with any of three."""
-
-MEMBERS: Final = {
-    "pool": ("ada", "bob", "cyd", "dan", "eve"),
-    "limited": ("ada", "bob", "cyd", "dan", "eve"),
-    "asked": ("bob", "eve"),
-    "course": ("bob", "cyd", "dan"),
-}
-"""Who may have the bookings of an event type."""
-
-FORCED: Final = "forced"
-"""The event type that is booked by force, and in no other way."""
+from nxsched.torture.world import EVENT_LIMITS, FORCED, HOST_LIMITS, MEMBERS, SEATS
 
 processes = mp.get_context("forkserver")
 # What takes long to import is imported once; the path of the tests is not known there yet.

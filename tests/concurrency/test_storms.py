@@ -9,62 +9,18 @@ from typing import Any
 
 import pytest
 
-from concurrency.storm import (
-    EVENT_LIMITS,
-    FORCED,
-    HALF,
-    HOST_LIMITS,
-    SEATS,
-    Board,
-    Journal,
-    exceeded,
-    fight,
-    processes,
-    tend,
-    walk,
-)
-from nxsched import EventType, Host, HostGroup, Scheduler, Tenant, WeeklyHours
+from concurrency.storm import Board, Journal, exceeded, fight, processes, tend, walk
+from nxsched import Scheduler
 from nxsched.embedded import APP_ROLE, WORKER_ROLE
+from nxsched.torture.world import EVENT_TYPES, HALF, furnish
 from store.booked import assert_sound, count, rows
 from store.conftest import Database
 
-HOSTS = ("ada", "bob", "cyd", "dan", "eve")
-DAYS = 40
 
-
-def furnished(db: Database) -> Tenant:
-    """Five hosts who are always open, two of them with limits, each with an event type of their own.
-
-    And a pool, a pair, limited ones, two with seats, one that asks for approval, and one that is booked by force.
-    """
+def furnished(db: Database) -> None:
+    """What tortures fight over, too."""
     with Scheduler(db.app) as scheduler:
-        acme = scheduler.create_tenant("acme", name="Acme")
-    always = [WeeklyHours(days="mon-sun", start="00:00", end="24:00")]
-    for slug in HOSTS:
-        limits = [HOST_LIMITS[slug]] if slug in HOST_LIMITS else []
-        acme.save_host(Host(slug=slug, timezone="UTC", weekly_hours=always, limits=limits))
-        acme.save_event_type(EventType(slug=slug, duration=HALF, hosts=[slug]))
-    pair = [HostGroup(members=["bob", "ada"], need="all"), HostGroup(members=["cyd", "dan"])]
-    acme.save_event_type(EventType(slug="pool", duration=HALF, hosts=HOSTS))
-    acme.save_event_type(EventType(slug="pair", duration=HALF, hosts=pair))
-    limited = {slug: [limit] for slug, limit in EVENT_LIMITS.items()}
-    acme.save_event_type(EventType(slug="limited", duration=HALF, hosts=HOSTS, limits=limited["limited"]))
-    acme.save_event_type(EventType(slug="alone", duration=HALF, hosts=["eve"], limits=limited["alone"]))
-    acme.save_event_type(
-        EventType(
-            slug="asked",
-            duration=HALF,
-            buffer_after=HALF / 2,  # what stands at the next start is in its way, too
-            hosts=["bob", "eve"],
-            limits=limited["asked"],
-            requires_approval=True,
-        )
-    )
-    acme.save_event_type(EventType(slug="class", duration=HALF, capacity=SEATS, hosts=["ada"]))
-    three = ["bob", "cyd", "dan"]
-    acme.save_event_type(EventType(slug="course", duration=HALF, capacity=SEATS, hosts=three, requires_approval=True))
-    acme.save_event_type(EventType(slug=FORCED, duration=HALF, hosts=["cyd", "dan", "eve"]))
-    return acme
+        furnish(scheduler.create_tenant("acme", name="Acme"))
 
 
 def tomorrow() -> datetime:
@@ -185,10 +141,9 @@ def stormed(db: Database, seconds: float, *, pairs: bool) -> Counter[str]:
     furnished(db)
     first = tomorrow()
     starts = [first + timedelta(days=day) + n * HALF for day in range(2) for n in range(6)]
-    event_types = (*HOSTS, "pool", "pair", "class", "course", "course", *EVENT_LIMITS)
     url = db.url(APP_ROLE)
     boards = Board(), Board()
-    walkers = [(walk, url, seed, event_types, starts, boards, seconds, pairs) for seed in range(8)]
+    walkers = [(walk, url, seed, EVENT_TYPES, starts, boards, seconds, pairs) for seed in range(8)]
     journals = gathered([*walkers, (tend, url, db.url(WORKER_ROLE), db.url("postgres"), seconds)])
     assert [wrong for journal in journals for wrong in journal.wrong] == [], "what no caller may ever see"
     assert_sound(db)

@@ -5,13 +5,17 @@ from __future__ import annotations
 import copy
 import importlib
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+import psycopg
 import pytest
 
+import servers
 from faults.sabotage import (
     acknowledged_before_the_commit,
     events_lost,
@@ -252,3 +256,38 @@ def test_every_promise_is_tampered_with() -> None:
     from nxsched.torture.checker import PROMISES  # noqa: PLC0415 - of this test alone
 
     assert {one.__name__.replace("_", " ") for one in PROMISES} == {*TAMPERED.values()}
+
+
+# --- the command ------------------------------------------------------------------------------------------------------
+
+
+def nxsched(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "nxsched", "torture", *arguments], capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.slow
+def test_on_a_server_that_is_named_it_leaves_nothing_behind(server: servers.Server) -> None:
+    # Of others it breaks nothing, so it may be the one of the other tests.
+    with psycopg.connect(servers.superuser(server)) as connection:
+        before = connection.execute("SELECT rolname FROM pg_roles ORDER BY 1").fetchall()
+    done = nxsched("--seconds", "12", "--workers", "2", "--seed", "3", "--url", servers.superuser(server))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.startswith("Seed 3: 12 seconds, 2 workers.\n")
+    assert done.stdout.endswith("Violations: 0\n")
+    assert "server stopped" not in done.stdout  # it is not ours
+    with psycopg.connect(servers.superuser(server)) as connection:
+        assert connection.execute("SELECT rolname FROM pg_roles ORDER BY 1").fetchall() == before
+        left = "SELECT datname FROM pg_database WHERE datname LIKE 'nxsched_torture%'"
+        assert connection.execute(left).fetchall() == []
+
+
+def test_what_cannot_be_tortured_is_told_in_one_line() -> None:
+    for arguments, words in (
+        (["--url", "mysql://localhost/x"], "--url: must be a postgresql:// URL"),
+        (["--url", "postgresql://postgres@127.0.0.1:1/x"], "no database can be made for it: "),
+    ):
+        done = nxsched(*arguments)
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+        assert done.stderr.startswith(words)

@@ -83,29 +83,17 @@ def _crash(t: Tormentor) -> None:
 
 
 def _exhaust(t: Tormentor) -> None:
-    """Take all connections that the server has left, and close those that were idle: who comes next finds none."""
-    taken: list[psycopg.Connection[Any]] = []
-    try:
-        app = t.stage.app_url.replace("+psycopg", "", 1)
-        with suppress(psycopg.Error):
-            while len(taken) < _MOST_CONNECTIONS:
-                taken.append(psycopg.connect(app))
-        with t.above() as above:
+    """Let our login have one connection more at most, and close those that are idle: who comes next finds none."""
+    with t.above() as above:
+        try:
+            above.execute(f"ALTER ROLE {t.stage.app.username} CONNECTION LIMIT 1")
             above.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s AND state = 'idle'"
-                " AND pid <> ALL(%s)",
-                [t.stage.app.username, [one.info.backend_pid for one in taken]],
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s AND state = 'idle'",
+                [t.stage.app.username],
             )
-        with suppress(psycopg.Error):
-            while len(taken) < _MOST_CONNECTIONS:
-                taken.append(psycopg.connect(app))
-        time.sleep(t.chance.choice([0.5, 2]))
-    finally:
-        for one in taken:
-            one.close()
-
-
-_MOST_CONNECTIONS: Final = 300
+            time.sleep(t.chance.choice([0.5, 2]))
+        finally:
+            above.execute(f"ALTER ROLE {t.stage.app.username} CONNECTION LIMIT -1")
 
 
 def _hold_lock(t: Tormentor) -> None:

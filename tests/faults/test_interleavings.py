@@ -1,0 +1,184 @@
+"""Two operations in every order of their statements, three in many: whatever the order, what was promised holds."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import NamedTuple
+
+import pytest
+
+from faults.interleaving import Operation, exploring
+from nxsched import EventType, Host, Limit, SettableClock, Tenant, WeeklyHours
+from store.booked import ALAN, GRACE, assert_sound, rows
+from store.conftest import DAY, HALF, HOUR, Database
+
+FIRST = datetime(2030, 1, 1, 9, tzinfo=UTC)
+
+
+@pytest.fixture
+def furnished(acme: Tenant) -> Tenant:
+    """Beside what `acme` has: one booking a day, a class of two, and hosts who are always open."""
+    always = [WeeklyHours(days="mon-sun", start="00:00", end="24:00")]
+    for slug in ("ada", "bob", "cyd"):
+        acme.save_host(Host(slug=slug, timezone="UTC", weekly_hours=always))
+    acme.save_event_type(EventType(slug="one", duration=HALF, hosts=["ada", "bob"], limits=[Limit(per="day", count=1)]))
+    acme.save_event_type(EventType(slug="quarter", duration=HALF, step=timedelta(minutes=15), hosts=["ada"]))
+    acme.save_event_type(EventType(slug="class", duration=HALF, hosts=["ada"], capacity=2))
+    acme.save_event_type(EventType(slug="asked", duration=HALF, hosts=["ada"], requires_approval=True))
+    return acme
+
+
+def book(event_type: str, at: datetime) -> Operation:
+    return lambda tenant: tenant.book(event_type, start=at, attendee=GRACE)
+
+
+class Meeting(NamedTuple):
+    """What meets: operations on a day of their own, after what is there already; and what may come of them."""
+
+    prepared: Callable[[Tenant, datetime], Sequence[Operation]]
+    outcomes: set[tuple[str, ...]]
+
+
+def same_slot(_: Tenant, nine: datetime) -> Sequence[Operation]:
+    return [book("visit", nine), book("visit", nine)]
+
+
+def overlapping(_: Tenant, nine: datetime) -> Sequence[Operation]:
+    return [book("all", nine), book("quarter", nine + timedelta(minutes=15))]
+
+
+def one_a_day(_: Tenant, nine: datetime) -> Sequence[Operation]:
+    return [book("one", nine), book("one", nine + HOUR)]
+
+
+def last_seat(tenant: Tenant, nine: datetime) -> Sequence[Operation]:
+    tenant.book("class", start=nine, attendee=ALAN)
+    return [book("class", nine), book("class", nine)]
+
+
+def first_seats(_: Tenant, nine: datetime) -> Sequence[Operation]:
+    return [book("class", nine), book("class", nine)]
+
+
+def leaving_and_joining(tenant: Tenant, nine: datetime) -> Sequence[Operation]:
+    id_ = tenant.book("class", start=nine, attendee=ALAN).id
+    return [lambda mine: mine.cancel(id_), book("class", nine)]
+
+
+def moving_and_booking(tenant: Tenant, nine: datetime) -> Sequence[Operation]:
+    id_ = tenant.book("visit", start=nine, attendee=ALAN).id
+    return [lambda mine: mine.reschedule(id_, start=nine + HOUR), book("visit", nine + HOUR)]
+
+
+def moving_and_cancelling(tenant: Tenant, nine: datetime) -> Sequence[Operation]:
+    id_ = tenant.book("visit", start=nine, attendee=ALAN).id
+    return [lambda mine: mine.reschedule(id_, start=nine + HOUR), lambda mine: mine.cancel(id_)]
+
+
+def approving_and_cancelling(tenant: Tenant, nine: datetime) -> Sequence[Operation]:
+    id_ = tenant.book("asked", start=nine, attendee=ALAN).id
+    return [lambda mine: mine.approve(id_), lambda mine: mine.decline(id_)]
+
+
+def confirming_and_releasing(tenant: Tenant, nine: datetime) -> Sequence[Operation]:
+    id_ = tenant.place_hold("visit", start=nine).id
+    return [lambda mine: mine.confirm_hold(id_, attendee=GRACE), lambda mine: mine.release_hold(id_)]
+
+
+def giving_away_and_booking(tenant: Tenant, nine: datetime) -> Sequence[Operation]:
+    id_ = tenant.book("any", start=nine, attendee=ALAN, host="bob").id
+    return [lambda mine: mine.reassign(id_, host="ada"), book("visit", nine)]
+
+
+def the_same_key(_: Tenant, nine: datetime) -> Sequence[Operation]:
+    call: Operation = lambda tenant: tenant.book("visit", start=nine, attendee=GRACE, idempotency_key=f"{nine}")  # noqa: E731
+    return [call, call]
+
+
+CONFIRMED, TAKEN, REFUSED = "confirmed", "slot_taken", "slot_unavailable"
+EITHER: set[tuple[str, ...]] = {(CONFIRMED, TAKEN), (TAKEN, CONFIRMED)}
+MEETINGS = {
+    "two for one slot": Meeting(same_slot, EITHER),
+    "two that overlap": Meeting(overlapping, EITHER),
+    "two where one a day may be": Meeting(one_a_day, {(CONFIRMED, REFUSED), (REFUSED, CONFIRMED)}),
+    "two for the last seat": Meeting(last_seat, EITHER),
+    "two for the first seats": Meeting(first_seats, {(CONFIRMED, CONFIRMED)}),
+    "one leaves a class and one joins": Meeting(leaving_and_joining, {("cancelled", CONFIRMED)}),
+    "one moves where another books": Meeting(moving_and_booking, EITHER),
+    "one moves what another cancels": Meeting(
+        moving_and_cancelling, {(CONFIRMED, "cancelled"), ("invalid_transition", "cancelled")}
+    ),
+    "one approves what another declines": Meeting(
+        approving_and_cancelling, {(CONFIRMED, "invalid_transition"), ("invalid_transition", "declined")}
+    ),
+    "one confirms what another releases": Meeting(
+        confirming_and_releasing, {(CONFIRMED, "invalid_transition"), ("invalid_transition", "released")}
+    ),
+    "one gives away to whom another books": Meeting(giving_away_and_booking, EITHER),
+    "one key, twice": Meeting(the_same_key, {(CONFIRMED, CONFIRMED)}),
+}
+
+
+def days(tenant: Tenant, meeting: Meeting, n: int) -> Sequence[Operation]:
+    """The operations of a run, on a day of their own."""
+    return meeting.prepared(tenant, FIRST + n * DAY)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MEETINGS)
+def test_in_every_order_of_their_statements_two_come_to_what_one_after_the_other_could(
+    furnished: Tenant, db: Database, clock: SettableClock, name: str
+) -> None:
+    meeting = MEETINGS[name]
+    seen: Counter[tuple[str, ...]] = Counter()
+    with exploring(db, 2, clock) as explorer:
+        for taken, outcomes in explorer.every(partial(days, furnished, meeting)):
+            assert tuple(outcomes) in meeting.outcomes, (taken, outcomes)
+            seen[tuple(outcomes)] += 1
+    assert_sound(db)
+    assert {*seen} == meeting.outcomes  # each of them is met
+    assert seen.total() > 10
+    print(name, dict(seen))  # noqa: T201 - shown with -s
+    assert not rows(db, "SELECT 1 FROM pg_stat_database WHERE datname = current_database() AND deadlocks > 0")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("event_type", ["visit", "one", "class"])
+def test_in_many_orders_of_three_no_more_are_served_than_there_is_room_for(
+    furnished: Tenant, db: Database, clock: SettableClock, event_type: str
+) -> None:
+    room = 2 if event_type == "class" else 1
+
+    def three(n: int) -> Sequence[Operation]:
+        nine = FIRST + n * DAY
+        return [book(event_type, nine)] * 3
+
+    with exploring(db, 3, clock) as explorer:
+        for taken, outcomes in explorer.sample(three, 60, seed=20_261_122):
+            assert outcomes.count(CONFIRMED) == room, (taken, outcomes)
+            assert {*outcomes} <= {CONFIRMED, TAKEN, REFUSED}, (taken, outcomes)
+    assert furnished.bookings(status=CONFIRMED, limit=1000)
+    assert_sound(db)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["two where one a day may be", "two for the last seat"])
+def test_the_explorer_finds_who_counts_and_then_writes(
+    furnished: Tenant, db: Database, clock: SettableClock, name: str
+) -> None:
+    """The mistake is put in on purpose: nobody locks what is counted."""
+
+    def unlocked(statement: str) -> str:
+        return re.sub(r"FOR NO KEY UPDATE( OF [\w, ]+)?", "", statement)
+
+    found: list[Sequence[int]] = []
+    with exploring(db, 2, clock, unlocked) as explorer:
+        for taken, outcomes in explorer.every(partial(days, furnished, MEETINGS[name])):
+            if outcomes.count(CONFIRMED) > 1:
+                found.append(taken)
+                break
+    assert found, "two were confirmed in no order"
