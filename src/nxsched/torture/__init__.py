@@ -116,6 +116,15 @@ class _Conductor:
     sabotage: Callable[[Worker], None] | None
     living: dict[int, Any] = field(default_factory=dict)
     dies: dict[int, Any] = field(default_factory=dict)
+    board: Board = field(init=False)
+    first: datetime = field(init=False)
+    began: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Begin in two days: whatever the clocks say, no start has passed."""
+        self.board = Board(self.processes)
+        today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+        self.first = today + timedelta(days=2)
 
     def run(self, every: float) -> None:
         """From the first call to the last."""
@@ -123,9 +132,6 @@ class _Conductor:
         tormentor = Tormentor(self.stage, chance, lambda: [*self.living.values()], lambda: [*self.dies.values()])
         plan = tormentor.plan(self.seconds, every)
         self.began = time.monotonic()
-        self.board = Board(self.processes)
-        today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-        self.first = today + timedelta(days=2)
         for at, fault in plan:
             while self.passed < at:
                 self._see_to_workers()

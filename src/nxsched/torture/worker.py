@@ -119,11 +119,11 @@ class Worker:
         self.chooser = Chooser(self.chance, orders.board, lambda: days(orders.first, time.monotonic() - orders.begins))
         _set_clocks(orders.clock_off_by)
         url = orders.url
-        self.engine = self.watched(
+        self.engine: Engine = self.watched(
             create_engine(url, pool_size=_LANES // 2, max_overflow=0, pool_timeout=2, hide_parameters=True)
         )
         theirs = {"psycopg": url, "asyncpg": url.replace("+psycopg", "+asyncpg", 1).replace("sslmode=", "ssl=", 1)}
-        self.async_engines = {
+        self.async_engines: dict[str, AsyncEngine] = {
             driver: create_async_engine(url, pool_size=_LANES // 2, max_overflow=0, pool_timeout=2)
             for driver, url in theirs.items()
         }
@@ -134,8 +134,8 @@ class Worker:
             "statement_timeout": timedelta(seconds=STATEMENT_TIMEOUT),
         }
         options: dict[str, Any] = {"redis": orders.redis, "locker": self._locker(), **waits}
-        self.scheduler = Scheduler(self.engine, **options)
-        self.async_schedulers = {
+        self.scheduler: Scheduler = Scheduler(self.engine, **options)
+        self.async_schedulers: dict[str, AsyncScheduler] = {
             driver: AsyncScheduler(engine, **options) for driver, engine in self.async_engines.items()
         }
 
