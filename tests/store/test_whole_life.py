@@ -537,11 +537,9 @@ class Bookings(Life):
             self.write(face, method, slug, expected=lambda diary: diary.archived.add(slug))
 
     @precondition(lambda self: self.diary.archived)
-    @rule(face=faces, sure=often)
-    def bring_back(self, face: Face, sure: bool) -> None:
-        if not sure:
-            return
-        slug = min(self.diary.archived)
+    @rule(face=faces)
+    def bring_back(self, face: Face) -> None:
+        slug = min(self.diary.archived, key=lambda one: (one not in HOSTS, one))
         method, what = ("save_host", host_of(slug)) if slug in HOSTS else ("save_event_type", EVENT_TYPES[slug])
         self.write(face, method, what, expected=lambda diary: diary.archived.discard(slug))
 
