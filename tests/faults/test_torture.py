@@ -73,7 +73,7 @@ SABOTAGE: dict[str, tuple[dict[str, Any], set[str]]] = {
 @pytest.mark.parametrize("name", SABOTAGE)
 def test_the_checker_cries_out_when_something_is_sabotaged(name: str) -> None:
     options, wanted = SABOTAGE[name]
-    report = torture(seconds=20, workers=3, seed=7, every=1, tell=told, **options)
+    report = torture(seconds=30, workers=3, seed=7, every=1, tell=told, **options)
     print(summary(report))  # noqa: T201 - as above
     assert wanted & {one.promise for one in report.violations}, sorted({one.promise for one in report.violations})
 
