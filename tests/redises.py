@@ -107,3 +107,33 @@ def started(*options: str, port: int | None = None) -> Iterator[RedisServer]:
             yield server
         finally:
             server.kill()
+
+
+@contextmanager
+def watched(name: str, master: RedisServer) -> Iterator[int]:
+    """A Sentinel that watches a master under a name, and puts a replica in its place; gives its port."""
+    port = free_port()
+    with tempfile.TemporaryDirectory(prefix="nxsched-sentinel-") as folder:
+        settings = Path(folder) / "sentinel.conf"
+        settings.write_text(
+            f"port {port}\nbind 127.0.0.1\ndir {folder}\n"
+            f"sentinel monitor {name} 127.0.0.1 {master.port} 1\n"
+            f"sentinel down-after-milliseconds {name} 300\nsentinel failover-timeout {name} 2000\n",
+            encoding="utf-8",
+        )
+        running = subprocess.Popen([program(), str(settings), "--sentinel"], stdout=subprocess.DEVNULL)
+        try:
+            until = time.monotonic() + _PATIENCE
+            while True:
+                try:
+                    with Redis(port=port, socket_timeout=1) as client:
+                        client.ping()
+                except RedisError:
+                    assert time.monotonic() < until, "the Sentinel does not answer"
+                    time.sleep(0.02)
+                else:
+                    break
+            yield port
+        finally:
+            running.kill()
+            running.wait()

