@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
@@ -81,9 +82,16 @@ class Tenant:
         """The same tenant for one caller, whom rate limits count by address and actor, also where they read slots.
 
         `address` is the network address of who asks, as the application knows it behind its proxies, or any other text
-        that tells callers apart. `actor` is that of everything written by it which names no other.
+        that tells callers apart. `actor` is that of everything written by it which names no other. What is not given
+        stays as it was.
         """
-        return Tenant(self._units, self._id, Call(tenant=self._id, address=address, actor=actor))
+        known = self._asks
+        asks = replace(
+            known,
+            address=known.address if address is None else address,
+            caller=known.caller if actor is None else actor,
+        )
+        return Tenant(self._units, self._id, asks)
 
     # Set up.
 

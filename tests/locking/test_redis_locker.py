@@ -6,6 +6,7 @@ import asyncio
 import logging
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import timedelta
@@ -19,6 +20,7 @@ from redis.crc import key_slot
 import redises
 from nxsched import InvalidInput, LockTimeout, StoreUnavailable
 from nxsched.locking import Contended, LockEvent, Permit, RedisLocker, TurnedAway
+from nxsched.locking.clients import Watch
 
 ADA = Contended(tenant="acme", permits=(Permit("host:1773133200:ada"),))
 LONG = timedelta(seconds=10)
@@ -405,3 +407,16 @@ def test_what_cannot_be_an_option_is_refused(options: dict[str, Any], field: str
 
 def test_no_password_is_shown() -> None:
     assert repr(RedisLocker("redis://app:secret@cache:7000/1")) == "<RedisLocker on redis://cache:7000/1>"
+
+
+def test_an_event_loop_that_is_busy_is_told_from_a_redis_that_is_slow() -> None:
+    async def story() -> bool:
+        watch = Watch(0.05)
+        time.sleep(0.2)  # noqa: ASYNC251 - it stands still
+        await asyncio.sleep(0)
+        try:
+            return watch.stood_still()
+        finally:
+            watch.end()
+
+    assert asyncio.run(story())

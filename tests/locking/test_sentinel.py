@@ -54,8 +54,8 @@ def test_the_master_that_a_sentinel_names_gives_locks_and_counts(
     with locker.around(ADA), pytest.raises(TurnedAway), locker.around(ADA):
         pass
     counts = OnRedis(Clients(client, 10), refuses=True)
-    assert counts.hit(ONCE, "one") is None
-    assert counts.hit(ONCE, "one") is not None
+    assert counts.room(ONCE, "one", take=True) is None
+    assert counts.room(ONCE, "one", take=True) is not None
     client.close()
     assert [one.outcome for one in told] == ["taken", "turned_away"]
 
@@ -71,8 +71,8 @@ def test_with_asyncio_too(sentinel: tuple[str, int], told: list[LockEvent]) -> N
                 async with locker.around_async(ADA):
                     pass
         counts = OnRedis(Clients(client, 10), refuses=True)
-        assert await counts.hit_async(ONCE, "one") is None
-        assert await counts.hit_async(ONCE, "one") is not None
+        assert await counts.room_async(ONCE, "one", take=True) is None
+        assert await counts.room_async(ONCE, "one", take=True) is not None
         await client.aclose()
         for one in names.sentinels:
             await one.aclose()

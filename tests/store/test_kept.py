@@ -62,8 +62,8 @@ def test_a_tenant_that_is_gone_is_named(acme: Tenant, scheduler: Scheduler) -> N
     with scheduler.engine.connect() as connection:
         scheduler.create_tenant("brief", name="Brief", within=connection)
         connection.rollback()
-    brief = scheduler.tenant(acme.id)
-    brief._id = "brief"  # noqa: SLF001 - as one that was made in a transaction which was rolled back
+    # As one that was made in a transaction which was rolled back.
+    brief = Tenant(acme._units, "brief")  # noqa: SLF001 - our own
     for ask in (lambda: brief.book("visit", start=NINE, attendee=GRACE), lambda: offered(brief)):
         with pytest.raises(TenantNotFound) as caught:
             ask()

@@ -362,7 +362,7 @@ def test_the_table_has_every_policy_every_bound_and_every_act() -> None:
     assert {*TABLE} - FIXED == {field.name for field in fields(Policies)} - {"roles"}
     methods = inspect.getmembers(Tenant, inspect.isfunction)
     writing = {name for name, one in methods if "actor" in inspect.signature(one).parameters}
-    setting_up = r"_|save_|archive_|block$|unblock$|replace_busy$"
+    setting_up = r"_|for_caller$|save_|archive_|block$|unblock$|replace_busy$"
     assert {act.split()[0] for act in ACTS} == {name for name in writing if not re.match(setting_up, name)}
     forced = {name for name in writing if "force" in inspect.signature(getattr(Tenant, name)).parameters}
     assert {*FORCED} == {(policy, act) for policy, act in PAIRS if act in forced}

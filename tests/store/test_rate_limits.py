@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -39,7 +39,7 @@ from nxsched import (
 from nxsched.locking import NoLocker
 from nxsched.ratelimit import limiter
 from nxsched.ratelimit.rates import ACTS, Act, By, network
-from store.booked import GRACE
+from store.booked import ALAN, GRACE
 from store.bridged import FACES, async_engine, on_face, opened
 from store.conftest import DAY, HOUR, NINE, NOW, Database, furnish
 from store.recording import recorded
@@ -49,7 +49,29 @@ ONCE = "1/year"
 
 STAFF = Actor(role="staff", id="7")
 WHERE = ["memory", "redis"]
-Open = Callable[..., Tenant]
+
+
+class Open:
+    """Opens the tenant for a caller, on a face, with limits that are counted in memory or on Redis."""
+
+    def __init__(self, db: Database, clock: SettableClock, redis: redises.RedisServer) -> None:
+        self._db, self._clock, self._redis = db, clock, redis
+        self._after = ExitStack()
+        self.engine = db.app
+
+    def __call__(
+        self, *limits: RateLimit, face: str = "sync", where: str = "memory", called: bool = True, **options: Any
+    ) -> Tenant:
+        at: dict[str, Any] = {"redis": self._redis.url, "locker": NoLocker()} if where == "redis" else {}
+        one = opened(face, self._db, self._clock, rate_limits=limits, **{**at, **options})
+        scheduler = self._after.enter_context(one)
+        self.engine = getattr(scheduler.engine, "sync_engine", scheduler.engine)
+        tenant = scheduler.tenant("acme")
+        return tenant.for_caller(address="203.0.113.7", actor=STAFF) if called else tenant
+
+    def close(self) -> None:
+        """Close them all."""
+        self._after.close()
 
 
 @pytest.fixture(scope="module")
@@ -66,19 +88,11 @@ def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def limited(acme: Tenant, db: Database, clock: SettableClock, redis: redises.RedisServer) -> Iterator[Open]:
-    """Opens the tenant for a caller, on a face, with limits that are counted in memory or on Redis."""
+    assert acme.id == "acme"
     redis.client.flushall()
-    found = []
-
-    def tenant(*limits: RateLimit, face: str = "sync", where: str = "memory", **options: Any) -> Tenant:
-        at: dict[str, Any] = {"redis": redis.url, "locker": NoLocker()} if where == "redis" else {}
-        one = opened(face, db, clock, rate_limits=limits, **{**at, **options})
-        found.append(one)
-        return one.__enter__().tenant(acme.id).for_caller(address="203.0.113.7", actor=STAFF)
-
-    yield tenant
-    for one in found:
-        one.__exit__(None, None, None)
+    found = Open(db, clock, redis)
+    yield found
+    found.close()
 
 
 def acts(tenant: Tenant, one: str, other: str, hold: str) -> Mapping[str, list[Callable[[], Any]]]:
@@ -135,12 +149,12 @@ def test_every_act_is_counted_by_whomever_a_limit_names(
 
 
 @pytest.mark.parametrize("face", [on_face(face=face) for face in FACES])
-def test_what_is_too_much_is_refused_before_any_work(acme: Tenant, db: Database, limited: Open, face: str) -> None:
+def test_what_is_too_much_is_refused_before_any_work(acme: Tenant, limited: Open, face: str) -> None:
     one, series, hold = booked(acme)
     tenant = limited(RateLimit(rate=ONCE, by="tenant"), face=face)
     tenant.cancel(one)
     entries = len(acme.history(one))
-    with recorded(db.app) as found:
+    with recorded(limited.engine) as found:
         for calls in acts(tenant, one, series, hold).values():
             for call in calls:
                 with pytest.raises(RateLimited):
@@ -185,6 +199,62 @@ def test_who_asks_too_often_takes_nothing_of_what_the_others_may_ask(limited: Op
 
 
 @pytest.mark.parametrize("where", WHERE)
+def test_what_one_limit_refuses_takes_nothing_of_another(limited: Open, where: str) -> None:
+    limits = [RateLimit(rate="2/year", by="attendee", on="hold"), RateLimit(rate="1/year", by="tenant", on="hold")]
+    tenant = limited(*limits, where=where)
+    tenant.place_hold("visit", start=NINE, attendee=ALAN)
+    for _ in range(5):
+        with pytest.raises(RateLimited, match="in this tenant"):
+            tenant.place_hold("visit", start=NINE + HOUR, attendee=GRACE)
+    again = limited(limits[0], where=where)  # on Redis the same counts; in memory new ones
+    again.place_hold("visit", start=NINE + HOUR, attendee=GRACE)
+    again.place_hold("visit", start=NINE + 2 * HOUR, attendee=GRACE)
+
+
+def test_two_limits_that_are_the_same_count_once(limited: Open) -> None:
+    tenant = limited(RateLimit(rate="2/day", by="tenant"), RateLimit(rate="2 per 1 day", by="tenant"))
+    tenant.explain("visit", start=NINE)
+    tenant.explain("visit", start=NINE)
+    with pytest.raises(RateLimited):
+        tenant.explain("visit", start=NINE)
+
+
+def test_what_is_known_of_a_caller_adds_up(acme: Tenant, limited: Open) -> None:
+    limits = [RateLimit(rate=ONCE, by="address", on="slots"), RateLimit(rate=ONCE, by="actor", on="hold")]
+    tenant = limited(*limits, called=False).for_caller(address="203.0.113.7").for_caller(actor=STAFF)
+    one = tenant.place_hold("visit", start=NINE)
+    tenant.explain("visit", start=NINE)
+    assert acme.history(one.id)[0].actor == STAFF
+    for call in (partial(tenant.place_hold, "visit", start=NINE), partial(tenant.explain, "visit", start=NINE)):
+        with pytest.raises(RateLimited):
+            call()
+
+
+@pytest.mark.usefixtures("acme")
+def test_three_hundred_tasks_at_once_get_as_many_as_there_are(db: Database, redis: redises.RedisServer) -> None:
+    redis.client.flushall()
+
+    async def story() -> list[bool]:
+        limits = [RateLimit(rate="10/year", by="tenant")]
+        scheduler = AsyncScheduler(async_engine(db), redis=redis.url, locker=NoLocker(), rate_limits=limits)
+        tenant = await scheduler.tenant("acme")
+
+        async def ask() -> bool:
+            try:
+                await tenant.explain("visit", start=NINE)
+            except RateLimited:
+                return False
+            return True
+
+        try:
+            return await asyncio.gather(*(ask() for _ in range(300)))
+        finally:
+            await scheduler.close()
+
+    assert sum(asyncio.run(story())) == 10
+
+
+@pytest.mark.parametrize("where", WHERE)
 def test_tenants_are_counted_apart(limited: Open, db: Database, where: str) -> None:
     tenant = limited(RateLimit(rate=ONCE, by="address"), RateLimit(rate=ONCE, by="tenant"), where=where)
     tenant.explain("visit", start=NINE)
@@ -199,7 +269,7 @@ def test_tenants_are_counted_apart(limited: Open, db: Database, where: str) -> N
 
 def test_who_is_not_named_is_not_counted(limited: Open) -> None:
     limits = [RateLimit(rate=ONCE, by=by, on="hold") for by in ("address", "attendee", "actor")]
-    nobody = limited(*limits).for_caller()
+    nobody = limited(*limits, called=False)
     for n in range(3):
         nobody.place_hold("visit", start=NINE + n * HOUR, actor=Actor(role="staff"))
     without = Attendee(name="Grace", reference="user-7")
@@ -214,7 +284,7 @@ def test_an_actor_is_a_role_with_an_id_given_with_the_call_or_by_the_caller(limi
     tenant.place_hold("visit", start=NINE + 2 * HOUR, actor=Actor(role="attendee", id="7"))
     for call in (
         tenant.place_hold,
-        partial(tenant.for_caller().place_hold, actor=Actor(role="staff", id="7", name="N")),
+        partial(tenant.place_hold, actor=Actor(role="staff", id="7", name="Nina")),
     ):
         with pytest.raises(RateLimited):
             call("visit", start=NINE + 3 * HOUR)
@@ -264,6 +334,14 @@ def test_links_are_counted_by_address_where_they_are_looked_at(acme: Tenant, lim
     assert mine.booking().status == "confirmed"  # to look is not limited
 
 
+def test_by_a_link_the_actor_is_that_of_the_caller(acme: Tenant, limited: Open) -> None:
+    one = acme.book("visit", start=NINE, attendee=GRACE)
+    mine = limited(RateLimit(rate=ONCE, by="actor")).with_token(acme.manage_token(one.id, expires=NINE))
+    mine.find_slots(start=NOW, end=NOW + DAY)
+    with pytest.raises(RateLimited):
+        mine.cancel()
+
+
 def test_what_joins_a_transaction_is_counted_too(acme: Tenant, limited: Open, db: Database) -> None:
     tenant = limited(RateLimit(rate=ONCE, by="attendee"))
     one = acme.book("visit", start=NINE, attendee=GRACE)
@@ -283,7 +361,13 @@ def test_what_joins_a_transaction_is_counted_too(acme: Tenant, limited: Open, db
         ("2001:db8:1:2::1", "2001:DB8:1:2:ffff:0:0:9", True),
         ("2001:db8:1:2::1", "2001:db8:1:3::1", False),
         ("fe80::1%eth0", "fe80::2", True),
-        ("device-7", "device-7 ", False),
+        ("203.0.113.7", "203.0.113.7:5123", True),
+        ("203.0.113.7", "64:ff9b::cb00:7107", True),
+        ("203.0.113.8", "64:ff9b::cb00:7107", False),
+        ("203.0.113.7", "2002:cb00:7107::1", True),
+        ("2001:db8:1:2::1", "[2001:db8:1:2::9]:443", True),
+        ("2001:db8:1:2::1", " 2001:db8:1:2::9 ", True),
+        ("device-7", "device-8", False),
     ],
 )
 def test_addresses_are_counted_as_one_caller_has_them(one: str, other: str, same: bool) -> None:
@@ -425,14 +509,12 @@ def until_counted(tenant: Tenant) -> None:
 
 
 @pytest.mark.parametrize("face", ["sync", "asyncio"])
-def test_or_they_are_refused_while_locks_do_without(
-    limited: Open, db: Database, face: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_or_they_are_refused_while_locks_do_without(limited: Open, face: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limiter, "TIMEOUT", 0.05)
     with redises.started() as server:
         refusing: dict[str, Any] = {"redis": server.url, "when_unavailable": "refuse", "locker": NoLocker()}
         tenant = limited(RateLimit(rate=ONCE, by="tenant"), face=face, **refusing)
-        with server.paused(), recorded(db.app) as found:
+        with server.paused(), recorded(limited.engine) as found:
             for _ in range(3):
                 with pytest.raises(
                     StoreUnavailable, match=r"Redis cannot be asked for rate limits, and nothing goes on"
@@ -493,6 +575,7 @@ def test_a_client_of_the_applications_own_does_as_well(limited: Open, db: Databa
         ({"rate": "0/minute"}, "rate", "must allow 1 to 1,000,000 attempts, not 0"),
         ({"rate": "10000000/minute"}, "rate", "must allow 1 to 1,000,000 attempts, not 10000000"),
         ({"rate": "1/9 years"}, "rate", "must be counted in a second to 366 days"),
+        ({"rate": "5/0 minutes"}, "rate", "must be counted in a second to 366 days"),
         ({"rate": "9" * 5000 + "/minute"}, "rate", "must have at most 200"),
         ({"by": "ip"}, "by", 'must be one of address, attendee, actor, tenant, not "ip"'),
         ({"on": "read"}, "on", 'must be of book, cancel, hold, reschedule, slots, not "read"'),
@@ -518,6 +601,12 @@ def test_what_cannot_be_a_limit_is_refused(options: dict[str, Any], field: str, 
             "must be at most",
         ),
         ({"rate_limits": [RateLimit(rate="1/day", by="tenant")], "redis": "http://cache"}, "redis", "must be a URL"),
+        ({"redis": "redis://cache:port/0"}, "redis", "is a URL with a port or an option that no Redis takes"),
+        (
+            {"redis": "redis://cache/0?sockettimeout=1"},
+            "redis",
+            "is a URL with a port or an option that no Redis takes",
+        ),
         (
             {"rate_limits": [RateLimit(rate="1/day", by="tenant")], "locker": NoLocker(), "when_unavailable": "refuse"},
             "when_unavailable",

@@ -714,7 +714,7 @@ def loop() -> Iterator[Loop]:
     found.close()
 
 
-RUNS = int(os.environ.get("NXSCHED_RUNS", "10"))
+RUNS = int(os.environ.get("NXSCHED_RUNS", "6"))
 
 
 def test_whatever_is_done_in_whatever_order_comes_to_what_a_diary_by_hand_says(db: Database, loop: Loop) -> None:

@@ -12,7 +12,7 @@ from weakref import WeakKeyDictionary
 from nxsched.errors import InvalidInput, MissingExtra
 
 try:
-    from redis import Redis, RedisCluster
+    from redis import ConnectionPool, Redis, RedisCluster
     from redis import asyncio as aio
     from redis.asyncio.retry import Retry as AsyncRetry
     from redis.backoff import NoBackoff
@@ -23,6 +23,12 @@ except ImportError as _missing:
 T = TypeVar("T")
 
 Client = Redis | RedisCluster | aio.Redis | aio.RedisCluster
+
+_AT_ONCE: Final = 32
+"""What one event loop asks at a time: more would wait for one another, and look like a Redis that is slow."""
+
+_MOST_CONNECTIONS: Final = 10_000
+"""Of threads: as many as there are. The package's own bound would look like a Redis that is away."""
 
 _SCHEMES: Final = {"redis", "rediss", "unix", "redis+cluster", "rediss+cluster"}
 
@@ -37,10 +43,16 @@ class Clients:
         self._given = None if isinstance(server, str) else server
         self._made: Any = None
         self._of_loops: WeakKeyDictionary[asyncio.AbstractEventLoop, Any] = WeakKeyDictionary()
+        self._turns: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
         if self._url is not None:
             if urlsplit(self._url).scheme not in _SCHEMES:
                 reason = "must be a URL such as redis://cache/0, rediss://cache/0 or redis+cluster://node:6379"
                 raise InvalidInput(field="redis", reason=reason)
+            try:  # what is wrong with it is to be told here, and not taken for a Redis that is away
+                ConnectionPool.from_url(self._url.replace("+cluster:", ":", 1)).make_connection()
+            except (ValueError, TypeError) as error:
+                reason = "is a URL with a port or an option that no Redis takes"
+                raise InvalidInput(field="redis", reason=reason) from error
         elif not isinstance(server, Redis | RedisCluster | aio.Redis | aio.RedisCluster):
             reason = f"must be a URL or a client of the package redis, not {type(server).__name__}"
             raise InvalidInput(field="redis", reason=reason)
@@ -76,11 +88,20 @@ class Clients:
         if self._given is not None:
             return self._given
         loop = asyncio.get_running_loop()
-        if loop not in self._of_loops:
-            for over in [one for one in self._of_loops if one.is_closed()]:
-                del self._of_loops[over]
-            self._of_loops[loop] = self._client(aio.Redis, aio.RedisCluster, AsyncRetry(NoBackoff(), 0))
-        return self._of_loops[loop]
+        with self._lock:  # other threads have loops, too
+            if loop not in self._of_loops:
+                for over in [one for one in self._of_loops if one.is_closed()]:
+                    del self._of_loops[over]
+                self._of_loops[loop] = self._client(aio.Redis, aio.RedisCluster, AsyncRetry(NoBackoff(), 0))
+            return self._of_loops[loop]
+
+    def turn(self) -> asyncio.Semaphore:
+        """What a task of the event loop that runs has while it asks."""
+        loop = asyncio.get_running_loop()
+        with self._lock:
+            if loop not in self._turns:
+                self._turns[loop] = asyncio.Semaphore(_AT_ONCE)
+            return self._turns[loop]
 
     def _client(self, single: Any, cluster: Any, retry: Any) -> Any:  # noqa: ANN401 - of either kind
         url = self._url or ""
@@ -90,6 +111,7 @@ class Clients:
             socket_timeout=self._timeout,
             socket_connect_timeout=self._timeout,
             retry=retry,
+            max_connections=_MOST_CONNECTIONS,
         )
 
     def close(self) -> None:
@@ -101,7 +123,8 @@ class Clients:
 
     async def aclose(self) -> None:
         """The same of the event loop that runs."""
-        made = self._of_loops.pop(asyncio.get_running_loop(), None)
+        with self._lock:
+            made = self._of_loops.pop(asyncio.get_running_loop(), None)
         if made is not None:
             await made.aclose()
 
@@ -118,3 +141,28 @@ async def to_its_end(asking: Coroutine[Any, Any, T]) -> T:
     except asyncio.CancelledError:
         await asyncio.wait([task])
         raise
+
+
+class Watch:
+    """Looks whether an event loop is too busy to hear what Redis says in time: then that is not to blame."""
+
+    def __init__(self, timeout: float) -> None:
+        loop = asyncio.get_running_loop()
+        self._due = loop.time() + 0.9 * timeout
+        self._told: float | None = None
+        self._handle = loop.call_at(self._due, self._tell, loop)
+
+    def _tell(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._told = loop.time()
+
+    def stood_still(self) -> bool:
+        """Whether it came late to what was due shortly before the time was over."""
+        return self._told is not None and self._told - self._due > _LATE
+
+    def end(self) -> None:
+        """Look no more."""
+        self._handle.cancel()
+
+
+_LATE: Final = 0.01
+"""Seconds."""

@@ -13,7 +13,7 @@ from typing import Any, Final
 from nxsched.errors import InvalidInput, StoreUnavailable
 from nxsched.locking.breaker import Breaker
 from nxsched.locking.choosing import WhenUnavailable
-from nxsched.locking.clients import Client, Clients, to_its_end
+from nxsched.locking.clients import Client, Clients, Watch, to_its_end
 from nxsched.locking.locker import LOG, Contended, OnLock, Outcome, Teller, Unlocked, checked_wait
 
 # A permit is a sorted set of those who have a place, by when each place ends by the server's clock. All or nothing, in
@@ -169,12 +169,16 @@ class RedisLocker(Unlocked):
         return self._understood(script, answer)
 
     async def _ask_async(self, script: str, contended: Contended, member: str) -> object:
-        if not self._breaker.may_ask():
-            return None
-        try:
-            answer: object = await self._clients.of_loop().eval(*self._arguments(script, contended, member))
-        except Exception as error:  # noqa: BLE001 - whatever it is that answers
-            return self._failed(error)
+        async with self._clients.turn():
+            if not self._breaker.may_ask():
+                return None
+            watch = Watch(self._timeout)
+            try:
+                answer: object = await self._clients.of_loop().eval(*self._arguments(script, contended, member))
+            except Exception as error:  # noqa: BLE001 - whatever it is that answers
+                return None if watch.stood_still() else self._failed(error)
+            finally:
+                watch.end()
         return self._understood(script, answer)
 
     def _understood(self, script: str, answer: object) -> object:

@@ -33,10 +33,10 @@ _MARGIN: Final = 0.005
 class Counts(Protocol):
     """Where attempts are counted."""
 
-    def hit(self, one: RateLimitItem, key: str) -> WindowStats | None:
-        """Count an attempt; where there are too many, do not, and tell when there will be room."""
+    def room(self, one: RateLimitItem, key: str, *, take: bool) -> WindowStats | None:
+        """Count an attempt, or look whether there is room for one; where there is not, tell when there will be."""
 
-    async def hit_async(self, one: RateLimitItem, key: str) -> WindowStats | None:
+    async def room_async(self, one: RateLimitItem, key: str, *, take: bool) -> WindowStats | None:
         """The same for asyncio."""
 
     def close(self) -> None:
@@ -53,14 +53,19 @@ class InMemory:
         self._lock = threading.Lock()
         self._strategy = Strategy(MemoryStorage())
 
-    def hit(self, one: RateLimitItem, key: str) -> WindowStats | None:
+    def room(self, one: RateLimitItem, key: str, *, take: bool) -> WindowStats | None:
         """One at a time, so that none is lost."""
         with self._lock:
-            return None if self._strategy.hit(one, key) else self._strategy.get_window_stats(one, key)
+            try:
+                there_is = self._strategy.hit(one, key) if take else self._strategy.test(one, key)
+                return None if there_is else self._strategy.get_window_stats(one, key)
+            except RuntimeError as error:  # the package starts threads, and there may be no more
+                LOG.warning("an attempt was let through, for it could not be counted: %s", error)
+                return None
 
-    async def hit_async(self, one: RateLimitItem, key: str) -> WindowStats | None:
+    async def room_async(self, one: RateLimitItem, key: str, *, take: bool) -> WindowStats | None:
         """The same; nothing here waits."""
-        return self.hit(one, key)
+        return self.room(one, key, take=take)
 
     def close(self) -> None:
         """Nothing is open."""
@@ -73,7 +78,9 @@ class Limiter:
     """Counts attempts: on Redis for all processes that share it, else in memory."""
 
     def __init__(self, limits: Sequence[RateLimit], counts: Counts) -> None:
-        self._items = {one: item(one.rate) for one in limits}
+        # Two that count the same in the same place would count it twice.
+        items = {(one.by, one.acts, repr(found)): (one, found) for one in limits for found in [item(one.rate)]}
+        self._items = dict(items.values())
         narrow_first = sorted(self._items, key=lambda one: (ORDER.index(one.by), self._items[one].get_expiry()))
         self._of = {act: [one for one in narrow_first if act in one.acts] for act in ACTS}
         self._counts = counts
@@ -82,13 +89,14 @@ class Limiter:
         """The limits of an act, the narrowest first."""
         return self._of[act]
 
-    def count(self, limit: RateLimit, act: Act, tenant: str, who: str) -> None:
-        """Count an attempt. Raises `RateLimited`, then it is not counted, and `StoreUnavailable`."""
-        self._judge(limit, act, self._counts.hit(self._items[limit], key(limit, tenant, who)))
+    def look(self, limit: RateLimit, act: Act, tenant: str, who: str, *, take: bool) -> None:
+        """Count an attempt, or look whether there is room. Raises `RateLimited` and `StoreUnavailable`."""
+        self._judge(limit, act, self._counts.room(self._items[limit], key(limit, tenant, who), take=take))
 
-    async def count_async(self, limit: RateLimit, act: Act, tenant: str, who: str) -> None:
+    async def look_async(self, limit: RateLimit, act: Act, tenant: str, who: str, *, take: bool) -> None:
         """The same for asyncio."""
-        self._judge(limit, act, await self._counts.hit_async(self._items[limit], key(limit, tenant, who)))
+        stats = await self._counts.room_async(self._items[limit], key(limit, tenant, who), take=take)
+        self._judge(limit, act, stats)
 
     def close(self) -> None:
         """Close the connections that were made here."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import timedelta
 from hashlib import sha256
-from ipaddress import AddressValueError, IPv6Address
+from ipaddress import IPv4Address, IPv6Network, ip_address
 from typing import Final, Literal, cast, get_args
 
 from limits import RateLimitItem, parse_many
@@ -70,6 +71,8 @@ def item(rate: object) -> RateLimitItem:
     except ValueError as error:
         reason = f'must be such as "5/minute" or "100/15 minutes", not {checks.shown(rate)}'
         raise InvalidInput(field="rate", reason=reason) from error
+    if re.search(r"(/|per)\s*0+\s*[a-z]", words, re.IGNORECASE):  # which the package takes for one
+        raise InvalidInput(field="rate", reason="must be counted in a second to 366 days")
     if len(found) != 1:
         raise InvalidInput(field="rate", reason="must be one rate: give a RateLimit for each")
     if not 1 <= found[0].amount <= _MOST_ATTEMPTS:
@@ -86,9 +89,23 @@ def key(limit: RateLimit, tenant: str, who: str) -> str:
 
 
 def network(address: str) -> str:
-    """An address as it is counted: of IPv6 the network of 64 bits, which one caller has for themselves."""
+    """An address as it is counted: without its port; of IPv6 the network of 64 bits, which one caller has alone.
+
+    What stands for an IPv4 address (mapped, 6to4, NAT64) is that.
+    """
+    words = address.strip()
+    found = _WITH_PORT.fullmatch(words)
+    plain = found[1] or found[2] if found else words
     try:
-        found = IPv6Address(address)
-    except AddressValueError:
-        return address
-    return str(found.ipv4_mapped or found.packed[:8].hex())
+        ip = ip_address(plain)
+    except ValueError:
+        return words
+    if isinstance(ip, IPv4Address):
+        return str(ip)
+    if ip in _NAT64:
+        return str(IPv4Address(ip.packed[12:]))
+    return str(ip.ipv4_mapped or ip.sixtofour or ip.packed[:8].hex())
+
+
+_WITH_PORT: Final = re.compile(r"\[([^\]]+)\](?::\d+)?|([\d.]+):\d+")
+_NAT64: Final = IPv6Network("64:ff9b::/96")

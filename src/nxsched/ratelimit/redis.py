@@ -6,6 +6,7 @@ Its clock is the only one that matters: what is counted is forgotten by times to
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Any, Final
 
 import redis
@@ -20,7 +21,8 @@ from limits.strategies import SlidingWindowCounterRateLimiter as Strategy
 
 from nxsched.errors import StoreUnavailable
 from nxsched.locking.breaker import Breaker
-from nxsched.locking.clients import Clients, to_its_end
+from nxsched.locking.clients import Clients, Watch, to_its_end
+from nxsched.ratelimit.limiter import TIMEOUT
 
 LOG: Final = logging.getLogger("nxsched.ratelimit")
 
@@ -37,33 +39,40 @@ class OnRedis:
         self._breaker = Breaker(_REST)
         self._refuses = refuses
 
-    def hit(self, one: RateLimitItem, key: str) -> WindowStats | None:
-        """Count an attempt, or tell when there will be room. Raises `StoreUnavailable`."""
+    def room(self, one: RateLimitItem, key: str, *, take: bool) -> WindowStats | None:
+        """Count an attempt, or look whether there is room. Raises `StoreUnavailable`."""
         if not self._breaker.may_ask():
             self._away()
             return None
         try:
             strategy = Strategy(_Counters(self._clients.sync()))
-            stats = None if strategy.hit(one, key) else strategy.get_window_stats(one, key)
+            there_is = strategy.hit(one, key) if take else strategy.test(one, key)
+            stats = None if there_is else _known(one, strategy.get_window_stats(one, key))
         except Exception as error:  # noqa: BLE001 - whatever it is that answers
             self._failed(error)
             return None
         self._worked()
         return stats
 
-    async def hit_async(self, one: RateLimitItem, key: str) -> WindowStats | None:
+    async def room_async(self, one: RateLimitItem, key: str, *, take: bool) -> WindowStats | None:
         """The same for asyncio."""
-        if not self._breaker.may_ask():
-            self._away()
-            return None
-        try:
-            strategy = AsyncStrategy(_AsyncCounters(self._clients.of_loop()))
-            stats = None
-            if not await to_its_end(strategy.hit(one, key)):
-                stats = await to_its_end(strategy.get_window_stats(one, key))
-        except Exception as error:  # noqa: BLE001 - whatever it is that answers
-            self._failed(error)
-            return None
+        async with self._clients.turn():
+            if not self._breaker.may_ask():
+                self._away()
+                return None
+            watch = Watch(TIMEOUT)
+            try:
+                strategy = AsyncStrategy(_AsyncCounters(self._clients.of_loop()))
+                there_is = await to_its_end(strategy.hit(one, key) if take else strategy.test(one, key))
+                stats = None if there_is else _known(one, await to_its_end(strategy.get_window_stats(one, key)))
+            except Exception as error:  # noqa: BLE001 - whatever it is that answers
+                if watch.stood_still():
+                    self._away()
+                else:
+                    self._failed(error)
+                return None
+            finally:
+                watch.end()
         self._worked()
         return stats
 
@@ -93,6 +102,36 @@ class OnRedis:
             raise StoreUnavailable(reason)
 
 
+def _known(one: RateLimitItem, stats: WindowStats) -> WindowStats:
+    """What is refused was counted before. Raises `ValueError` for what no Redis says."""
+    if stats.remaining >= one.amount:
+        raise ValueError("there is no room, and nothing was counted")
+    return stats
+
+
+class _Taken:
+    """The script that counts, whose answer is yes or no. Raises `ValueError` for what no Redis says."""
+
+    def __init__(self, script: Callable[..., Any]) -> None:
+        self._script = script
+
+    def __call__(self, keys: list[str], values: list[int]) -> bool:
+        return self._understood(self._script(keys, values))
+
+    @staticmethod
+    def _understood(answer: object) -> bool:
+        if answer is not None and answer not in {0, 1}:
+            raise ValueError(f"an answer that no Redis gives: {answer!r:.80}")
+        return bool(answer)
+
+
+class _AsyncTaken(_Taken):
+    """The same for asyncio."""
+
+    async def __call__(self, keys: list[str], values: list[int]) -> bool:  # type: ignore[override] # it is awaited
+        return self._understood(await self._script(keys, values))
+
+
 class _Counters(RedisStorage):
     """The package's counters on a client that is there already: its own would have other time-outs."""
 
@@ -103,6 +142,7 @@ class _Counters(RedisStorage):
         self.dependency = redis
         self.storage = client
         self.initialize_storage("")
+        self.lua_acquire_sliding_window = _Taken(self.lua_acquire_sliding_window)  # type: ignore[assignment] # as it
 
 
 class _AsyncCounters(AsyncRedisStorage):
@@ -114,3 +154,4 @@ class _AsyncCounters(AsyncRedisStorage):
         bridge.storage = client
         bridge.connection_getter = lambda _: client
         bridge.register_scripts()
+        bridge.lua_acquire_sliding_window = _AsyncTaken(bridge.lua_acquire_sliding_window)  # type: ignore[assignment]

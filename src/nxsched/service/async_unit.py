@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from tenacity import AsyncRetrying
 
 from nxsched.domain import checks
 from nxsched.errors import InvalidInput, LockTimeout, StoreUnavailable, TransactionConflict
 from nxsched.locking import TurnedAway
-from nxsched.service.attempts import attempt, look_after
+from nxsched.service.attempts import attempt, look_after, looks
 from nxsched.service.contending import Gate, look, refuse_taken, waiting
 from nxsched.service.tokens import Keyring
 from nxsched.service.unit import Action, Call, Doubts, First, Units, Work, retried, units_on
@@ -18,6 +18,9 @@ from nxsched.service.upgrading import GIVING_WAY, upgrade
 from nxsched.store.async_connect import AsyncConnection, AsyncEngine, AsyncSession, async_scoped_session
 from nxsched.store.conflicts import translated
 from nxsched.store.connect import ISOLATION
+
+if TYPE_CHECKING:  # its package is optional
+    from nxsched.ratelimit.rates import RateLimit
 
 C = TypeVar("C")
 R = TypeVar("R")
@@ -82,20 +85,26 @@ class AsyncUnits:
     async def admit(self, command: object, call: Call, first: First | None = None) -> None:
         """Count an attempt, before any work. Raises `RateLimited`."""
         limiter = self.units.limiter
-        if limiter is None or (asks := attempt(command, call.tenant, call.actor, call.address)) is None:
+        if limiter is None or (asks := attempt(command, call.tenant, call.who, call.address)) is None:
             return
+        met: list[tuple[RateLimit, str]] = []
         for limit in limiter.of(asks.act):
             if limit.by == "attendee" and asks.looks:
                 found = await self.run(look_after(first), command, Call(tenant=call.tenant, within=call.within))
                 asks = asks.of_attendee(found)
             if who := asks.who[limit.by]:
-                await limiter.count_async(limit, asks.act, call.tenant, who)
+                met.append((limit, who))
+        for take in looks(met):
+            for limit, who in met:
+                await limiter.look_async(limit, asks.act, call.tenant, who, take=take)
 
     async def close(self) -> None:
         """Give back what lockers and limits have open."""
-        await self.gate.locker.aclose()
-        if self.units.limiter is not None:
-            await self.units.limiter.aclose()
+        try:
+            await self.gate.locker.aclose()
+        finally:
+            if self.units.limiter is not None:
+                await self.units.limiter.aclose()
 
     async def run(self, work: Work[C, R], asked: C, call: Call) -> R:
         """Run a query, or anything else that has no key."""

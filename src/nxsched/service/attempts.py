@@ -58,10 +58,15 @@ def attempt(command: object, tenant: str, actor: Actor | None, address: str | No
     who: dict[By, str | None] = {
         "address": address,
         "attendee": attendee.email.lower() if attendee and attendee.email else None,
-        "actor": f"{actor.role}:{actor.id}" if actor and actor.id else None,
+        "actor": f"{actor.role}\0{actor.id}" if actor and actor.id else None,
         "tenant": tenant,
     }
     return Attempt(act, who, looks=isinstance(command, Reschedule | Mark | CancelSeries))
+
+
+def looks(met: Sequence[object]) -> Sequence[bool]:
+    """Whether to take, look by look: where several limits are met, all are looked at before any is counted."""
+    return (False, True) if len(met) > 1 else (True,)
 
 
 def look_after(first: Callable[[Connection, Tools], None] | None) -> Callable[[Connection, Any, Tools], str | None]:

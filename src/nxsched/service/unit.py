@@ -28,7 +28,7 @@ from nxsched.errors import (
 )
 from nxsched.locking import Locker, NoLocker, TurnedAway
 from nxsched.locking.choosing import WhenUnavailable, chosen
-from nxsched.service.attempts import attempt, limiter, look_after
+from nxsched.service.attempts import attempt, limiter, look_after, looks
 from nxsched.service.contending import Gate, look, refuse_taken, waiting
 from nxsched.service.ids import new_id
 from nxsched.service.tokens import Keyring
@@ -77,20 +77,27 @@ class Call:
     within: object = None
     key: str | None = None
     actor: Actor | None = None
-    address: str | None = None
+    caller: Actor | None = None
+    address: str | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         """Check the values."""
         if self.key is not None:
             checks.text("idempotency_key", self.key)
-        if self.actor is not None:
-            checks.kind("actor", self.actor, Actor)
+        for actor in (self.actor, self.caller):
+            if actor is not None:
+                checks.kind("actor", actor, Actor)
         if self.address is not None:
             checks.text("address", self.address)
 
+    @property
+    def who(self) -> Actor | None:
+        """Who is counted: the actor of the call, or else that of the caller."""
+        return self.actor if self.actor and self.actor.id else self.caller
+
     def given(self, within: object, key: str | None = None, actor: Actor | None = None) -> Call:
         """The same with what a method was given."""
-        return replace(self, within=within, key=key, actor=actor or self.actor)
+        return replace(self, within=within, key=key, actor=actor or self.caller)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,21 +162,27 @@ class Units:
 
     def admit(self, command: object, call: Call, first: First | None = None) -> None:
         """Count an attempt, before any work. Raises `RateLimited`."""
-        if self.limiter is None or (asks := attempt(command, call.tenant, call.actor, call.address)) is None:
+        if self.limiter is None or (asks := attempt(command, call.tenant, call.who, call.address)) is None:
             return
+        met: list[tuple[RateLimit, str]] = []
         for limit in self.limiter.of(asks.act):
             if limit.by == "attendee" and asks.looks:
                 asks = asks.of_attendee(
                     self.run(look_after(first), command, Call(tenant=call.tenant, within=call.within))
                 )
             if who := asks.who[limit.by]:
-                self.limiter.count(limit, asks.act, call.tenant, who)
+                met.append((limit, who))
+        for take in looks(met):  # what one limit refuses is not to take anything of the others
+            for limit, who in met:
+                self.limiter.look(limit, asks.act, call.tenant, who, take=take)
 
     def close(self) -> None:
         """Give back what lockers and limits have open."""
-        self.gate.locker.close()
-        if self.limiter is not None:
-            self.limiter.close()
+        try:
+            self.gate.locker.close()
+        finally:
+            if self.limiter is not None:
+                self.limiter.close()
 
     def run(self, work: Work[C, R], asked: C, call: Call) -> R:
         """Run a query, or anything else that has no key."""
