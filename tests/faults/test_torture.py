@@ -113,7 +113,30 @@ def made(found: Evidence, end: str, *methods: str) -> Any:  # noqa: ANN401 - wha
 
 def overlapping(found: Evidence) -> None:
     one = next(one for one in found.claims if one["active"])
-    found.claims.append({**one, "occurrence": "another", "busy_from": one["busy_from"] + timedelta(minutes=1)})  # type: ignore[attr-defined]
+    found.claims.append({**one, "busy_from": one["busy_from"] + timedelta(minutes=1)})  # type: ignore[attr-defined]
+
+
+def claimed_at_another_time(found: Evidence) -> None:
+    one = next(one for one in found.claims if one["active"])
+    one["busy_until"] += timedelta(days=1)  # type: ignore[index]
+
+
+def moved_without_its_occurrence(found: Evidence) -> None:
+    standing(found).now["starts_at"] += timedelta(days=1)
+
+
+def told_of_another(found: Evidence) -> None:
+    made(found, "told", "cancel").arguments["booking_id"] = "another"
+
+
+def refused_after_all(found: Evidence) -> None:
+    one = made(found, "told", "book")
+    one.tries[0].end, one.tries[0].told = None, []
+    one.tries.append(Try("again", 0.0, 1.0, "refused", "slot_taken"))
+
+
+def key_of_another(found: Evidence) -> None:
+    found.keys[made(found, "told", "book").key] = "another"  # type: ignore[index]
 
 
 def ended_too_early(found: Evidence) -> None:
@@ -218,6 +241,11 @@ def hold_left(found: Evidence) -> None:
 
 TAMPERED: dict[Callable[[Evidence], None], str] = {
     overlapping: "no two active claims of a host overlap",
+    claimed_at_another_time: "time is taken while a booking stands and no longer",
+    moved_without_its_occurrence: "time is taken while a booking stands and no longer",
+    told_of_another: "what was acknowledged is there",
+    refused_after_all: "what was refused left nothing",
+    key_of_another: "a call happens whole or not at all",
     ended_too_early: "time is taken while a booking stands and no longer",
     lost: "what was acknowledged is there",
     told_otherwise: "what was acknowledged is there",

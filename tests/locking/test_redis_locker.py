@@ -413,7 +413,7 @@ def test_an_event_loop_that_is_busy_is_told_from_a_redis_that_is_slow() -> None:
     async def story() -> bool:
         watch = Watch(0.05)
         time.sleep(0.2)  # noqa: ASYNC251 - it stands still
-        await asyncio.sleep(0)
+        await asyncio.sleep(0.01)
         try:
             return watch.stood_still()
         finally:

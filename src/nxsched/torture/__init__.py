@@ -22,13 +22,14 @@ from sqlalchemy import create_engine
 from sqlalchemy.pool import NullPool
 
 from nxsched.domain import checks
+from nxsched.errors import NxschedError
 from nxsched.scheduler import Scheduler
 from nxsched.torture.calls import Board
 from nxsched.torture.checker import Violation, check, gathered
-from nxsched.torture.faults import Tormentor
+from nxsched.torture.faults import QUIET, Fault, Tormentor
 from nxsched.torture.journal import Asked, read
 from nxsched.torture.stage import Stage, staged
-from nxsched.torture.worker import Orders, Worker, work
+from nxsched.torture.worker import HOWS, Orders, Worker, work
 from nxsched.torture.world import OTHER, TENANT, furnish
 
 __all__ = ["Report", "Worker", "torture"]
@@ -39,6 +40,9 @@ _LOCKS: Final = ("redis", "postgres", "none", "redis")
 
 _HANGS: Final = 60.0
 _GRACE: Final = 20.0
+_ENOUGH: Final = 500
+"""Tries after which something must have been served in every way."""
+
 SOON: Final = 6.0
 """Seconds: three times what was measured (docs/reliability.md)."""
 
@@ -52,6 +56,7 @@ class Report:
     faults: Counter[str] = field(default_factory=Counter)
     calls: Counter[str] = field(default_factory=Counter)
     ends: Counter[str] = field(default_factory=Counter)
+    told_how: Counter[str] = field(default_factory=Counter)
     workers: int = 0
     bookings: int = 0
     spans: list[tuple[float, float]] = field(default_factory=list)
@@ -132,20 +137,32 @@ class _Conductor:
         tormentor = Tormentor(self.stage, chance, lambda: [*self.living.values()], lambda: [*self.dies.values()])
         plan = tormentor.plan(self.seconds, every)
         self.began = time.monotonic()
-        for at, fault in plan:
-            while self.passed < at:
+        try:
+            for at, fault in plan:
+                while self.passed < at:
+                    self._see_to_workers()
+                    time.sleep(0.02)
+                if self.passed > self.seconds - QUIET:
+                    break  # faults take their time, too
+                self._break(tormentor, fault)
+            while self.passed < self.seconds:
                 self._see_to_workers()
-                time.sleep(0.02)
-            self._see_to_workers()
-            self.tell(self.passed, fault.name)
-            began = time.monotonic()
+                time.sleep(0.05)
+            self._end_workers()
+        finally:
+            for process in self.living.values():
+                process.kill()
+                process.join()
+
+    def _break(self, tormentor: Tormentor, fault: Fault) -> None:
+        self.tell(self.passed, fault.name)
+        began = time.monotonic()
+        try:
             fault.do(tormentor)
-            self.report.spans.append((began, time.monotonic()))
-            self.report.faults[fault.name] += 1
-        while self.passed < self.seconds:
-            self._see_to_workers()
-            time.sleep(0.05)
-        self._end_workers()
+        except (psycopg.Error, NxschedError) as error:
+            self.report.violations.append(Violation("what was broken is well again", f"{fault.name}: {error}"))
+        self.report.spans.append((began, time.monotonic()))
+        self.report.faults[fault.name] += 1
 
     @property
     def passed(self) -> float:
@@ -155,7 +172,7 @@ class _Conductor:
     def _see_to_workers(self) -> None:
         for n in range(self.workers):
             process = self.living.get(n)
-            if process is None or not process.is_alive():
+            if self.passed < self.seconds and (process is None or not process.is_alive()):
                 if process is not None and process.exitcode != -signal.SIGKILL:
                     self.report.violations.append(Violation("workers live", f"one ended with {process.exitcode}"))
                 self._start(n)
@@ -197,6 +214,10 @@ def _counted(report: Report, asked: Mapping[str, Asked], notes: Sequence[Mapping
         report.calls[one.method] += 1
         for tried in one.tries:
             report.ends[tried.end or "killed"] += 1
+            report.told_how[tried.how] += tried.end == "told"
+    for how in HOWS:
+        if not report.told_how[str(how)] and report.ends.total() > _ENOUGH:
+            report.violations.append(Violation("all faces and levels are served", f"never: {how}"))
     report.waited = _waited(report.spans, asked)
     if report.soon > SOON:
         found = f"99 of 100 that a fault may have held up took up to {report.soon:.1f} s beside it"

@@ -9,14 +9,14 @@ import json
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Connection, text
 
 from nxsched.torture.journal import Asked
-from nxsched.torture.world import EVENT_LIMITS, FORCED, HOST_LIMITS, SEATS, TENANT
+from nxsched.torture.world import EVENT_LIMITS, FORCED, HALF, HOST_LIMITS, SEATS, TENANT
 
 _STANDS: Final = frozenset({"held", "pending", "confirmed", "completed", "no_show"})
 
@@ -149,8 +149,18 @@ def no_two_active_claims_of_a_host_overlap(found: Evidence) -> Iterator[str]:
 
 
 def time_is_taken_while_a_booking_stands_and_no_longer(found: Evidence) -> Iterator[str]:
-    """Claims are active with the bookings of their occurrence."""
+    """Claims are active with the bookings of their occurrence, at its time, with the buffer of the event type."""
     standing = {row.now["occurrence"] for row in found.rows.values() if row.now["status"] in _STANDS}
+    times = {one["id"]: one for one in found.occurrences}
+    for one in found.claims:
+        its = times[one["occurrence"]]
+        buffer = HALF / 2 if its["slug"] == "asked" else timedelta()
+        if (one["busy_from"], one["busy_until"]) != (its["starts_at"], its["ends_at"] + buffer):
+            yield f"{one['occurrence']} at {its['starts_at']} claims {one['busy_from']} to {one['busy_until']}"
+    for row in found.rows.values():
+        its = times[row.now["occurrence"]]
+        if (row.now["starts_at"], row.now["ends_at"]) != (its["starts_at"], its["ends_at"]):
+            yield f"{row.id} is at {row.now['starts_at']}, and its occurrence at {its['starts_at']}"
     for one in (*found.claims, *found.occurrences):
         id_ = one.get("occurrence", one.get("id"))
         if one["active"] != (id_ in standing):
@@ -166,6 +176,9 @@ def what_was_acknowledged_is_there(found: Evidence) -> Iterator[str]:
                 if row is None:
                     yield f"{one.key}: {one.method} made {told.id}, which is not there"
                     continue
+                about = one.arguments.get("booking_id", one.arguments.get("hold_id", told.id))
+                if about != told.id:
+                    yield f"{one.key}: {one.method} of {about} was told of {told.id}"
                 state = row.states().get(told.version, {}).get("status")
                 if state is None:
                     yield f"{one.key}: {told.id} was at version {told.version}, and has {row.version}"
@@ -174,10 +187,19 @@ def what_was_acknowledged_is_there(found: Evidence) -> Iterator[str]:
 
 
 def what_was_refused_left_nothing(found: Evidence) -> Iterator[str]:
-    """No booking, no change, no key: nor did what the application took back."""
+    """No booking, no change, no key: nor did what the application took back.
+
+    Where an earlier try has no end that is known, a refusal by a rule says all the same that it came to nothing.
+    """
     for one in found.asked.values():
-        if {tried.end for tried in one.tries} <= {"refused", "undone"} and (left := _left(found, one)):
-            yield f"{one.key}: {one.method} was refused ({one.tries[-1].said}), and left {left}"
+        last = one.tries[-1]
+        ends = {tried.end for tried in one.tries}
+        decided = last.end == "refused" and last.said in _BY_A_RULE and "told" not in ends
+        if (ends <= {"refused", "undone"} or decided) and (left := _left(found, one)):
+            yield f"{one.key}: {one.method} was refused ({last.said}), and left {left}"
+
+
+_BY_A_RULE: Final = {"slot_taken", "slot_unavailable", "invalid_transition", "hold_expired", "policy_violation"}
 
 
 def a_call_happens_whole_or_not_at_all(found: Evidence) -> Iterator[str]:
@@ -190,6 +212,9 @@ def a_call_happens_whole_or_not_at_all(found: Evidence) -> Iterator[str]:
             yield f"{one.key}: {one.method} has its key, and has made nothing"
         if one.method == "book_series" and done and len(done) != len(one.arguments["starts"]):
             yield f"{one.key}: {len(done)} of a series of {len(one.arguments['starts'])}"
+        made = {row.id for row, entry in done if entry.version == 1}
+        if one.method in {"book", "place_hold"} and made and made != {found.keys.get(one.key)}:
+            yield f"{one.key}: {one.method} has made {sorted(made)}, and its key says {found.keys.get(one.key)}"
         if one.key not in found.keys and any(tried.end == "told" for tried in one.tries):
             yield f"{one.key}: {one.method} was acknowledged, and its key is not there"
 

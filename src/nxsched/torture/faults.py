@@ -119,7 +119,7 @@ def _cutting(mode: int) -> Callable[[Tormentor], None]:
         proxy = t.stage.proxy
         proxy.times.value = t.chance.choice([1, 2, 5])
         proxy.mode.value = mode
-        until = time.monotonic() + 1
+        until = time.monotonic() + 2
         while proxy.times.value > 0 and time.monotonic() < until:
             time.sleep(0.01)
         proxy.mode.value, proxy.times.value = PASS, 0
@@ -130,7 +130,10 @@ def _cutting(mode: int) -> Callable[[Tormentor], None]:
 def _unreachable(t: Tormentor) -> None:
     """New connections are refused, and those that are there are closed."""
     with _mode(t.stage.proxy, REFUSE):
-        _terminate(t)
+        with t.above() as above:
+            above.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s", [t.stage.app.username]
+            )
         time.sleep(t.chance.choice([0.3, 1]))
 
 
@@ -148,12 +151,15 @@ def _die_at(t: Tormentor) -> None:
 def _pause(t: Tormentor) -> None:
     """For longer than a hold lives, and than others wait for a lock."""
     stopped = _some(t)
-    for process in stopped:
-        os.kill(process.pid, signal.SIGSTOP)
-    time.sleep(t.chance.choice([1.5, 3]))
-    for process in stopped:
-        with suppress(ProcessLookupError):
-            os.kill(process.pid, signal.SIGCONT)
+    try:
+        for process in stopped:
+            with suppress(ProcessLookupError):
+                os.kill(process.pid, signal.SIGSTOP)
+        time.sleep(t.chance.choice([1.5, 3]))
+    finally:
+        for process in stopped:
+            with suppress(ProcessLookupError):
+                os.kill(process.pid, signal.SIGCONT)
 
 
 def _some(t: Tormentor) -> Sequence[Any]:

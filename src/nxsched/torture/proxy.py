@@ -7,6 +7,7 @@ doing it and its answer. And it stands before Redis, where it answers late, or n
 from __future__ import annotations
 
 import asyncio
+import re
 import signal
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,6 +24,9 @@ LATE_BY: Final = 3.0
 """Seconds."""
 
 _CHUNK: Final = 65536
+_COMMIT: Final = re.compile(rb"\bCOMMIT\b")
+"""And not the isolation level that is called READ COMMITTED."""
+
 _NONSENSE: Final = b"$9\r\nHTTP/1.1 \r\n:oops\r\n*-7\r\n"
 
 
@@ -85,7 +89,7 @@ class Proxy:
         with suppress(OSError):
             while words := await reader.read(_CHUNK):
                 mode = self.mode.value
-                if mode in {CUT_BEFORE, CUT_AFTER} and b"COMMIT" in words and self._due():
+                if mode in {CUT_BEFORE, CUT_AFTER} and _COMMIT.search(words) and self._due():
                     if mode == CUT_BEFORE:
                         return
                     cut.set()
@@ -97,6 +101,8 @@ class Proxy:
         with suppress(OSError):
             while (words := await server.read(_CHUNK)) and not cut.is_set():
                 mode = self.mode.value
+                if mode == REFUSE:
+                    return
                 if mode == LATE:
                     await asyncio.sleep(LATE_BY)
                 writer.write(_NONSENSE if mode == NONSENSE else words)

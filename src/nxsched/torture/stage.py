@@ -113,7 +113,9 @@ class Stage:
     @property
     def url(self) -> str:
         """As workers see the database: through the proxy."""
-        found = self.app.set(host="127.0.0.1", port=self.proxy.port.value, query={"sslmode": "disable"})
+        # Where a server takes nothing else, the proxy cannot see what is a COMMIT, and cuts none.
+        plain = {"sslmode": "disable" if self.data else "prefer"}
+        found = self.app.set(host="127.0.0.1", port=self.proxy.port.value, query=plain)
         return found.render_as_string(hide_password=False)
 
     @property
@@ -198,6 +200,9 @@ def _redis(url: str | None, folder: Path, processes: Any, after: ExitStack) -> R
     """The Redis that was named, else one of our own, if its program is there."""
     if url is not None:
         parts = urlsplit(url)
+        if parts.scheme != "redis" or parts.password or parts.username or parts.path not in {"", "/", "/0"}:
+            reason = "must be redis://host:port, without a password: workers see it through a proxy"
+            raise InvalidInput(field="redis", reason=reason)
         return Redis(_proxy(Place(host=parts.hostname or "localhost", port=parts.port or 6379), processes, after))
     if redis_program() is None or importlib.util.find_spec("redis") is None:
         return None

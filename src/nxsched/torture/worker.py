@@ -51,7 +51,13 @@ _LANES: Final = 4
 """Calls at a time, on twice as few connections."""
 
 _TRIES: Final = 6
+_ONCE_MORE: Final = 0.05
+"""How often somebody asks again who was told."""
+
 _SHOWN: Final = 0.8
+_KEYS_LAST: Final = timedelta(days=7)
+"""Longer than anybody runs this."""
+
 _LEVELS: Final = ("READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE")
 
 
@@ -133,7 +139,7 @@ class Worker:
             "lock_timeout": timedelta(seconds=LOCK_TIMEOUT),
             "statement_timeout": timedelta(seconds=STATEMENT_TIMEOUT),
         }
-        options: dict[str, Any] = {"redis": orders.redis, "locker": self._locker(), **waits}
+        options: dict[str, Any] = {"redis": orders.redis, "locker": self._locker(), "keys_last": _KEYS_LAST, **waits}
         self.scheduler: Scheduler = Scheduler(self.engine, **options)
         self.async_schedulers: dict[str, AsyncScheduler] = {
             driver: AsyncScheduler(engine, **options) for driver, engine in self.async_engines.items()
@@ -176,7 +182,8 @@ class Worker:
             call = self.chooser.call(f"{self.orders.name}.{self.numbers}")
             how = self.chance.choice(HOWS)
             for tried in range(_TRIES):
-                if await self.one_try(call, how) != "unknown":
+                end = await self.one_try(call, how)
+                if end != "unknown" and not (end == "told" and self.chance.random() < _ONCE_MORE):
                     break
                 await asyncio.sleep(0.05 * 2**tried)
                 how = self.chance.choice(OWN)
