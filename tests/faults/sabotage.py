@@ -39,7 +39,7 @@ def acknowledged_before_the_commit(worker: Worker) -> None:
     """The application says that it is done, and then commits: it may die, or be cut off, in between."""
 
     def finished(call: Call, commit: Callable[[], None], made: object) -> Answer:
-        answer = worker.told(made)
+        answer = worker.told(call, made)
         worker.journal.end(call.key, *answer)
         if worker.chance.random() < 0.05:
             os.kill(os.getpid(), signal.SIGKILL)

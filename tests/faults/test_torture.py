@@ -207,6 +207,21 @@ def event_missing(found: Evidence) -> None:
     del standing(found).events[0]
 
 
+def entry_begins_elsewhere(found: Evidence) -> None:
+    row = next(row for row in found.rows.values() if len(row.entries) > 1 and "status" in row.entries[1].changes)
+    _, after = row.entries[1].changes["status"]
+    row.entries[1] = row.entries[1]._replace(changes={**row.entries[1].changes, "status": ("declined", after)})
+
+
+def event_of_another_day(found: Evidence) -> None:
+    version, booking = standing(found).events[0]
+    standing(found).events[0] = version, {**booking, "start": "2030-01-01T00:00:00Z"}
+
+
+def event_of_nothing(found: Evidence) -> None:
+    found.orphans.append("an event of nothing")  # type: ignore[attr-defined]
+
+
 def event_says_otherwise(found: Evidence) -> None:
     version, booking = standing(found).events[-1]
     standing(found).events[-1] = version, {**booking, "status": "declined"}
@@ -261,6 +276,9 @@ TAMPERED: dict[Callable[[Evidence], None], str] = {
     another_place: "audit entries add up to what is stored",
     entry_missing: "audit entries add up to what is stored",
     event_missing: "every change has its event",
+    entry_begins_elsewhere: "audit entries add up to what is stored",
+    event_of_nothing: "audit entries add up to what is stored",
+    event_of_another_day: "every change has its event",
     event_says_otherwise: "every change has its event",
     over_a_limit: "no limit is exceeded",
     seats_sold_twice: "no seat is sold twice",

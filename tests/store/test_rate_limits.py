@@ -211,6 +211,17 @@ def test_what_one_limit_refuses_takes_nothing_of_another(limited: Open, where: s
     again.place_hold("visit", start=NINE + 2 * HOUR, attendee=GRACE)
 
 
+def test_who_is_too_quick_by_address_is_not_even_looked_up(acme: Tenant, limited: Open) -> None:
+    one = acme.book("visit", start=NINE, attendee=GRACE)
+    tenant = limited(RateLimit(rate=ONCE, by="address"), RateLimit(rate="9/year", by="attendee"))
+    tenant.explain("visit", start=NINE)
+    with recorded(limited.engine) as found:
+        for _ in range(3):
+            with pytest.raises(RateLimited, match="by this address"):
+                tenant.cancel(one.id)
+    assert not found
+
+
 def test_two_limits_that_are_the_same_count_once(limited: Open) -> None:
     tenant = limited(RateLimit(rate="2/day", by="tenant"), RateLimit(rate="2 per 1 day", by="tenant"))
     tenant.explain("visit", start=NINE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import signal
 import sys
 from collections import Counter
 
@@ -37,6 +38,7 @@ def torture(seconds: int, workers: int, seed: int | None, every: float, url: str
     """  # noqa: D301 - click ends the wrapping of lines at a backspace
     from nxsched.torture import torture as run  # noqa: PLC0415 - nor should `nxsched slots` wait for it
 
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was made is removed, too
     seed = random.SystemRandom().randrange(1_000_000) if seed is None else seed
     console = Console(highlight=False, markup=False, emoji=False)
     with one_line_errors():

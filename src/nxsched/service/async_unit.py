@@ -10,7 +10,7 @@ from tenacity import AsyncRetrying
 from nxsched.domain import checks
 from nxsched.errors import InvalidInput, LockTimeout, StoreUnavailable, TransactionConflict
 from nxsched.locking import TurnedAway
-from nxsched.service.attempts import attempt, look_after, looks
+from nxsched.service.attempts import attempt, look_after
 from nxsched.service.contending import Gate, look, refuse_taken, waiting
 from nxsched.service.tokens import Keyring
 from nxsched.service.unit import Action, Call, Doubts, First, Units, Work, retried, units_on
@@ -88,15 +88,17 @@ class AsyncUnits:
         if limiter is None or (asks := attempt(command, call.tenant, call.who, call.address)) is None:
             return
         met: list[tuple[RateLimit, str]] = []
-        for limit in limiter.of(asks.act):
+        limits = limiter.of(asks.act)
+        for limit in limits:
             if limit.by == "attendee" and asks.looks:
                 found = await self.run(look_after(first), command, Call(tenant=call.tenant, within=call.within))
                 asks = asks.of_attendee(found)
             if who := asks.who[limit.by]:
                 met.append((limit, who))
-        for take in looks(met):
-            for limit, who in met:
-                await limiter.look_async(limit, asks.act, call.tenant, who, take=take)
+                if len(limits) > 1:
+                    await limiter.look_async(limit, asks.act, call.tenant, who, take=False)
+        for limit, who in met:
+            await limiter.look_async(limit, asks.act, call.tenant, who, take=True)
 
     async def close(self) -> None:
         """Give back what lockers and limits have open."""

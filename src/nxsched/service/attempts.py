@@ -64,11 +64,6 @@ def attempt(command: object, tenant: str, actor: Actor | None, address: str | No
     return Attempt(act, who, looks=isinstance(command, Reschedule | Mark | CancelSeries))
 
 
-def looks(met: Sequence[object]) -> Sequence[bool]:
-    """Whether to take, look by look: where several limits are met, all are looked at before any is counted."""
-    return (False, True) if len(met) > 1 else (True,)
-
-
 def look_after(first: Callable[[Connection, Tools], None] | None) -> Callable[[Connection, Any, Tools], str | None]:
     """What looks up the attendee of the booking or series that a command is about, after a look at who asks."""
 

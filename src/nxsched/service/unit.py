@@ -28,7 +28,7 @@ from nxsched.errors import (
 )
 from nxsched.locking import Locker, NoLocker, TurnedAway
 from nxsched.locking.choosing import WhenUnavailable, chosen
-from nxsched.service.attempts import attempt, limiter, look_after, looks
+from nxsched.service.attempts import attempt, limiter, look_after
 from nxsched.service.contending import Gate, look, refuse_taken, waiting
 from nxsched.service.ids import new_id
 from nxsched.service.tokens import Keyring
@@ -165,16 +165,18 @@ class Units:
         if self.limiter is None or (asks := attempt(command, call.tenant, call.who, call.address)) is None:
             return
         met: list[tuple[RateLimit, str]] = []
-        for limit in self.limiter.of(asks.act):
+        limits = self.limiter.of(asks.act)
+        for limit in limits:
             if limit.by == "attendee" and asks.looks:
                 asks = asks.of_attendee(
                     self.run(look_after(first), command, Call(tenant=call.tenant, within=call.within))
                 )
             if who := asks.who[limit.by]:
                 met.append((limit, who))
-        for take in looks(met):  # what one limit refuses is not to take anything of the others
-            for limit, who in met:
-                self.limiter.look(limit, asks.act, call.tenant, who, take=take)
+                if len(limits) > 1:  # what one of them refuses is not to take anything of the others
+                    self.limiter.look(limit, asks.act, call.tenant, who, take=False)
+        for limit, who in met:
+            self.limiter.look(limit, asks.act, call.tenant, who, take=True)
 
     def close(self) -> None:
         """Give back what lockers and limits have open."""

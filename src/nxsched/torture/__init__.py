@@ -30,7 +30,7 @@ from nxsched.torture.faults import QUIET, Fault, Tormentor
 from nxsched.torture.journal import Asked, read
 from nxsched.torture.stage import Stage, staged
 from nxsched.torture.worker import HOWS, Orders, Worker, work
-from nxsched.torture.world import OTHER, TENANT, furnish
+from nxsched.torture.world import TENANTS, furnish
 
 __all__ = ["Report", "Worker", "torture"]
 
@@ -97,7 +97,7 @@ def torture(  # noqa: PLR0913 - keywords
     report = Report(seed)
     with staged(url, redis, processes) as stage:
         with Scheduler(stage.app_url) as scheduler:
-            for slug in (TENANT, OTHER):
+            for slug in TENANTS:
                 furnish(scheduler.create_tenant(slug, name=slug.title()))
         if on_stage is not None:
             on_stage(stage)
@@ -121,13 +121,13 @@ class _Conductor:
     sabotage: Callable[[Worker], None] | None
     living: dict[int, Any] = field(default_factory=dict)
     dies: dict[int, Any] = field(default_factory=dict)
-    board: Board = field(init=False)
+    boards: Mapping[str, Board] = field(init=False)
     first: datetime = field(init=False)
     began: float = 0.0
 
     def __post_init__(self) -> None:
         """Begin in two days: whatever the clocks say, no start has passed."""
-        self.board = Board(self.processes)
+        self.boards = {tenant: Board(self.processes) for tenant in TENANTS}
         today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
         self.first = today + timedelta(days=2)
 
@@ -192,7 +192,7 @@ class _Conductor:
             begins=self.began,
             until=self.began + self.seconds,
             clock_off_by=_CLOCKS[n % len(_CLOCKS)],
-            board=self.board,
+            boards=self.boards,
             dies=self.dies[n],
             sabotage=self.sabotage,
         )
@@ -222,6 +222,11 @@ def _counted(report: Report, asked: Mapping[str, Asked], notes: Sequence[Mapping
     if report.soon > SOON:
         found = f"99 of 100 that a fault may have held up took up to {report.soon:.1f} s beside it"
         report.violations.append(Violation("calls are answered soon after a fault", found))
+    for note in notes:
+        if "wrong" in note:
+            report.violations.append(Violation("callers see no errors but ours", note["wrong"]))
+        if "looks" in note:
+            report.calls[note["looks"]] += 1
     cancelled = sum("cancelled" in one for one in notes)
     if cancelled:
         report.faults["tasks cancelled"] += cancelled
@@ -250,25 +255,28 @@ def _checked(stage: Stage, asked: Mapping[str, Asked], report: Report) -> list[V
     """Tidy up, look at what is left, and judge."""
     left = _left(stage)
     above = create_engine(stage.above, poolclass=NullPool)
-    with above.connect() as connection, Scheduler(stage.app_url) as scheduler:
-        swept_at = connection.exec_driver_sql("SELECT clock_timestamp()").scalar_one()
-        scheduler.tenant(TENANT).sweep()
-    engine = create_engine(stage.app_url, poolclass=NullPool)
-    seen: dict[str, int] = {}
-    with engine.begin() as connection:
-        connection.exec_driver_sql("SELECT set_config('nxsched.tenant_id', %s, true)", (OTHER,))
-        for table in _TABLES:
-            statement = f"SELECT count(*) FROM nxsched.{table} WHERE tenant_id <> %s"  # noqa: S608 - our own names
-            seen[table] = connection.exec_driver_sql(statement, (OTHER,)).scalar_one()
-    with above.connect() as connection:
-        found = gathered(connection, asked, seen, left, swept_at)
-    report.bookings = len(found.rows)
-    return check(found)
+    app = create_engine(stage.app_url, poolclass=NullPool)
+    violations: list[Violation] = []
+    for tenant in TENANTS:
+        with above.connect() as connection, Scheduler(stage.app_url) as scheduler:
+            swept_at = connection.exec_driver_sql("SELECT clock_timestamp()").scalar_one()
+            scheduler.tenant(tenant).sweep()
+        seen: dict[str, int] = {}
+        with app.begin() as connection:
+            connection.exec_driver_sql("SELECT set_config('nxsched.tenant_id', %s, true)", (tenant,))
+            for table in _TABLES:
+                statement = f"SELECT count(*) FROM nxsched.{table} WHERE tenant_id <> %s"  # noqa: S608 - our own names
+                seen[table] = connection.exec_driver_sql(statement, (tenant,)).scalar_one()
+        with above.connect() as connection:
+            found = gathered(connection, tenant, asked, seen, left, swept_at)
+        report.bookings += len(found.rows)
+        violations += check(found)
+    return violations
 
 
 _TABLES: Final = (
     "tenant", "host", "event_type", "event_type_member", "occurrence", "claim", "booking", "audit_entry",
-    "outbox_event", "idempotency_key",
+    "outbox_event", "idempotency_key", "blocked_period", "busy_time",
 )  # fmt: skip
 
 

@@ -18,6 +18,7 @@ from nxsched.torture.world import EVENT_TYPES, FORCED, HALF, MEMBERS
 class Call(NamedTuple):
     """A method of a tenant with its arguments, among them the idempotency key and an actor who is called the same."""
 
+    tenant: str
     method: str
     arguments: dict[str, Any]
 
@@ -80,8 +81,9 @@ _OPEN: Final = {"pending", "confirmed"}
 
 @dataclass
 class Chooser:
-    """Chooses what to ask for; `starts` gives those that are fought over just now."""
+    """Chooses what to ask a tenant for; `starts` gives those that are fought over just now."""
 
+    tenant: str
     chance: random.Random
     board: Board
     starts: Callable[[], Sequence[datetime]]
@@ -105,7 +107,7 @@ class Chooser:
         while found is None:
             found = self.chance.choice(makers)(key)
         method, arguments = found
-        return Call(method, {**arguments, "idempotency_key": key, "actor": Actor(role="staff", id=key)})
+        return Call(self.tenant, method, {**arguments, "idempotency_key": key, "actor": Actor(role="staff", id=key)})
 
     def _start(self) -> datetime:
         return self.chance.choice(self.starts())

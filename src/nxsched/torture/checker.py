@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import Connection, text
 
 from nxsched.torture.journal import Asked
-from nxsched.torture.world import EVENT_LIMITS, FORCED, HALF, HOST_LIMITS, SEATS, TENANT
+from nxsched.torture.world import EVENT_LIMITS, FORCED, HALF, HOST_LIMITS, SEATS
 
 _STANDS: Final = frozenset({"held", "pending", "confirmed", "completed", "no_show"})
 
@@ -69,6 +69,7 @@ class Evidence:
     seen_by_the_other: Mapping[str, int]
     left: Sequence[str]
     swept_at: datetime
+    orphans: Sequence[str] = ()
 
     def entries_of(self, key: str) -> list[tuple[Row, Entry]]:
         """What a call has left in the audit trail."""
@@ -85,28 +86,37 @@ class Evidence:
 
 def gathered(
     above: Connection,
+    tenant: str,
     asked: Mapping[str, Asked],
     seen_by_the_other: Mapping[str, int],
     left: Sequence[str],
     swept_at: datetime,
 ) -> Evidence:
-    """The evidence, read through a login that sees everything."""
+    """The evidence of a tenant, read through a login that sees everything."""
     rows: dict[str, Row] = {}
-    for one in above.execute(_BOOKINGS, {"tenant": TENANT}).mappings():
+    for one in above.execute(_BOOKINGS, {"tenant": tenant}).mappings():
         rows[one["id"]] = Row(one["id"], dict(one), one["version"])
-    for id_, version, action, actor, changes in above.execute(_ENTRIES, {"tenant": TENANT}):
-        rows[id_].entries.append(Entry(version, action, actor, changes))
-    for id_, version, booking in above.execute(_EVENTS, {"tenant": TENANT}):
-        rows[id_].events.append((version, booking))
+    orphans: list[str] = []
+    for id_, version, action, actor, changes in above.execute(_ENTRIES, {"tenant": tenant}):
+        if id_ in rows:
+            rows[id_].entries.append(Entry(version, action, actor, changes))
+        else:
+            orphans.append(f"an audit entry of {id_}, which is not there")
+    for id_, version, booking in above.execute(_EVENTS, {"tenant": tenant}):
+        if id_ in rows:
+            rows[id_].events.append((version, booking))
+        else:
+            orphans.append(f"an event of {id_}, which is not there")
     return Evidence(
         rows,
-        [dict(one) for one in above.execute(_CLAIMS).mappings()],
-        [dict(one) for one in above.execute(_OCCURRENCES).mappings()],
-        {row.key: row.id for row in above.execute(_KEYS, {"tenant": TENANT})},
-        asked,
+        [dict(one) for one in above.execute(_CLAIMS, {"tenant": tenant}).mappings()],
+        [dict(one) for one in above.execute(_OCCURRENCES, {"tenant": tenant}).mappings()],
+        {row.key: row.id for row in above.execute(_KEYS, {"tenant": tenant})},
+        {key: one for key, one in asked.items() if one.tenant == tenant},
         seen_by_the_other,
         left,
         swept_at,
+        orphans,
     )
 
 
@@ -126,11 +136,11 @@ _EVENTS: Final = text("""
 SELECT booking_id::text, version, payload->'booking' FROM nxsched.outbox_event WHERE tenant_id = :tenant
 ORDER BY booking_id, version
 """)
-_CLAIMS: Final = text("SELECT *, occurrence_id::text AS occurrence FROM nxsched.claim")
+_CLAIMS: Final = text("SELECT *, occurrence_id::text AS occurrence FROM nxsched.claim WHERE tenant_id = :tenant")
 _OCCURRENCES: Final = text("""
 SELECT o.id::text, o.starts_at, o.ends_at, o.active, e.slug, ARRAY(SELECT h.slug FROM nxsched.claim c
     JOIN nxsched.host h ON h.host_no = c.host_no WHERE c.occurrence_id = o.id) AS hosts
-FROM nxsched.occurrence o JOIN nxsched.event_type e ON e.event_type_no = o.event_type_no
+FROM nxsched.occurrence o JOIN nxsched.event_type e ON e.event_type_no = o.event_type_no WHERE o.tenant_id = :tenant
 """)
 _KEYS: Final = text("SELECT key, result->>'id' AS id FROM nxsched.idempotency_key WHERE tenant_id = :tenant")
 
@@ -243,12 +253,19 @@ def every_change_names_a_call_that_was_made(found: Evidence) -> Iterator[str]:
 
 
 def audit_entries_add_up_to_what_is_stored(found: Evidence) -> Iterator[str]:
-    """Replayed in their order, they give the present state of every booking."""
+    """Replayed in their order, they give the present state of every booking; each begins where the last one ended."""
+    yield from found.orphans
     for row in found.rows.values():
         if [entry.version for entry in row.entries] != list(range(1, row.version + 1)):
             yield f"{row.id}: versions {[entry.version for entry in row.entries]} of {row.version}"
             continue
-        state = row.states()[row.version]
+        states = row.states()
+        for entry in row.entries:
+            known = states.get(entry.version - 1, {})
+            for name, (before, _) in entry.changes.items():
+                if (before or None) != (known.get(name) or None):
+                    yield f"{row.id}: {entry.version} says that {name} was {before!r}, and it was {known.get(name)!r}"
+        state = states[row.version]
         for name, column in _AUDITED.items():
             stored, said = _plain(row.now[column]), state.get(name)
             if name == "hosts" and not row.now["active"]:
@@ -271,15 +288,17 @@ _AUDITED: Final = {
 
 
 def every_change_has_its_event(found: Evidence) -> Iterator[str]:
-    """Versions run from 1 without a gap, and each event tells of its version."""
+    """Versions run from 1 without a gap, and each event tells of the booking as its audit entries had it then."""
     for row in found.rows.values():
         if [version for version, _ in row.events] != list(range(1, row.version + 1)):
             yield f"{row.id}: events {[version for version, _ in row.events]} of {row.version}"
             continue
         states = row.states()
         for version, booking in row.events:
-            if booking["status"] != states.get(version, {}).get("status"):
-                yield f"{row.id}: event {version} says {booking['status']}"
+            for name in (*_AUDITED, "attendee", "answers", "metadata", "reference"):
+                said = states.get(version, {}).get(name)
+                if (booking[name] or None) != (said or None):
+                    yield f"{row.id}: event {version} says {name} {booking[name]!r}, and its audit entries {said!r}"
 
 
 def no_limit_is_exceeded(found: Evidence) -> Iterator[str]:
@@ -312,7 +331,7 @@ def no_seat_is_sold_twice(found: Evidence) -> Iterator[str]:
 
 
 def nothing_is_seen_by_another_tenant(found: Evidence) -> Iterator[str]:
-    """Whatever table the application's login reads under another tenant's setting."""
+    """Whatever table the application's login reads under this tenant's setting, it sees no rows of others."""
     for table, count in found.seen_by_the_other.items():
         if count:
             yield f"{count} rows of {table}"

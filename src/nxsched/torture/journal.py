@@ -44,6 +44,7 @@ class Asked:
     """A call, with the key of its tries: all that it leaves behind names that key."""
 
     key: str
+    tenant: str
     method: str
     arguments: dict[str, Any]
     tries: list[Try] = field(default_factory=list)
@@ -55,9 +56,9 @@ class Journal:
     def __init__(self, file: Path) -> None:
         self._file = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
-    def begin(self, key: str, how: str, method: str, arguments: dict[str, Any]) -> None:
+    def begin(self, key: str, how: str, tenant: str, method: str, arguments: dict[str, Any]) -> None:
         """Before a call."""
-        self._write({"begin": key, "how": how, "method": method, "arguments": arguments})
+        self._write({"begin": key, "how": how, "tenant": tenant, "method": method, "arguments": arguments})
 
     def end(self, key: str, end: End, said: str = "", told: Sequence[Told] = ()) -> None:
         """After it."""
@@ -82,7 +83,8 @@ def read(files: Sequence[Path]) -> tuple[dict[str, Asked], list[dict[str, Any]]]
             if "note" in line:
                 notes.append(line["note"])
             elif "begin" in line:
-                one = asked.setdefault(line["begin"], Asked(line["begin"], line["method"], line["arguments"]))
+                new = Asked(line["begin"], line["tenant"], line["method"], line["arguments"])
+                one = asked.setdefault(new.key, new)
                 one.tries.append(Try(line["how"], line["at"]))
             else:
                 last = asked[line["end"]].tries[-1]

@@ -12,7 +12,7 @@ import os
 import random
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -41,7 +41,7 @@ from nxsched.scheduler import Scheduler
 from nxsched.store.async_connect import AsyncEngine
 from nxsched.torture.calls import Board, Call, Chooser, Known, days
 from nxsched.torture.journal import End, Journal, Told
-from nxsched.torture.world import TENANT
+from nxsched.torture.world import EVENT_TYPES
 
 LOCK_TIMEOUT: Final = 1.0
 STATEMENT_TIMEOUT: Final = 2.0
@@ -57,6 +57,12 @@ _ONCE_MORE: Final = 0.05
 _SHOWN: Final = 0.8
 _KEYS_LAST: Final = timedelta(days=7)
 """Longer than anybody runs this."""
+
+_READS: Final = 0.1
+"""How often something is read, or tidied up, between two calls."""
+
+_OF_THE_OTHER: Final = 0.2
+"""How much is asked of the second tenant, by the same processes on the same connections."""
 
 _LEVELS: Final = ("READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE")
 
@@ -94,7 +100,7 @@ class Orders:
     begins: float
     until: float
     clock_off_by: float
-    board: Board
+    boards: Mapping[str, Board]
     dies: Any
     sabotage: Callable[[Worker], None] | None = None
 
@@ -114,7 +120,7 @@ class Worker:
     orders: Orders
     chance: random.Random = field(init=False)
     journal: Journal = field(init=False)
-    chooser: Chooser = field(init=False)
+    choosers: list[Chooser] = field(init=False)
     numbers: int = 0
 
     def __post_init__(self) -> None:
@@ -122,7 +128,7 @@ class Worker:
         orders = self.orders
         self.chance = random.Random(orders.seed)  # noqa: S311 - to be played again
         self.journal = Journal(orders.journal)
-        self.chooser = Chooser(self.chance, orders.board, lambda: days(orders.first, time.monotonic() - orders.begins))
+        self.choosers = [Chooser(tenant, self.chance, board, self.starts) for tenant, board in orders.boards.items()]
         _set_clocks(orders.clock_off_by)
         url = orders.url
         self.engine: Engine = self.watched(
@@ -144,6 +150,10 @@ class Worker:
         self.async_schedulers: dict[str, AsyncScheduler] = {
             driver: AsyncScheduler(engine, **options) for driver, engine in self.async_engines.items()
         }
+
+    def starts(self) -> Sequence[datetime]:
+        """What is fought over just now."""
+        return days(self.orders.first, time.monotonic() - self.orders.begins)
 
     def _locker(self) -> Locker | None:
         kinds: dict[str, Locker] = {"postgres": PostgresLocker(), "none": NoLocker()}
@@ -178,8 +188,11 @@ class Worker:
     async def lane(self) -> None:
         """One call after the other, each until it is known what came of it."""
         while time.monotonic() < self.orders.until:
+            if self.chance.random() < _READS:
+                await self.look()
             self.numbers += 1
-            call = self.chooser.call(f"{self.orders.name}.{self.numbers}")
+            chooser = self.choosers[self.chance.random() < _OF_THE_OTHER]
+            call = chooser.call(f"{self.orders.name}.{self.numbers}")
             how = self.chance.choice(HOWS)
             for tried in range(_TRIES):
                 end = await self.one_try(call, how)
@@ -188,9 +201,35 @@ class Worker:
                 await asyncio.sleep(0.05 * 2**tried)
                 how = self.chance.choice(OWN)
 
+    async def look(self) -> None:
+        """Read something, or tidy up; what comes of it is not written down unless it is wrong."""
+        chooser = self.chance.choice(self.choosers)
+        start = self.chance.choice(self.starts())
+        event_type = self.chance.choice(EVENT_TYPES)
+        looks: list[tuple[str, dict[str, Any]]] = [
+            ("find_slots", {"event_type": event_type, "start": start, "end": start + timedelta(days=2)}),
+            ("explain", {"event_type": event_type, "start": start}),
+            ("bookings", {"start": start, "limit": 20}),
+            ("holds", {}),
+            ("sweep", {}),
+        ]
+        method, arguments = self.chance.choice(looks)
+        self.journal.note(looks=method)
+        try:
+            if self.chance.random() < 0.5:  # noqa: PLR2004 - one of two
+                tenant = await asyncio.to_thread(self.scheduler.tenant, chooser.tenant)
+                await asyncio.to_thread(getattr(tenant, method), **arguments)
+            else:
+                theirs = await self.async_schedulers[self.chance.choice(["psycopg", "asyncpg"])].tenant(chooser.tenant)
+                await getattr(theirs, method)(**arguments)
+        except Exception as error:  # noqa: BLE001 - whatever reaches a caller
+            answer = _judged(error)
+            if answer.end == "wrong":
+                self.journal.note(wrong=f"{method}: {answer.said}")
+
     async def one_try(self, call: Call, how: How) -> End:
         """Make a call, and write down what came of it; now and then its task is cancelled meanwhile."""
-        self.journal.begin(call.key, str(how), call.method, call.arguments)
+        self.journal.begin(call.key, str(how), *call)
         if how.face == "sync":
             answer = await asyncio.to_thread(self.ask, call, how)
         else:
@@ -209,9 +248,9 @@ class Worker:
     def ask(self, call: Call, how: How) -> Answer:
         """On the face for threads."""
         try:
-            tenant = self.scheduler.tenant(TENANT)
+            tenant = self.scheduler.tenant(call.tenant)
             if how.level is None:
-                return self.told(getattr(tenant, call.method)(**call.arguments))
+                return self.told(call, getattr(tenant, call.method)(**call.arguments))
         except Exception as error:  # noqa: BLE001 - whatever reaches a caller
             return _judged(error)
         committing = False
@@ -233,9 +272,9 @@ class Worker:
     async def ask_async(self, call: Call, how: How) -> Answer:
         """On the face for asyncio."""
         try:
-            tenant = await self.async_schedulers[how.face].tenant(TENANT)
+            tenant = await self.async_schedulers[how.face].tenant(call.tenant)
             if how.level is None:
-                return self.told(await getattr(tenant, call.method)(**call.arguments))
+                return self.told(call, await getattr(tenant, call.method)(**call.arguments))
         except Exception as error:  # noqa: BLE001 - as above
             return _judged(error)
         committing = False
@@ -252,14 +291,14 @@ class Worker:
                     return Answer("undone")
                 committing = True
                 await within.commit()
-                return self.told(made)
+                return self.told(call, made)
         except Exception as error:  # noqa: BLE001 - as above
             return _own(error, committing=committing)
 
-    def finished(self, call: Call, commit: Callable[[], None], made: object) -> Answer:  # noqa: ARG002 - of the sabotage
+    def finished(self, call: Call, commit: Callable[[], None], made: object) -> Answer:
         """Commit, and then say so; in this order."""
         commit()
-        return self.told(made)
+        return self.told(call, made)
 
     def own_work(self) -> float:
         """For how many seconds an application does something else in its transaction, while others wait for it."""
@@ -269,14 +308,14 @@ class Worker:
         """Whether an application that has joined takes it all back."""
         return self.chance.random() < 0.2  # noqa: PLR2004 - now and then
 
-    def told(self, made: object) -> Answer:
+    def told(self, call: Call, made: object) -> Answer:
         """What a caller was told, and is shown to the others."""
         every: Sequence[Any] = made if isinstance(made, list) else [made]
         for one in every:
             if self.chance.random() < _SHOWN:
                 series = one.series_id if isinstance(one, Booking) else None
                 known = Known(one.id, one.status.value, one.event_type, one.hosts, series)
-                self.orders.board.put(known)
+                self.orders.boards[call.tenant].put(known)
         return Answer("told", "", [Told(one.id, one.version, one.status.value) for one in every])
 
 

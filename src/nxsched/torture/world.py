@@ -9,9 +9,8 @@ from nxsched.domain.event_types import EventType, HostGroup, Limit
 from nxsched.domain.hosts import Host, WeeklyHours
 from nxsched.tenant import Tenant
 
-TENANT: Final = "acme"
-OTHER: Final = "zeta"
-"""The tenant that all happens to, and one beside it with hosts and event types of the same names."""
+TENANTS: Final = ("acme", "zeta")
+"""Two, whose hosts and event types have the same names; most happens to the first."""
 
 HALF: Final = timedelta(minutes=30)
 HOSTS: Final = ("ada", "bob", "cyd", "dan", "eve")
