@@ -6,14 +6,16 @@ import os
 import random
 import re
 import signal
+import time
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 import psycopg
 from sqlalchemy import Engine, event
 
 from nxsched.torture import Worker
-from nxsched.torture.calls import Call
+from nxsched.torture.calls import Call, Chooser
 from nxsched.torture.stage import Stage
 from nxsched.torture.worker import Answer
 
@@ -47,6 +49,16 @@ def acknowledged_before_the_commit(worker: Worker) -> None:
         return answer
 
     worker.finished = finished  # type: ignore[method-assign]
+
+
+def all_for_one(worker: Worker) -> None:
+    """Everybody wants the same hour of the same host, another one each quarter of a second."""
+    for chooser in worker.choosers:
+
+        def slot(chooser: Chooser = chooser) -> tuple[str, datetime]:
+            return "ada", random.Random(int(time.monotonic() * 4)).choice(chooser.starts())  # noqa: S311
+
+        chooser._slot = slot  # type: ignore[method-assign] # noqa: SLF001 - our own
 
 
 def without_the_constraint(stage: Stage) -> None:

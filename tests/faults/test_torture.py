@@ -18,6 +18,7 @@ import pytest
 import servers
 from faults.sabotage import (
     acknowledged_before_the_commit,
+    all_for_one,
     events_lost,
     new_seed,
     without_row_locks,
@@ -54,7 +55,7 @@ def test_whatever_breaks_what_was_promised_holds(seed: int) -> None:
 
 SABOTAGE: dict[str, tuple[dict[str, Any], set[str]]] = {
     "a constraint that excludes nothing": (
-        {"on_stage": without_the_constraint},
+        {"on_stage": without_the_constraint, "sabotage": all_for_one},
         {"no two active claims of a host overlap"},
     ),
     "no row locks": (
@@ -73,9 +74,14 @@ SABOTAGE: dict[str, tuple[dict[str, Any], set[str]]] = {
 @pytest.mark.parametrize("name", SABOTAGE)
 def test_the_checker_cries_out_when_something_is_sabotaged(name: str) -> None:
     options, wanted = SABOTAGE[name]
-    report = torture(seconds=30, workers=3, seed=7, every=1, tell=told, **options)
-    print(summary(report))  # noqa: T201 - as above
-    assert wanted & {one.promise for one in report.violations}, sorted({one.promise for one in report.violations})
+    violated: set[str] = set()
+    for seed in (7, 8, 9):  # where the machine is busy, little happens in twenty seconds
+        report = torture(seconds=20, workers=3, seed=seed, every=1, tell=told, **options)
+        print(summary(report))  # noqa: T201 - as above
+        violated |= {one.promise for one in report.violations}
+        if wanted & violated:
+            return
+    pytest.fail(f"in a minute it saw nothing but {sorted(violated)}")
 
 
 # --- each promise, on what a short run has left -----------------------------------------------------------------------
