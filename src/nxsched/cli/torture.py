@@ -57,7 +57,7 @@ def torture(seconds: int, workers: int, seed: int | None, every: float, url: str
     bookings = f"{report.operations:,} calls by {report.workers} processes made {report.bookings:,} bookings and holds."
     console.print(bookings)
     if report.waited:
-        console.print(f"99 of 100 calls were answered within {report.soon:.2f} s of the end of a fault.")
+        console.print(f"99 of 100 calls that a fault may have held up waited {report.soon:.2f} s beside it at most.")
     for promise, found in report.violations[:_SHOWN]:
         console.print(f"VIOLATED: {promise}: {found}")
     console.print(f"Violations: {len(report.violations)}")

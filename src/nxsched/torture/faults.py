@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 import psycopg
 
 from nxsched.torture.proxy import CUT_AFTER, CUT_BEFORE, LATE, NONSENSE, PASS, REFUSE, Proxy
-from nxsched.torture.stage import Stage
+from nxsched.torture.stage import Redis, Stage
 from nxsched.torture.worker import STATEMENT_TIMEOUT
 
 
@@ -57,6 +57,12 @@ class Tormentor:
         if self.stage.redis is None:
             return []
         return ["redis"] if self.stage.redis.process is None else ["redis", "own redis"]
+
+    @property
+    def redis(self) -> Redis:
+        """The Redis of the stage: what breaks one is planned only where there is one."""
+        assert self.stage.redis is not None  # noqa: S101 - see above
+        return self.stage.redis
 
     def above(self) -> psycopg.Connection[Any]:
         """A connection past the proxy."""
@@ -183,8 +189,7 @@ class _mode:  # noqa: N801 - used as a function
 
 def _redis_in(mode: int) -> Callable[[Tormentor], None]:
     def stay(t: Tormentor) -> None:
-        assert t.stage.redis is not None  # noqa: S101 - it is needed
-        with _mode(t.stage.redis.proxy, mode):
+        with _mode(t.redis.proxy, mode):
             time.sleep(t.chance.choice([1, 3]))
 
     return stay
@@ -192,22 +197,19 @@ def _redis_in(mode: int) -> Callable[[Tormentor], None]:
 
 def _redis_killed(t: Tormentor) -> None:
     """And started again, empty."""
-    assert t.stage.redis is not None  # noqa: S101 - it is needed
-    t.stage.redis.kill()
+    t.redis.kill()
     time.sleep(t.chance.choice([0, 1]))
-    t.stage.redis.start()
+    t.redis.start()
 
 
 def _redis_paused(t: Tormentor) -> None:
-    assert t.stage.redis is not None  # noqa: S101 - it is needed
-    t.stage.redis.send(signal.SIGSTOP)
+    t.redis.send(signal.SIGSTOP)
     time.sleep(t.chance.choice([0.2, 2]))
-    t.stage.redis.send(signal.SIGCONT)
+    t.redis.send(signal.SIGCONT)
 
 
 def _redis_flushed(t: Tormentor) -> None:
-    assert t.stage.redis is not None  # noqa: S101 - it is needed
-    t.stage.redis.say("FLUSHALL")
+    t.redis.say("FLUSHALL")
 
 
 FAULTS: Final = (

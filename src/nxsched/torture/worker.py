@@ -352,7 +352,7 @@ def _own(error: Exception, *, committing: bool) -> Answer:
 
 
 def _set_clocks(seconds: float) -> None:
-    """Have this process tell another time than the others, whatever module asks."""
+    """Have `time.time` tell this process another time than the others; what `datetime.now` tells stays as it is."""
     now, now_ns = time.time, time.time_ns
     time.time = lambda: now() + seconds
     time.time_ns = lambda: now_ns() + int(seconds * 1e9)
