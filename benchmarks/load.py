@@ -14,12 +14,12 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from functools import partial
 from itertools import count
-from typing import NamedTuple
+from typing import Any, NamedTuple, Self, TypeVar
 
 import psycopg
 from ground import BEGIN, GRACE, HALF, always_open, application, fill, server, superuser
@@ -44,6 +44,7 @@ LEAST_WHEN_DOWN = 0.90
 MOST_OF_FIRST_CALL = 0.06
 """Seconds that the first call may take longer that finds Redis gone."""
 
+R = TypeVar("R")
 TENANT = "load"
 _starts = count()
 
@@ -72,27 +73,45 @@ def redis_server() -> Iterator[str]:
             running.wait()
 
 
-class Client:
-    """An application with a pool of connections; `transactions` counts how often one was taken from it."""
+class Pool:
+    """The connections of an application; `transactions` counts how often one was taken."""
 
-    def __init__(self, running: EmbeddedServer, locker: Locker) -> None:
+    def __init__(self, running: EmbeddedServer) -> None:
         url = application(running).replace("postgresql", "postgresql+psycopg", 1)
         self.engine: AsyncEngine = create_async_engine(url, pool_size=CONNECTIONS, max_overflow=0, pool_timeout=120)
         self.transactions = 0
         event.listen(self.engine.sync_engine, "checkout", self._counted)
-        self.scheduler = AsyncScheduler(self.engine, locker=locker)
 
     def _counted(self, *_: object) -> None:
         self.transactions += 1
 
-    async def tenant(self) -> AsyncTenant:
-        """What is booked of."""
-        return await self.scheduler.tenant(TENANT)
 
-    async def close(self) -> None:
-        """Give the connections back."""
-        await self.scheduler.close()
-        await self.engine.dispose()
+class Clients:
+    """Schedulers with one locker each, on the same connections, in an event loop of their own."""
+
+    def __init__(self, running: EmbeddedServer, lockers: Mapping[str, Locker]) -> None:
+        self._runner = asyncio.Runner()
+        self.pool = Pool(running)
+        self._of = {name: AsyncScheduler(self.pool.engine, locker=locker) for name, locker in lockers.items()}
+
+    def __enter__(self) -> Self:
+        """They connect when they are asked for something."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Give everything back."""
+        for scheduler in self._of.values():
+            self._runner.run(scheduler.close())
+        self._runner.run(self.pool.engine.dispose())
+        self._runner.close()
+
+    def run(self, name: str, work: Callable[[AsyncTenant], Coroutine[Any, Any, R]]) -> R:
+        """Let the one with that locker do something for what is booked of."""
+
+        async def do() -> R:
+            return await work(await self._of[name].tenant(TENANT))
+
+        return self._runner.run(do())
 
 
 class Rush(NamedTuple):
@@ -104,10 +123,9 @@ class Rush(NamedTuple):
     answers: Counter[str]
 
 
-async def rush(client: Client, start: datetime) -> Rush:
+async def rush(pool: Pool, start: datetime, tenant: AsyncTenant) -> Rush:
     """Let all of them book the same start at once; each is one caller, who asks once."""
-    tenant = await client.tenant()
-    before = client.transactions
+    before = pool.transactions
     took: list[float] = []
     answers: Counter[str] = Counter()
 
@@ -123,22 +141,19 @@ async def rush(client: Client, start: datetime) -> Rush:
     begun = time.perf_counter()
     await asyncio.gather(*(one() for _ in range(CLIENTS)))
     wall = time.perf_counter() - begun
-    return Rush(wall, sorted(took)[int(CLIENTS * 0.99)], client.transactions - before, answers)
+    return Rush(wall, sorted(took)[int(CLIENTS * 0.99)], pool.transactions - before, answers)
 
 
 def stampede(running: EmbeddedServer, lockers: Mapping[str, Locker], rounds: int, console: Console) -> bool:
     """A thousand clients for one slot through forty connections, with each locker."""
     found: dict[str, list[Rush]] = {name: [] for name in lockers}
-    with asyncio.Runner() as runner:
-        clients = {name: Client(running, locker) for name, locker in lockers.items()}
+    with Clients(running, lockers) as clients:
 
         def one(name: str) -> float:
-            found[name].append(runner.run(rush(clients[name], BEGIN + next(_starts) * HALF)))
+            found[name].append(clients.run(name, partial(rush, clients.pool, BEGIN + next(_starts) * HALF)))
             return found[name][-1].wall
 
         walls = in_turn({name: partial(one, name) for name in lockers}, rounds, console)
-        for client in clients.values():
-            runner.run(client.close())
     table = Table(title=f"{CLIENTS:,} clients for one slot, {CONNECTIONS} connections", title_justify="left")
     for column in ("Locks", "Seconds", "99 of 100 within", "Transactions", "Most", "Booked", "Turned away", "Taken"):
         table.add_column(column, justify="left" if column == "Locks" else "right")
@@ -163,9 +178,8 @@ def stampede(running: EmbeddedServer, lockers: Mapping[str, Locker], rounds: int
     return few and ratio >= 1
 
 
-async def apart(client: Client, each: int) -> float:
+async def apart(each: int, tenant: AsyncTenant) -> float:
     """Bookings a second of many tasks, each for hosts of its own."""
-    tenant = await client.tenant()
     start = BEGIN + timedelta(days=400) + next(_starts) * HALF
     begun = time.perf_counter()
 
@@ -179,15 +193,9 @@ async def apart(client: Client, each: int) -> float:
 
 def collisions_apart(running: EmbeddedServer, lockers: Mapping[str, Locker], rounds: int, console: Console) -> bool:
     """Sixty-four at once, each on another of a thousand hosts: what a lock costs that nobody else wants."""
-    each = HOSTS // TASKS
-    with asyncio.Runner() as runner:
-        clients = {name: Client(running, locker) for name, locker in lockers.items()}
-        ways = {
-            name: partial(lambda client: runner.run(apart(client, each)), client) for name, client in clients.items()
-        }
-        rates = in_turn(ways, rounds, console)
-        for client in clients.values():
-            runner.run(client.close())
+    work = partial(apart, HOSTS // TASKS)
+    with Clients(running, lockers) as clients:
+        rates = in_turn({name: partial(clients.run, name, work) for name in lockers}, rounds, console)
     bounds = {"Redis": LEAST_OF_NO_LOCK, "PostgreSQL": None, "Redis is down": LEAST_WHEN_DOWN}
     rows = [Compared(f"locks: {name}", rates[name], "no locks", rates["none"], bounds[name]) for name in bounds]
     return compare(f"book from {TASKS} tasks, each on hosts of its own, of {HOSTS:,}", rows, console)
@@ -197,32 +205,28 @@ def first_call(running: EmbeddedServer, rounds: int, console: Console) -> bool:
     """How much longer the first call takes that finds Redis gone, against the same of no locker."""
     nowhere = "redis://10.255.255.1:6379/0"  # nobody answers there, not even that nobody is there
 
-    async def one(locker: Locker) -> float:
-        client = Client(running, locker)
-        tenant = await client.tenant()
-        slots = [BEGIN + timedelta(days=800) + next(_starts) * HALF for _ in range(2)]
-        await tenant.book("visit-1", start=slots[0], attendee=GRACE) if isinstance(locker, NoLocker) else None
+    async def one(tenant: AsyncTenant) -> float:
+        start = BEGIN + timedelta(days=800) + next(_starts) * HALF
         begun = time.perf_counter()
-        await tenant.book("visit-1", start=slots[1], attendee=GRACE)
-        took = time.perf_counter() - begun
-        await client.close()
-        return took
+        await tenant.book("visit-1", start=start, attendee=GRACE)
+        return time.perf_counter() - begun
 
-    with asyncio.Runner() as runner:
-        works = {
-            "none": lambda: runner.run(one(NoLocker())),
-            "Redis is down": lambda: runner.run(one(RedisLocker(nowhere))),
-        }
-        took = in_turn(works, rounds, console)
+    def first(locker: Locker) -> float:
+        """Of a process that has just begun, as far as the locker is concerned."""
+        with Clients(running, {"before": NoLocker(), "now": locker}) as clients:
+            clients.run("before", one)  # connects
+            return clients.run("now", one)
+
+    works = {"none": lambda: first(NoLocker()), "Redis is down": lambda: first(RedisLocker(nowhere))}
+    took = in_turn(works, rounds, console)
     longer = statistics.median(down - none for down, none in zip(took["Redis is down"], took["none"], strict=True))
     verdict = "holds" if longer <= MOST_OF_FIRST_CALL else "BROKEN"
     console.print(f"The first call that finds Redis gone takes {longer * 1000:.0f} ms longer (60 at most): {verdict}")
     return longer <= MOST_OF_FIRST_CALL
 
 
-async def reading(client: Client, bookers: int, seconds: float) -> float:
+async def reading(bookers: int, seconds: float, tenant: AsyncTenant) -> float:
     """Reads of a week's slots a second, while so many tasks book and cancel on the same hosts."""
-    tenant = await client.tenant()
     over = time.perf_counter() + seconds
 
     async def book(who: int) -> None:
@@ -242,11 +246,9 @@ async def reading(client: Client, bookers: int, seconds: float) -> float:
 
 def beside(running: EmbeddedServer, rounds: int, console: Console) -> bool:
     """Slot reads beside bookings, in one process: what is left of them is what the others leave of the processor."""
-    with asyncio.Runner() as runner:
-        client = Client(running, NoLocker())
-        works = {f"beside {n}": partial(lambda n: runner.run(reading(client, n, 1.0)), n) for n in (0, 1, 4)}
+    with Clients(running, {"none": NoLocker()}) as clients:
+        works = {f"beside {n}": partial(clients.run, "none", partial(reading, n, 1.0)) for n in (0, 1, 4)}
         rates = in_turn(works, rounds, console)
-        runner.run(client.close())
     rows = [Compared(name, rates[name], "alone", rates["beside 0"]) for name in works if name != "beside 0"]
     return compare("reads of a week's slots, beside tasks that book and cancel", rows, console)
 

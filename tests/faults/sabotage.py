@@ -8,7 +8,6 @@ import re
 import signal
 import time
 from collections.abc import Callable
-from datetime import datetime
 from typing import Any
 
 import psycopg
@@ -16,6 +15,7 @@ from sqlalchemy import Engine, event
 
 from nxsched.torture import Worker
 from nxsched.torture.calls import Call, Chooser
+from nxsched.torture.journal import written
 from nxsched.torture.stage import Stage
 from nxsched.torture.worker import Answer
 
@@ -55,8 +55,8 @@ def all_for_one(worker: Worker) -> None:
     """Everybody wants the same hour of the same host, another one each quarter of a second."""
     for chooser in worker.choosers:
 
-        def slot(chooser: Chooser = chooser) -> tuple[str, datetime]:
-            return "ada", random.Random(int(time.monotonic() * 4)).choice(chooser.starts())  # noqa: S311
+        def slot(chooser: Chooser = chooser) -> tuple[str, str]:
+            return "ada", written(random.Random(int(time.monotonic() * 4)).choice(chooser.starts()))  # noqa: S311
 
         chooser._slot = slot  # type: ignore[method-assign] # noqa: SLF001 - our own
 

@@ -85,7 +85,7 @@ def look(connection: Connection, slug: str, tools: Tools) -> EventType | None:
 
 
 class Gate:
-    """A locker, and how many can be served at once: by event types as they were at most a minute ago.
+    """A locker, and how many can be served at once: by event types as they were a minute ago or less.
 
     What has changed meanwhile costs a refusal too many or a lock too few: the database judges by what is set now.
     """
@@ -101,9 +101,15 @@ class Gate:
         return command if isinstance(command, Book | BookSeries | PlaceHold) else None
 
     def knows(self, tenant: str, slug: str) -> bool:
-        """Whether the event type was looked at a short while ago."""
-        found = self._seen.get((tenant, slug))
-        return found is not None and time.monotonic() - found[1] < _FRESH
+        """Whether the event type was looked at a short while ago; of many who ask later, one is to look again."""
+        now = time.monotonic()
+        event_type, seen = self._seen.get((tenant, slug), (None, None))
+        if seen is None:
+            return False
+        if now - seen >= _FRESH:
+            self._seen[tenant, slug] = event_type, now  # good enough for the others, while this one looks
+            return False
+        return True
 
     def learn(self, tenant: str, slug: str, event_type: EventType | None) -> None:
         """Remember it for a while."""

@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 
 from nxsched.domain.bookings import Actor
 from nxsched.domain.commands import EraseAttendee
-from nxsched.domain.events import payload
+from nxsched.domain.events import changes, payload
 from nxsched.service.changing import record
 from nxsched.service.ids import new_id, new_nonce
 from nxsched.service.tools import Tools
@@ -48,4 +48,5 @@ def _erased(one: Standing) -> Change:
     )
     told = payload(after, one.event_type, one.tenant, one.parties, None)
     # What was there before is what must not be written down again.
-    return Change(after=after, action="erase", kind="booking.updated", event_id=new_id(), changes={}, payload=told)
+    kept = {name: both for name, both in changes(before, after).items() if name == "sequence"}
+    return Change(after=after, action="erase", kind="booking.updated", event_id=new_id(), changes=kept, payload=told)

@@ -8,15 +8,13 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, text
-
-from nxsched.torture.journal import Asked
-from nxsched.torture.world import EVENT_LIMITS, FORCED, HALF, HOST_LIMITS, SEATS
+from nxsched.torture.evidence import Evidence, Row
+from nxsched.torture.journal import AFTERWARDS, Asked, written
+from nxsched.torture.world import EVENT_LIMITS, EVENT_TYPES_SAVED, FORCED, HALF, HOST_LIMITS, HOSTS_SAVED, SEATS
 
 _STANDS: Final = frozenset({"held", "pending", "confirmed", "completed", "no_show"})
 
@@ -26,123 +24,6 @@ class Violation(NamedTuple):
 
     promise: str
     found: str
-
-
-class Entry(NamedTuple):
-    """A line of the audit trail."""
-
-    version: int
-    action: str
-    actor: str | None
-    changes: Mapping[str, Sequence[Any]]
-
-
-@dataclass
-class Row:
-    """A booking as it is stored, with its records."""
-
-    id: str
-    now: Mapping[str, Any]
-    version: int
-    entries: list[Entry] = field(default_factory=list)
-    events: list[tuple[int, Mapping[str, Any]]] = field(default_factory=list)
-
-    def states(self) -> dict[int, dict[str, Any]]:
-        """What its audit entries add up to, version by version."""
-        found: dict[int, dict[str, Any]] = {}
-        state: dict[str, Any] = {}
-        for entry in self.entries:
-            state = {**state, **{name: after for name, (_, after) in entry.changes.items()}}
-            found[entry.version] = state
-        return found
-
-
-@dataclass
-class Evidence:
-    """All that there is to be looked at: what is stored, and what callers were told."""
-
-    rows: Mapping[str, Row]
-    claims: Sequence[Mapping[str, Any]]
-    occurrences: Sequence[Mapping[str, Any]]
-    keys: Mapping[str, str]
-    asked: Mapping[str, Asked]
-    seen_by_the_other: Mapping[str, int]
-    left: Sequence[str]
-    swept_at: datetime
-    orphans: Sequence[str] = ()
-
-    def entries_of(self, key: str) -> list[tuple[Row, Entry]]:
-        """What a call has left in the audit trail."""
-        return self._by_key.get(key, [])
-
-    def __post_init__(self) -> None:
-        """Find entries by the call that made them."""
-        self._by_key: dict[str, list[tuple[Row, Entry]]] = defaultdict(list)
-        for row in self.rows.values():
-            for entry in row.entries:
-                if entry.actor is not None:
-                    self._by_key[entry.actor].append((row, entry))
-
-
-def gathered(
-    above: Connection,
-    tenant: str,
-    asked: Mapping[str, Asked],
-    seen_by_the_other: Mapping[str, int],
-    left: Sequence[str],
-    swept_at: datetime,
-) -> Evidence:
-    """The evidence of a tenant, read through a login that sees everything."""
-    rows: dict[str, Row] = {}
-    for one in above.execute(_BOOKINGS, {"tenant": tenant}).mappings():
-        rows[one["id"]] = Row(one["id"], dict(one), one["version"])
-    orphans: list[str] = []
-    for id_, version, action, actor, changes in above.execute(_ENTRIES, {"tenant": tenant}):
-        if id_ in rows:
-            rows[id_].entries.append(Entry(version, action, actor, changes))
-        else:
-            orphans.append(f"an audit entry of {id_}, which is not there")
-    for id_, version, booking in above.execute(_EVENTS, {"tenant": tenant}):
-        if id_ in rows:
-            rows[id_].events.append((version, booking))
-        else:
-            orphans.append(f"an event of {id_}, which is not there")
-    return Evidence(
-        rows,
-        [dict(one) for one in above.execute(_CLAIMS, {"tenant": tenant}).mappings()],
-        [dict(one) for one in above.execute(_OCCURRENCES, {"tenant": tenant}).mappings()],
-        {row.key: row.id for row in above.execute(_KEYS, {"tenant": tenant})},
-        {key: one for key, one in asked.items() if one.tenant == tenant},
-        seen_by_the_other,
-        left,
-        swept_at,
-        orphans,
-    )
-
-
-_BOOKINGS: Final = text("""
-SELECT b.id::text, b.version, b.status, b.starts_at, b.ends_at, b.expires_at, b.seats, b.location, b.sequence,
-    b.assigned_because, b.occurrence_id::text AS occurrence, b.attendee_reference, e.slug AS event_type, o.active,
-    ARRAY(SELECT h.slug FROM nxsched.claim c JOIN nxsched.host h ON h.host_no = c.host_no
-        WHERE c.occurrence_id = b.occurrence_id ORDER BY c.place) AS hosts
-FROM nxsched.booking b JOIN nxsched.event_type e ON e.event_type_no = b.event_type_no
-JOIN nxsched.occurrence o ON o.id = b.occurrence_id WHERE b.tenant_id = :tenant
-""")
-_ENTRIES: Final = text("""
-SELECT booking_id::text, version, action, actor->>'id', changes FROM nxsched.audit_entry WHERE tenant_id = :tenant
-ORDER BY booking_id, version
-""")
-_EVENTS: Final = text("""
-SELECT booking_id::text, version, payload->'booking' FROM nxsched.outbox_event WHERE tenant_id = :tenant
-ORDER BY booking_id, version
-""")
-_CLAIMS: Final = text("SELECT *, occurrence_id::text AS occurrence FROM nxsched.claim WHERE tenant_id = :tenant")
-_OCCURRENCES: Final = text("""
-SELECT o.id::text, o.starts_at, o.ends_at, o.active, e.slug, ARRAY(SELECT h.slug FROM nxsched.claim c
-    JOIN nxsched.host h ON h.host_no = c.host_no WHERE c.occurrence_id = o.id) AS hosts
-FROM nxsched.occurrence o JOIN nxsched.event_type e ON e.event_type_no = o.event_type_no WHERE o.tenant_id = :tenant
-""")
-_KEYS: Final = text("SELECT key, result->>'id' AS id FROM nxsched.idempotency_key WHERE tenant_id = :tenant")
 
 
 def no_two_active_claims_of_a_host_overlap(found: Evidence) -> Iterator[str]:
@@ -194,6 +75,133 @@ def what_was_acknowledged_is_there(found: Evidence) -> Iterator[str]:
                     yield f"{one.key}: {told.id} was at version {told.version}, and has {row.version}"
                 elif told.status not in {state, "expired" if state == "held" else state}:  # over, and not tidied up
                     yield f"{one.key}: {told.id} was {told.status} at version {told.version}, which says {state}"
+                else:
+                    then = row.states()[told.version]
+                    if told.start != then["start"] or (told.status in _STANDS and [*told.hosts] != then["hosts"]):
+                        yield f"{one.key}: {told.id} was at {told.start} with {told.hosts}, and its entries say {then}"
+
+
+def what_was_done_is_what_was_asked(found: Evidence) -> Iterator[str]:
+    """Each change is of the kind that its call is, and comes to what was asked for; so does what needed no change."""
+    for one in found.asked.values():
+        if one.method not in _ASKED:
+            continue
+        actions, comes_to = _ASKED[one.method]
+        done = found.entries_of(one.key)
+        for row, entry in done:
+            state = row.states()[entry.version]
+            if entry.action not in actions or not comes_to(state, one.arguments):
+                yield f"{one.key}: {one.method} of {row.id} is called {entry.action}, and came to {state}"
+        if one.method == "book_series" and done:
+            starts = sorted(row.states()[1]["start"] for row, _ in done)
+            if starts != one.arguments["starts"]:
+                yield f"{one.key}: a series at {starts}"
+        if not done and one.key in found.keys:
+            for row in _about(found, one):
+                told = [each._asdict() for tried in one.tries for each in tried.told]
+                if not any(comes_to(state, one.arguments) for state in (*row.states().values(), *told)):
+                    yield f"{one.key}: {one.method} of {row.id} has its key, and it was never so"
+
+
+def _about(found: Evidence, one: Asked) -> list[Row]:
+    id_ = one.arguments.get("booking_id", one.arguments.get("hold_id"))
+    row = found.rows.get(id_ or "")
+    return [] if row is None else [row]
+
+
+Came = Callable[[Mapping[str, Any], Mapping[str, Any]], bool]
+
+
+def _is(*statuses: str) -> Came:
+    return lambda state, _: state["status"] in statuses
+
+
+def _starts(state: Mapping[str, Any], asked: Mapping[str, Any]) -> bool:
+    return bool(state["start"] in asked.get("starts", [asked.get("start")]))
+
+
+def _given(state: Mapping[str, Any], asked: Mapping[str, Any]) -> bool:
+    return asked["host"] in state["hosts"] and asked["instead_of"] not in state["hosts"]
+
+
+def _located(state: Mapping[str, Any], asked: Mapping[str, Any]) -> bool:
+    return state.get("location") in {asked["location"], None}  # None: it was somebody's who was erased
+
+
+_ASKED: Final[Mapping[str, tuple[set[str], Came]]] = {
+    "book": ({"book", "request"}, _starts),
+    "book_series": ({"book", "request"}, _starts),
+    "place_hold": ({"hold"}, _starts),
+    "confirm_hold": ({"confirm", "request", "book"}, _is("confirmed", "pending")),  # over, and its time still free
+    "release_hold": ({"release"}, _is("released", "expired")),
+    "cancel": ({"cancel"}, _is("cancelled")),
+    "cancel by link": ({"cancel"}, _is("cancelled")),
+    "cancel_series": ({"cancel"}, _is("cancelled")),
+    "reschedule": ({"reschedule"}, _starts),
+    "reschedule by link": ({"reschedule"}, _starts),
+    "reassign": ({"reassign"}, _given),
+    "approve": ({"approve"}, _is("confirmed")),
+    "decline": ({"decline"}, _is("declined")),
+    "complete": ({"complete"}, _is("completed")),
+    "mark_no_show": ({"mark_no_show"}, _is("no_show")),
+    "update": ({"update"}, _located),
+    "erase_attendee": ({"erase"}, lambda *_: True),
+}
+"""What changes of a method are called, and what they come to."""
+
+
+def what_nobody_was_told_is_told_who_asks_again(found: Evidence) -> Iterator[str]:
+    """When all was over, each call without an answer was made once more: one whose key was there, had happened."""
+    for one in found.asked.values():
+        last = one.tries[-1]
+        if last.how == AFTERWARDS and one.key in found.keys_before and last.end != "told":
+            yield f"{one.key}: {one.method} has its key, and who asks again is told {last.said}"
+        if last.end in {"unknown", None} and found.keys_before:
+            yield f"{one.key}: {one.method} has no answer, when all is over: {last.said}"
+
+
+def settings_are_as_somebody_saved_them(found: Evidence) -> Iterator[str]:
+    """The name of each host, event type and tenant; blocked periods once each; busy time as one call reported it."""
+    for method, slug, name in found.names:
+        calls = [one for one in found.asked.values() if one.method == method and one.arguments.get("of") == slug]
+        if name not in {one.key for one in calls if _may_have_happened(one)} and not (
+            name == _NAMES.get((method, slug), name) and not any(_was_told(one) for one in calls)
+        ):
+            yield f"{method}: {slug or 'the tenant'} is called {name}"
+    for one in found.asked.values():
+        if one.method == "block":
+            times = found.blocked.get(one.key, 0)
+            if times > 1 or (times and not _may_have_happened(one)) or (not times and _was_told(one)):
+                yield f"{one.key}: {times} blocked periods"
+    for host, starts in found.busy.items():
+        calls = [one for one in found.asked.values() if one.method == "replace_busy" and one.arguments["of"] == host]
+        if starts not in [one.arguments["periods"] for one in calls if _may_have_happened(one)]:
+            yield f"{host} is busy at {starts}, as nobody has said"
+
+
+_NAMES: Final = {
+    **{("save_host", one.slug): one.name for one in HOSTS_SAVED},
+    **{("save_event_type", one.slug): one.name for one in EVENT_TYPES_SAVED},
+}
+"""As they were in the beginning; the tenant's is any."""
+
+
+def _may_have_happened(one: Asked) -> bool:
+    return any(tried.end in {"told", "unknown", None} for tried in one.tries)
+
+
+def _was_told(one: Asked) -> bool:
+    return any(tried.end == "told" for tried in one.tries)
+
+
+def who_was_erased_is_nowhere(found: Evidence) -> Iterator[str]:
+    """In no booking, audit entry or event, if the person's own calls had ended before."""
+    brought = {one.arguments["attendee"]: one for one in found.asked.values() if "attendee" in one.arguments}
+    for one in found.asked.values():
+        if one.method == "erase_attendee" and (who := one.arguments["reference"]) in found.people:
+            began = max((tried.began for tried in one.tries if tried.end == "told"), default=0.0)
+            if all(tried.ended is not None and tried.ended < began for tried in brought[who].tries):
+                yield f"{one.key}: {who} was erased, and is still there"
 
 
 def what_was_refused_left_nothing(found: Evidence) -> Iterator[str]:
@@ -216,6 +224,8 @@ def a_call_happens_whole_or_not_at_all(found: Evidence) -> Iterator[str]:
     """Its key says which, also where nobody was told: the key and what was done stand together."""
     for one in found.asked.values():
         done = found.entries_of(one.key)
+        if found.forgotten(one):
+            continue
         if done and one.key not in found.keys:
             yield f"{one.key}: {one.method} has changed {done[0][0].id}, and its key is not there"
         if one.key in found.keys and not done and one.method in {"book", "place_hold", "book_series"}:
@@ -232,6 +242,8 @@ def a_call_happens_whole_or_not_at_all(found: Evidence) -> Iterator[str]:
 def a_call_happens_once(found: Evidence) -> Iterator[str]:
     """However often it was tried."""
     for one in found.asked.values():
+        if found.forgotten(one):
+            continue
         seen: set[str] = set()
         for row, entry in found.entries_of(one.key):
             if row.id in seen:
@@ -246,7 +258,7 @@ def every_change_names_a_call_that_was_made(found: Evidence) -> Iterator[str]:
     """Nothing is there that nobody asked for, but what ends by itself."""
     for row in found.rows.values():
         for entry in row.entries:
-            if entry.actor is None and entry.action != "expire":
+            if entry.actor is None and entry.action != "expire" and not row.is_erased:
                 yield f"{row.id}: {entry.action} at {entry.version} is nobody's act"
             elif entry.actor is not None and entry.actor not in found.asked:
                 yield f"{row.id}: {entry.action} at {entry.version} by {entry.actor}, who asked for nothing"
@@ -357,6 +369,10 @@ PROMISES: Final[Sequence[Callable[[Evidence], Iterator[str]]]] = (
     no_two_active_claims_of_a_host_overlap,
     time_is_taken_while_a_booking_stands_and_no_longer,
     what_was_acknowledged_is_there,
+    what_was_done_is_what_was_asked,
+    what_nobody_was_told_is_told_who_asks_again,
+    settings_are_as_somebody_saved_them,
+    who_was_erased_is_nowhere,
     what_was_refused_left_nothing,
     a_call_happens_whole_or_not_at_all,
     a_call_happens_once,
@@ -384,6 +400,4 @@ def _left(found: Evidence, one: Asked) -> str:
 
 
 def _plain(value: object) -> Any:  # noqa: ANN401 - JSON
-    if isinstance(value, datetime):
-        return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
-    return json.loads(json.dumps(value))
+    return written(value) if isinstance(value, datetime) else json.loads(json.dumps(value))

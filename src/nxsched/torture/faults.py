@@ -19,12 +19,16 @@ from nxsched.torture.worker import STATEMENT_TIMEOUT
 
 
 class Fault(NamedTuple):
-    """Something that breaks: its name, how often beside the others, and what it needs; `do` returns when it is over."""
+    """Something of a subject that breaks: its name, how often beside the others of it, and what it needs.
 
+    `do` returns when it is over, and says how often it was met if that is not once.
+    """
+
+    subject: str
     name: str
     weight: int
     needs: str
-    do: Callable[[Tormentor], None]
+    do: Callable[[Tormentor], int | None]
 
 
 class Planned(NamedTuple):
@@ -36,9 +40,13 @@ class Planned(NamedTuple):
 
 @dataclass
 class Tormentor:
-    """Breaks things; `workers` gives the processes that live, and `dies` by process how many statements it has left."""
+    """Breaks what is of a subject, beside those who break what is of others.
+
+    `workers` gives the processes that live, and `dies` by process how many statements it has left.
+    """
 
     stage: Stage
+    subject: str
     chance: random.Random
     workers: Callable[[], Sequence[Any]]
     dies: Callable[[], Sequence[Any]]
@@ -46,9 +54,9 @@ class Tormentor:
     def plan(self, lasts: float, every: float) -> list[Planned]:
         """What comes when: the same for the same seed, on the same stage. The last seconds are quiet."""
         can = {"", *(["own server"] if self.stage.data else []), *self._of_redis()}
-        faults = [one for one in FAULTS if one.needs in can]
+        faults = [one for one in FAULTS if one.subject == self.subject and one.needs in can]
         at, found = every, []
-        while at < lasts - QUIET:
+        while faults and at < lasts - QUIET:
             found.append(Planned(at, self.chance.choices(faults, [one.weight for one in faults])[0]))
             at += every * (0.5 + self.chance.random())
         return found
@@ -120,15 +128,19 @@ def _hold_lock(t: Tormentor) -> None:
             time.sleep(STATEMENT_TIMEOUT + t.chance.random())
 
 
-def _cutting(mode: int) -> Callable[[Tormentor], None]:
-    def cut(t: Tormentor) -> None:
-        proxy = t.stage.proxy
-        proxy.times.value = t.chance.choice([1, 2, 5])
+def _cutting(mode: int) -> Callable[[Tormentor], int]:
+    def cut(t: Tormentor) -> int:
+        """As often as there is a COMMIT within two seconds."""
+        proxy, most = t.stage.proxy, t.chance.choice([1, 2, 5])
+        proxy.times.value = most
         proxy.mode.value = mode
         until = time.monotonic() + 2
         while proxy.times.value > 0 and time.monotonic() < until:
             time.sleep(0.01)
-        proxy.mode.value, proxy.times.value = PASS, 0
+        proxy.mode.value = PASS
+        left: int = proxy.times.value
+        proxy.times.value = 0
+        return most - left
 
     return cut
 
@@ -212,21 +224,26 @@ def _redis_flushed(t: Tormentor) -> None:
     t.redis.say("FLUSHALL")
 
 
+DATABASE: Final = "database"
+WORKERS: Final = "workers"
+REDIS: Final = "Redis"
+SUBJECTS: Final = (DATABASE, WORKERS, REDIS)
+
 FAULTS: Final = (
-    Fault("connections terminated", 4, "", _terminate),
-    Fault("server stopped at once and started", 2, "own server", _crash),
-    Fault("no connection left", 2, "", _exhaust),
-    Fault("a lock held for too long", 2, "", _hold_lock),
-    Fault("cut before COMMIT", 3, "", _cutting(CUT_BEFORE)),
-    Fault("cut between COMMIT and its answer", 5, "", _cutting(CUT_AFTER)),
-    Fault("server unreachable", 2, "", _unreachable),
-    Fault("workers killed", 3, "", _kill),
-    Fault("a worker dies between two statements", 5, "", _die_at),
-    Fault("workers paused", 2, "", _pause),
-    Fault("Redis killed, started empty", 2, "own redis", _redis_killed),
-    Fault("Redis paused", 2, "own redis", _redis_paused),
-    Fault("Redis flushed", 2, "own redis", _redis_flushed),
-    Fault("Redis unreachable", 1, "redis", _redis_in(REFUSE)),
-    Fault("Redis late by 3 s", 1, "redis", _redis_in(LATE)),
-    Fault("Redis answers nonsense", 1, "redis", _redis_in(NONSENSE)),
+    Fault(DATABASE, "connections terminated", 4, "", _terminate),
+    Fault(DATABASE, "server stopped at once and started", 2, "own server", _crash),
+    Fault(DATABASE, "no connection left", 2, "", _exhaust),
+    Fault(DATABASE, "a lock held for too long", 2, "", _hold_lock),
+    Fault(DATABASE, "cut before COMMIT", 3, "", _cutting(CUT_BEFORE)),
+    Fault(DATABASE, "cut between COMMIT and its answer", 5, "", _cutting(CUT_AFTER)),
+    Fault(DATABASE, "server unreachable", 2, "", _unreachable),
+    Fault(WORKERS, "workers killed", 3, "", _kill),
+    Fault(WORKERS, "a worker dies between two statements", 5, "", _die_at),
+    Fault(WORKERS, "workers paused", 2, "", _pause),
+    Fault(REDIS, "Redis killed, started empty", 2, "own redis", _redis_killed),
+    Fault(REDIS, "Redis paused", 2, "own redis", _redis_paused),
+    Fault(REDIS, "Redis flushed", 2, "own redis", _redis_flushed),
+    Fault(REDIS, "Redis unreachable", 1, "redis", _redis_in(REFUSE)),
+    Fault(REDIS, "Redis late by 3 s", 1, "redis", _redis_in(LATE)),
+    Fault(REDIS, "Redis answers nonsense", 1, "redis", _redis_in(NONSENSE)),
 )

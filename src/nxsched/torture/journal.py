@@ -9,22 +9,29 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 End = Literal["told", "refused", "unknown", "undone", "wrong"]
 """What came of a try: it was done and said so; it was refused; nobody knows; the application thought better of it; an
 error that no caller may ever see."""
 
 
+AFTERWARDS: Final = "afterwards"
+"""How a call is made when all is over."""
+
+
 class Told(NamedTuple):
-    """What a caller was told of a booking or hold."""
+    """What a caller was told of a booking or hold; `start` as its events have it."""
 
     id: str
     version: int
     status: str
+    start: str
+    hosts: Sequence[str]
 
 
 @dataclass(slots=True)
@@ -56,7 +63,7 @@ class Journal:
     def __init__(self, file: Path) -> None:
         self._file = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
-    def begin(self, key: str, how: str, tenant: str, method: str, arguments: dict[str, Any]) -> None:
+    def begin(self, how: str, key: str, tenant: str, method: str, arguments: Mapping[str, Any]) -> None:
         """Before a call."""
         self._write({"begin": key, "how": how, "tenant": tenant, "method": method, "arguments": arguments})
 
@@ -69,9 +76,14 @@ class Journal:
         self._write({"note": words})
 
     def _write(self, words: dict[str, Any]) -> None:
-        line = json.dumps({**words, "at": time.monotonic()}, default=str)
+        line = json.dumps({**words, "at": time.monotonic()})
         os.write(self._file, line.encode() + b"\n")
         os.fsync(self._file)
+
+
+def written(one: datetime) -> str:
+    """An instant, as events have it."""
+    return one.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
 def read(files: Sequence[Path]) -> tuple[dict[str, Asked], list[dict[str, Any]]]:

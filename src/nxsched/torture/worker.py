@@ -21,13 +21,15 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.orm import Session
 
 from nxsched.async_scheduler import AsyncScheduler
-from nxsched.domain.bookings import Booking
+from nxsched.domain.bookings import Booking, Hold
 from nxsched.errors import (
     BookingNotFound,
     HoldExpired,
     InvalidInput,
+    InvalidToken,
     InvalidTransition,
     LockTimeout,
     NxschedError,
@@ -36,16 +38,19 @@ from nxsched.errors import (
     StoreUnavailable,
     TransactionConflict,
 )
-from nxsched.locking import Locker, NoLocker, PostgresLocker
+from nxsched.locking import Locker, NoLocker, PostgresLocker, RedisLocker
 from nxsched.scheduler import Scheduler
 from nxsched.store.async_connect import AsyncEngine
-from nxsched.torture.calls import Board, Call, Chooser, Known, days
-from nxsched.torture.journal import End, Journal, Told
-from nxsched.torture.world import EVENT_TYPES
+from nxsched.torture.calls import BY_LINK, Board, Call, Chooser, Known, days
+from nxsched.torture.journal import End, Journal, Told, written
+from nxsched.torture.world import EVENT_TYPES, HOSTS
 
 LOCK_TIMEOUT: Final = 1.0
 STATEMENT_TIMEOUT: Final = 2.0
 """Seconds: shorter than what the tormentor holds up."""
+
+SECRET: Final = "only for the links of a torture"  # noqa: S105 - nobody else has them
+"""What signs them."""
 
 _LANES: Final = 4
 """Calls at a time, on twice as few connections."""
@@ -55,7 +60,7 @@ _ONCE_MORE: Final = 0.05
 """How often somebody asks again who was told."""
 
 _SHOWN: Final = 0.8
-_KEYS_LAST: Final = timedelta(days=7)
+KEYS_LAST: Final = timedelta(days=7)
 """Longer than anybody runs this."""
 
 _READS: Final = 0.1
@@ -78,7 +83,12 @@ class How(NamedTuple):
         return f"{self.face}, within {self.level}" if self.level else self.face
 
 
-HOWS: Final = [How(face, level) for face in ("sync", "psycopg", "asyncpg") for level in (None, *_LEVELS)]
+HOWS: Final = [
+    *(How(face, level) for face in ("sync", "psycopg", "asyncpg") for level in (None, *_LEVELS)),
+    *(How("session", level) for level in _LEVELS),
+]
+"""A session is that of SQLAlchemy, in a thread."""
+
 OWN: Final = [How("sync", None), How("psycopg", None)]
 
 
@@ -101,6 +111,7 @@ class Orders:
     until: float
     clock_off_by: float
     boards: Mapping[str, Board]
+    prefix: str
     dies: Any
     sabotage: Callable[[Worker], None] | None = None
 
@@ -145,19 +156,21 @@ class Worker:
             "lock_timeout": timedelta(seconds=LOCK_TIMEOUT),
             "statement_timeout": timedelta(seconds=STATEMENT_TIMEOUT),
         }
-        options: dict[str, Any] = {"redis": orders.redis, "locker": self._locker(), "keys_last": _KEYS_LAST, **waits}
-        self.scheduler: Scheduler = Scheduler(self.engine, **options)
+        options: dict[str, Any] = {"keys_last": KEYS_LAST, "secrets": [SECRET], **waits}
+        self.scheduler: Scheduler = Scheduler(self.engine, locker=self._locker(), **options)
         self.async_schedulers: dict[str, AsyncScheduler] = {
-            driver: AsyncScheduler(engine, **options) for driver, engine in self.async_engines.items()
+            driver: AsyncScheduler(engine, locker=self._locker(), **options)
+            for driver, engine in self.async_engines.items()
         }
 
     def starts(self) -> Sequence[datetime]:
         """What is fought over just now."""
         return days(self.orders.first, time.monotonic() - self.orders.begins)
 
-    def _locker(self) -> Locker | None:
-        kinds: dict[str, Locker] = {"postgres": PostgresLocker(), "none": NoLocker()}
-        return kinds.get(self.orders.locks)
+    def _locker(self) -> Locker:
+        if self.orders.redis is not None:
+            return RedisLocker(self.orders.redis, prefix=self.orders.prefix)
+        return PostgresLocker() if self.orders.locks == "postgres" else NoLocker()
 
     def watched(self, engine: Engine) -> Engine:
         """Die before a statement, or before a COMMIT, when the time has come."""
@@ -192,7 +205,9 @@ class Worker:
                 await self.look()
             self.numbers += 1
             chooser = self.choosers[self.chance.random() < _OF_THE_OTHER]
-            call = chooser.call(f"{self.orders.name}.{self.numbers}")
+            call = await self.with_its_token(chooser.call(f"{self.orders.name}.{self.numbers}"))
+            if call is None:
+                continue
             how = self.chance.choice(HOWS)
             for tried in range(_TRIES):
                 end = await self.one_try(call, how)
@@ -200,6 +215,21 @@ class Worker:
                     break
                 await asyncio.sleep(0.05 * 2**tried)
                 how = self.chance.choice(OWN)
+
+    async def with_its_token(self, call: Call) -> Call | None:
+        """The call, with the token of the link if it is made by one; `None` where the booking has no link any more."""
+        if call.method not in BY_LINK:
+            return call
+        try:
+            tenant = await asyncio.to_thread(self.scheduler.tenant, call.tenant)
+            until = self.orders.first + timedelta(days=365)
+            token = await asyncio.to_thread(tenant.manage_token, call.arguments["booking_id"], expires=until)
+        except Exception as error:  # noqa: BLE001 - whatever reaches a caller
+            answer = judged(error)
+            if answer.end == "wrong":
+                self.journal.note(wrong=f"manage_token: {answer.said}")
+            return None
+        return call._replace(arguments={**call.arguments, "token": token})
 
     async def look(self) -> None:
         """Read something, or tidy up; what comes of it is not written down unless it is wrong."""
@@ -211,8 +241,14 @@ class Worker:
             ("explain", {"event_type": event_type, "start": start}),
             ("bookings", {"start": start, "limit": 20}),
             ("holds", {}),
+            ("hosts", {}),
+            ("event_types", {}),
+            ("blocked_periods", {}),
+            ("busy", {"host": self.chance.choice(HOSTS), "start": start, "end": start + timedelta(days=2)}),
             ("sweep", {}),
         ]
+        if known := chooser.board.pick(self.chance, lambda one: one.status != "held"):
+            looks += [(method, {"booking_id": known.id}) for method in ("booking", "history")]
         method, arguments = self.chance.choice(looks)
         self.journal.note(looks=method)
         try:
@@ -223,14 +259,14 @@ class Worker:
                 theirs = await self.async_schedulers[self.chance.choice(["psycopg", "asyncpg"])].tenant(chooser.tenant)
                 await getattr(theirs, method)(**arguments)
         except Exception as error:  # noqa: BLE001 - whatever reaches a caller
-            answer = _judged(error)
+            answer = judged(error)
             if answer.end == "wrong":
                 self.journal.note(wrong=f"{method}: {answer.said}")
 
     async def one_try(self, call: Call, how: How) -> End:
         """Make a call, and write down what came of it; now and then its task is cancelled meanwhile."""
-        self.journal.begin(call.key, str(how), *call)
-        if how.face == "sync":
+        self.journal.begin(str(how), *call)
+        if how.face in {"sync", "session"}:
             answer = await asyncio.to_thread(self.ask, call, how)
         else:
             task = asyncio.create_task(self.ask_async(call, how))
@@ -250,16 +286,17 @@ class Worker:
         try:
             tenant = self.scheduler.tenant(call.tenant)
             if how.level is None:
-                return self.told(call, getattr(tenant, call.method)(**call.arguments))
+                return self.told(call, call.of(tenant)(**call.spelled()))
         except Exception as error:  # noqa: BLE001 - whatever reaches a caller
-            return _judged(error)
+            return judged(error)
         committing = False
+        engine = self.engine.execution_options(isolation_level=how.level)
         try:
-            with self.engine.execution_options(isolation_level=how.level).connect() as within:
+            with Session(engine) if how.face == "session" else engine.connect() as within:
                 try:
-                    made = getattr(tenant, call.method)(**call.arguments, within=within)
+                    made = call.of(tenant)(**call.spelled(), within=within)
                 except Exception as error:  # noqa: BLE001 - as above
-                    return _judged(error, how.level)
+                    return judged(error, how.level)
                 time.sleep(self.own_work())
                 if self.thinks_better():
                     within.rollback()
@@ -274,17 +311,17 @@ class Worker:
         try:
             tenant = await self.async_schedulers[how.face].tenant(call.tenant)
             if how.level is None:
-                return self.told(call, await getattr(tenant, call.method)(**call.arguments))
+                return self.told(call, await call.of(tenant)(**call.spelled()))
         except Exception as error:  # noqa: BLE001 - as above
-            return _judged(error)
+            return judged(error)
         committing = False
         engine: AsyncEngine = self.async_engines[how.face].execution_options(isolation_level=how.level)
         try:
             async with engine.connect() as within:
                 try:
-                    made = await getattr(tenant, call.method)(**call.arguments, within=within)
+                    made = await call.of(tenant)(**call.spelled(), within=within)
                 except Exception as error:  # noqa: BLE001 - as above
-                    return _judged(error, how.level)
+                    return judged(error, how.level)
                 await asyncio.sleep(self.own_work())
                 if self.thinks_better():
                     await within.rollback()
@@ -310,18 +347,28 @@ class Worker:
 
     def told(self, call: Call, made: object) -> Answer:
         """What a caller was told, and is shown to the others."""
-        every: Sequence[Any] = made if isinstance(made, list) else [made]
-        for one in every:
+        for one in _bookings(made):
             if self.chance.random() < _SHOWN:
                 series = one.series_id if isinstance(one, Booking) else None
-                known = Known(one.id, one.status.value, one.event_type, one.hosts, series)
+                who = one.attendee.reference if one.attendee else None
+                known = Known(one.id, one.status.value, one.event_type, one.hosts, series, who)
                 self.orders.boards[call.tenant].put(known)
-        return Answer("told", "", [Told(one.id, one.version, one.status.value) for one in every])
+        return Answer("told", "", told_of(made))
+
+
+def told_of(made: object) -> list[Told]:
+    """What a caller knows by what a method gave: of each booking and hold."""
+    return [Told(one.id, one.version, one.status.value, written(one.start), one.hosts) for one in _bookings(made)]
+
+
+def _bookings(made: object) -> list[Booking | Hold]:
+    return [one for one in (made if isinstance(made, list) else [made]) if isinstance(one, Booking | Hold)]
 
 
 _EXPECTED: Final = (
     SlotUnavailable,
     HoldExpired,
+    InvalidToken,
     InvalidTransition,
     PolicyViolation,
     LockTimeout,
@@ -331,7 +378,7 @@ _EXPECTED: Final = (
 """What a caller has to reckon with: others are the caller's mistakes, which workers do not make."""
 
 
-def _judged(error: Exception, level: str | None = None) -> Answer:
+def judged(error: Exception, level: str | None = None) -> Answer:
     """What an error of a call says of it; any that is not to be reckoned with is wrong."""
     if isinstance(error, StoreUnavailable) and error.may_have_happened:
         return Answer("unknown", error.code)

@@ -39,35 +39,47 @@ EVENT_TYPES: Final = (*HOSTS, "pool", "pair", "class", "course", "course", *EVEN
 """What is booked, one of them more often."""
 
 
-def furnish(tenant: Tenant) -> None:
-    """Five hosts who are always open, two of them with limits, each with an event type of their own.
+_ALWAYS: Final = [WeeklyHours(days="mon-sun", start="00:00", end="24:00")]
 
-    And a pool, a pair, limited ones, two with seats, one that asks for approval, and one that is booked by force.
-    """
-    always = [WeeklyHours(days="mon-sun", start="00:00", end="24:00")]
-    for slug in HOSTS:
-        limits = [HOST_LIMITS[slug]] if slug in HOST_LIMITS else []
-        tenant.save_host(Host(slug=slug, timezone="UTC", weekly_hours=always, limits=limits))
-        tenant.save_event_type(EventType(slug=slug, duration=HALF, hosts=[slug]))
-    pair = [HostGroup(members=["bob", "ada"], need="all"), HostGroup(members=["cyd", "dan"])]
-    tenant.save_event_type(EventType(slug="pool", duration=HALF, hosts=HOSTS))
-    tenant.save_event_type(EventType(slug="pair", duration=HALF, hosts=pair))
-    limited = {slug: [limit] for slug, limit in EVENT_LIMITS.items()}
-    tenant.save_event_type(EventType(slug="limited", duration=HALF, hosts=HOSTS, limits=limited["limited"]))
-    tenant.save_event_type(EventType(slug="alone", duration=HALF, hosts=["eve"], limits=limited["alone"]))
-    tenant.save_event_type(
-        EventType(
-            slug="asked",
-            duration=HALF,
-            buffer_after=HALF / 2,  # what stands at the next start is in its way, too
-            hosts=MEMBERS["asked"],
-            limits=limited["asked"],
-            requires_approval=True,
-        )
+HOSTS_SAVED: Final = [
+    Host(
+        slug=slug,
+        timezone="UTC",
+        weekly_hours=_ALWAYS,
+        limits=[HOST_LIMITS[slug]] if slug in HOST_LIMITS else [],
     )
-    tenant.save_event_type(EventType(slug="class", duration=HALF, capacity=SEATS, hosts=["ada"]))
-    course = MEMBERS["course"]
-    tenant.save_event_type(
-        EventType(slug="course", duration=HALF, capacity=SEATS, hosts=course, requires_approval=True)
-    )
-    tenant.save_event_type(EventType(slug=FORCED, duration=HALF, hosts=["cyd", "dan", "eve"]))
+    for slug in HOSTS
+]
+"""Five who are always open, two of them with limits."""
+
+EVENT_TYPES_SAVED: Final = [
+    *[EventType(slug=slug, duration=HALF, hosts=[slug]) for slug in HOSTS],
+    EventType(slug="pool", duration=HALF, hosts=MEMBERS["pool"]),
+    EventType(
+        slug="pair",
+        duration=HALF,
+        hosts=[HostGroup(members=["bob", "ada"], need="all"), HostGroup(members=["cyd", "dan"])],
+    ),
+    EventType(slug="limited", duration=HALF, hosts=MEMBERS["limited"], limits=[EVENT_LIMITS["limited"]]),
+    EventType(slug="alone", duration=HALF, hosts=["eve"], limits=[EVENT_LIMITS["alone"]]),
+    EventType(
+        slug="asked",
+        duration=HALF,
+        buffer_after=HALF / 2,  # what stands at the next start is in its way, too
+        hosts=MEMBERS["asked"],
+        limits=[EVENT_LIMITS["asked"]],
+        requires_approval=True,
+    ),
+    EventType(slug="class", duration=HALF, capacity=SEATS, hosts=["ada"]),
+    EventType(slug="course", duration=HALF, capacity=SEATS, hosts=MEMBERS["course"], requires_approval=True),
+    EventType(slug=FORCED, duration=HALF, hosts=["cyd", "dan", "eve"]),
+]
+"""One for each host, a pool, a pair, limited ones, one that asks for approval, two with seats, one booked by force."""
+
+
+def furnish(tenant: Tenant) -> None:
+    """Save them."""
+    for host in HOSTS_SAVED:
+        tenant.save_host(host)
+    for event_type in EVENT_TYPES_SAVED:
+        tenant.save_event_type(event_type)

@@ -1,0 +1,106 @@
+"""What a torture has come to: what was done, what was broken, how long callers waited, and what did not hold."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from nxsched.torture.checker import Violation
+from nxsched.torture.journal import Asked
+from nxsched.torture.worker import HOWS
+
+_ENOUGH: Final = 500
+"""Tries after which something must have been served in every way."""
+
+SOON: Final = 6.0
+"""Seconds: three times what was measured (docs/reliability.md)."""
+
+
+@dataclass
+class Report:
+    """What was done, what was broken, and what did not hold."""
+
+    seed: int
+    violations: list[Violation] = field(default_factory=list)
+    faults: Counter[str] = field(default_factory=Counter)
+    calls: Counter[str] = field(default_factory=Counter)
+    ends: Counter[str] = field(default_factory=Counter)
+    told_how: Counter[str] = field(default_factory=Counter)
+    workers: int = 0
+    bookings: int = 0
+    asked_again: int = 0
+    spans: list[tuple[float, float]] = field(default_factory=list)
+    ended: dict[str, float] = field(default_factory=dict)
+    waited: list[float] = field(default_factory=list)
+
+    @property
+    def soon(self) -> float:
+        """Within how many seconds, those of faults apart, 99 of 100 calls were answered that one may have held up."""
+        return sorted(self.waited)[int(len(self.waited) * 0.99)] if self.waited else 0.0
+
+    @property
+    def operations(self) -> int:
+        """Calls, each of them once, however often it was tried."""
+        return self.calls.total()
+
+    def count(self, asked: Mapping[str, Asked], notes: Sequence[Mapping[str, Any]]) -> None:
+        """Add up what the journals say."""
+        for one in asked.values():
+            self.calls[one.method] += 1
+            for tried in one.tries:
+                self.ends[tried.end or "killed"] += 1
+                self.told_how[tried.how] += tried.end == "told"
+        for how in HOWS:
+            if not self.told_how[str(how)] and self.ends.total() > _ENOUGH:
+                self.violations.append(Violation("all faces and levels are served", f"never: {how}"))
+        self.waited = _waited(_joined(self.spans), asked, self.ended)
+        if self.soon > SOON:
+            found = f"99 of 100 that a fault may have held up took up to {self.soon:.1f} s beside it"
+            self.violations.append(Violation("calls are answered soon after a fault", found))
+        for note in notes:
+            if "wrong" in note:
+                self.violations.append(Violation("callers see no errors but ours", note["wrong"]))
+            if "looks" in note:
+                self.calls[note["looks"]] += 1
+        cancelled = sum("cancelled" in one for one in notes)
+        if cancelled:
+            self.faults["tasks cancelled"] += cancelled
+
+
+def _waited(
+    spans: Sequence[tuple[float, float]], asked: Mapping[str, Asked], killed: Mapping[str, float]
+) -> list[float]:
+    """Of the tries that a fault may have held up, how long each waited while nothing was broken.
+
+    `killed` says when processes were found dead: until then those waited whom they have not answered.
+    """
+    ends = [ended for _, ended in spans]
+    found: list[float] = []
+    for one in asked.values():
+        for tried in one.tries:
+            over = tried.ended or killed.get(one.key.rpartition(".")[0])
+            if over is None:
+                continue
+            quiet, met = over - tried.began, False
+            for began, ended in spans[bisect_left(ends, tried.began - 1) :]:
+                if began > over:
+                    break
+                met = True
+                quiet -= max(0.0, min(ended, over) - max(began, tried.began))
+            if met:
+                found.append(quiet)
+    return found
+
+
+def _joined(spans: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Without overlaps: what is broken twice is broken."""
+    found: list[tuple[float, float]] = []
+    for began, ended in sorted(spans):
+        if found and began <= found[-1][1]:
+            found[-1] = found[-1][0], max(ended, found[-1][1])
+        else:
+            found.append((began, ended))
+    return found
