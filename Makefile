@@ -77,10 +77,11 @@ docs-output: $(VENV)/dev ## Write the outputs in README and docs anew; read the 
 	$(BIN)/nxsched slots examples/clinic.json --picture docs/images/clinic.svg > /dev/null
 	$(BIN)/python benchmarks/fairness.py --picture docs/images/fairness.svg
 
-test-slow: $(VENV)/dev ## Run what takes long: many more examples, every zone, a fresh clone, a sample of mutants
+test-slow: $(VENV)/dev ## Run what takes long: many more examples, every zone, faults, a fresh clone, a sample of mutants
 	NXSCHED_PROFILE=slow $(BIN)/pytest -n auto -m "not slow" \
 		tests/properties/test_against_the_model.py tests/store/test_slots_from_the_database.py
 	$(BIN)/pytest -n auto -m slow
+	$(BIN)/nxsched torture --seconds 60 --every 1.5
 	$(BIN)/python tests/mutation.py --sample
 
 test-server: $(VENV)/dev ## Run the tests of the store on another server: POSTGRES=postgresql://postgres@…

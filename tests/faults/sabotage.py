@@ -85,8 +85,3 @@ def _above(stage: Stage, *statements: str) -> None:
     with psycopg.connect(stage.above.replace("+psycopg", "", 1), autocommit=True) as above:
         for statement in statements:
             above.execute(statement)
-
-
-def new_seed() -> int:
-    """One that nobody knows beforehand."""
-    return random.SystemRandom().randrange(1, 1_000_000)

@@ -20,13 +20,13 @@ from faults.sabotage import (
     acknowledged_before_the_commit,
     all_for_one,
     events_lost,
-    new_seed,
     without_row_locks,
     without_the_constraint,
 )
 from nxsched.torture import Report, torture
-from nxsched.torture.checker import Evidence, check
-from nxsched.torture.journal import Try
+from nxsched.torture.checker import check
+from nxsched.torture.evidence import Evidence
+from nxsched.torture.journal import AFTERWARDS, Try
 
 SECONDS = float(os.environ.get("NXSCHED_SECONDS", "60"))
 
@@ -43,13 +43,13 @@ def summary(report: Report) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [20_261_122, new_seed()], ids=["seed of always", "seed of today"])
-def test_whatever_breaks_what_was_promised_holds(seed: int) -> None:
-    report = torture(seconds=SECONDS, workers=4, seed=seed, every=1.5, tell=told)
+def test_whatever_breaks_what_was_promised_holds() -> None:
+    # With a seed of always; `make test-slow` runs the command with a new one, which it prints.
+    report = torture(seconds=SECONDS, workers=4, seed=20_261_122, every=1.5, tell=told)
     print(summary(report))  # noqa: T201 - as above
     assert report.violations == []
     assert report.ends["told"] > SECONDS
-    assert report.faults.total() > SECONDS / 4
+    assert report.faults.total() > SECONDS / 2
     assert set(report.ends) >= {"told", "refused", "undone"}
 
 
@@ -105,15 +105,19 @@ def evidence() -> Evidence:
 
 def standing(found: Evidence) -> Any:  # noqa: ANN401 - a row
     """A booking that stands, and changed once or more."""
-    return next(row for row in found.rows.values() if row.now["status"] == "confirmed" and row.version > 1)
+    return next(
+        row for row in found.rows.values() if row.now["status"] == "confirmed" and row.version > 1 and not row.is_erased
+    )
 
 
 def made(found: Evidence, end: str, *methods: str) -> Any:  # noqa: ANN401 - what was asked
-    """A call that came to that end in its only try."""
+    """A call that came to that end in its only try, and was about nobody who was erased."""
     return next(
         one
         for one in found.asked.values()
-        if [tried.end for tried in one.tries] == [end] and (not methods or one.method in methods)
+        if [tried.end for tried in one.tries] == [end]
+        and (not methods or one.method in methods)
+        and not found.forgotten(one)
     )
 
 
@@ -207,6 +211,7 @@ def another_place(found: Evidence) -> None:
 
 def entry_missing(found: Evidence) -> None:
     del standing(found).entries[-1]
+    found.__post_init__()
 
 
 def event_missing(found: Evidence) -> None:
@@ -260,6 +265,57 @@ def hold_left(found: Evidence) -> None:
     row.now["status"], row.now["expires_at"] = "held", found.swept_at - timedelta(seconds=1)
 
 
+def told_another_start(found: Evidence) -> None:
+    tried = made(found, "told", "book").tries[0]
+    tried.told = [one._replace(start="2030-01-01T00:00:00Z") for one in tried.told]
+
+
+def called_by_another_name(found: Evidence) -> None:
+    row = standing(found)
+    row.entries[0] = row.entries[0]._replace(action="cancel")
+    found.__post_init__()
+
+
+def moved_somewhere_else(found: Evidence) -> None:
+    one = made(found, "told", "reschedule")
+    one.arguments["start"] = "2030-01-01T00:00:00Z"
+
+
+def refused_afterwards(found: Evidence) -> None:
+    one = made(found, "told", "book")
+    one.tries.append(Try(AFTERWARDS, 0.0, 1.0, "refused", "slot_taken"))
+    found.keys_before = {one.key}
+
+
+def never_answered(found: Evidence) -> None:
+    made(found, "told", "book").tries.append(Try(AFTERWARDS, 0.0, 1.0, "unknown"))
+    found.keys_before = {"any"}
+
+
+def called_as_nobody_said(found: Evidence) -> None:
+    found.names.append(("save_host", "ada", "Nobody"))  # type: ignore[attr-defined]
+
+
+def blocked_twice(found: Evidence) -> None:
+    found.blocked[made(found, "told", "block").key] = 2  # type: ignore[index]
+
+
+def half_of_a_report(found: Evidence) -> None:
+    host = made(found, "told", "replace_busy").arguments["of"]
+    found.busy[host] = found.busy[host][:1]  # type: ignore[index]
+
+
+def still_there(found: Evidence) -> None:
+    one = next(
+        one
+        for one in found.asked.values()
+        if one.method == "erase_attendee"
+        and one.tries[0].end == "told"
+        and one.arguments["reference"] not in found.people
+    )
+    found.people.add(one.arguments["reference"])  # type: ignore[attr-defined]
+
+
 TAMPERED: dict[Callable[[Evidence], None], str] = {
     overlapping: "no two active claims of a host overlap",
     claimed_at_another_time: "time is taken while a booking stands and no longer",
@@ -268,6 +324,15 @@ TAMPERED: dict[Callable[[Evidence], None], str] = {
     refused_after_all: "what was refused left nothing",
     key_of_another: "a call happens whole or not at all",
     ended_too_early: "time is taken while a booking stands and no longer",
+    told_another_start: "what was acknowledged is there",
+    called_by_another_name: "what was done is what was asked",
+    moved_somewhere_else: "what was done is what was asked",
+    refused_afterwards: "what nobody was told is told who asks again",
+    never_answered: "what nobody was told is told who asks again",
+    called_as_nobody_said: "settings are as somebody saved them",
+    blocked_twice: "settings are as somebody saved them",
+    half_of_a_report: "settings are as somebody saved them",
+    still_there: "who was erased is nowhere",
     lost: "what was acknowledged is there",
     told_otherwise: "what was acknowledged is there",
     not_reached_yet: "what was acknowledged is there",
@@ -339,6 +404,7 @@ def test_what_cannot_be_tortured_is_told_in_one_line() -> None:
     for arguments, words in (
         (["--url", "mysql://localhost/x"], "--url: must be a postgresql:// URL"),
         (["--url", "postgresql://postgres@127.0.0.1:1/x"], "no database can be made for it: "),
+        (["--redis", "redis://:secret@127.0.0.1:1/0"], "--redis: must be redis://host:port, without a password"),
     ):
         done = nxsched(*arguments)
         assert (done.returncode, done.stderr.count("\n")) == (2, 1)

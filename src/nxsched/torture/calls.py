@@ -305,7 +305,7 @@ def _who(key: str) -> str:
 def days(first: datetime, passed: float) -> Sequence[datetime]:
     """The starts that are fought over when so many seconds have passed: three days, which move on as they fill."""
     day = first + timedelta(days=int(passed / _A_DAY_LASTS))
-    return [day + timedelta(days=n) + m * HALF for n in range(3) for m in range(8)]
+    return [day + timedelta(days=n) + m * HALF for n in range(3) for m in range(24)]
 
 
 _A_DAY_LASTS: Final = 15.0

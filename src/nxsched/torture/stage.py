@@ -143,6 +143,7 @@ class Stage:
 @contextmanager
 def staged(url: str | None, redis_url: str | None, processes: Any) -> Iterator[Stage]:  # noqa: ANN401 - of multiprocessing
     """Set the stage, and strike it in the end: the database and its role are removed. Raises `StoreUnavailable`."""
+    server_of_redis = None if redis_url is None else _place_of_redis(redis_url)
     with ExitStack() as after:
         folder = Path(after.enter_context(tempfile.TemporaryDirectory(prefix="nxsched-torture-", dir=_roomy())))
         data = None
@@ -161,7 +162,7 @@ def staged(url: str | None, redis_url: str | None, processes: Any) -> Iterator[S
         app = _made(above, name, after)
         pg = _proxy(_place_of(app), processes, after)
         stage = Stage(above.set(database=name).render_as_string(hide_password=False), app, pg, None, folder, data)
-        stage.redis = _redis(redis_url, folder, processes, after)
+        stage.redis = _redis(server_of_redis, folder, processes, after)
         yield stage
 
 
@@ -196,14 +197,18 @@ def _place_of(url: URL) -> Place:
     return Place(host=str(host), port=port)
 
 
-def _redis(url: str | None, folder: Path, processes: Any, after: ExitStack) -> Redis | None:  # noqa: ANN401 - as above
+def _place_of_redis(url: str) -> Place:
+    parts = urlsplit(url)
+    if parts.scheme != "redis" or parts.password or parts.username or parts.path not in {"", "/", "/0"}:
+        reason = "must be redis://host:port, without a password: workers see it through a proxy"
+        raise InvalidInput(field="redis", reason=reason)
+    return Place(host=parts.hostname or "localhost", port=parts.port or 6379)
+
+
+def _redis(named: Place | None, folder: Path, processes: Any, after: ExitStack) -> Redis | None:  # noqa: ANN401 - as above
     """The Redis that was named, else one of our own, if its program is there."""
-    if url is not None:
-        parts = urlsplit(url)
-        if parts.scheme != "redis" or parts.password or parts.username or parts.path not in {"", "/", "/0"}:
-            reason = "must be redis://host:port, without a password: workers see it through a proxy"
-            raise InvalidInput(field="redis", reason=reason)
-        return Redis(_proxy(Place(host=parts.hostname or "localhost", port=parts.port or 6379), processes, after))
+    if named is not None:
+        return Redis(_proxy(named, processes, after))
     if redis_program() is None or importlib.util.find_spec("redis") is None:
         return None
     with socket.create_server(("127.0.0.1", 0)) as one:

@@ -56,6 +56,7 @@ _LANES: Final = 4
 """Calls at a time, on twice as few connections."""
 
 _TRIES: Final = 6
+_GONE: Final = {"store_unavailable", "OperationalError", "DBAPIError 08003"}
 _ONCE_MORE: Final = 0.05
 """How often somebody asks again who was told."""
 
@@ -210,8 +211,10 @@ class Worker:
                 continue
             how = self.chance.choice(HOWS)
             for tried in range(_TRIES):
-                end = await self.one_try(call, how)
-                if end != "unknown" and not (end == "told" and self.chance.random() < _ONCE_MORE):
+                answer = await self.one_try(call, how)
+                if answer.said in _GONE:  # who finds nobody does not ask at once for something else
+                    await asyncio.sleep(0.1)
+                if answer.end != "unknown" and not (answer.end == "told" and self.chance.random() < _ONCE_MORE):
                     break
                 await asyncio.sleep(0.05 * 2**tried)
                 how = self.chance.choice(OWN)
@@ -263,7 +266,7 @@ class Worker:
             if answer.end == "wrong":
                 self.journal.note(wrong=f"{method}: {answer.said}")
 
-    async def one_try(self, call: Call, how: How) -> End:
+    async def one_try(self, call: Call, how: How) -> Answer:
         """Make a call, and write down what came of it; now and then its task is cancelled meanwhile."""
         self.journal.begin(str(how), *call)
         if how.face in {"sync", "session"}:
@@ -279,7 +282,7 @@ class Worker:
             except asyncio.CancelledError:
                 answer = Answer("unknown", "cancelled")
         self.journal.end(call.key, *answer)
-        return answer.end
+        return answer
 
     def ask(self, call: Call, how: How) -> Answer:
         """On the face for threads."""
