@@ -202,8 +202,9 @@ def collisions_apart(running: EmbeddedServer, lockers: Mapping[str, Locker], rou
 
 
 def first_call(running: EmbeddedServer, rounds: int, console: Console) -> bool:
-    """How much longer the first call takes that finds Redis gone, against the same of no locker."""
-    nowhere = "redis://10.255.255.1:6379/0"  # nobody answers there, not even that nobody is there
+    """How much longer the first call takes that finds a Redis which says nothing, against the same of no locker."""
+    silent = socket.create_server(("127.0.0.1", 0))  # it lets everybody connect, and never reads
+    nowhere = f"redis://127.0.0.1:{silent.getsockname()[1]}/0"
 
     async def one(tenant: AsyncTenant) -> float:
         start = BEGIN + timedelta(days=800) + next(_starts) * HALF
@@ -218,10 +219,11 @@ def first_call(running: EmbeddedServer, rounds: int, console: Console) -> bool:
             return clients.run("now", one)
 
     works = {"none": lambda: first(NoLocker()), "Redis is down": lambda: first(RedisLocker(nowhere))}
-    took = in_turn(works, rounds, console)
+    with silent:
+        took = in_turn(works, rounds, console)
     longer = statistics.median(down - none for down, none in zip(took["Redis is down"], took["none"], strict=True))
     verdict = "holds" if longer <= MOST_OF_FIRST_CALL else "BROKEN"
-    console.print(f"The first call that finds Redis gone takes {longer * 1000:.0f} ms longer (60 at most): {verdict}")
+    console.print(f"The first call that finds Redis silent takes {longer * 1000:.0f} ms longer (60 at most): {verdict}")
     return longer <= MOST_OF_FIRST_CALL
 
 

@@ -99,7 +99,7 @@ def evidence() -> Evidence:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(importlib.import_module("nxsched.torture"), "check", looked)
-        assert torture(seconds=6, workers=2, seed=1).violations == []
+        assert torture(seconds=8, workers=2, seed=1).violations == []
     return seen[0]
 
 

@@ -183,7 +183,7 @@ class Chooser:
             self._cancel_by_link,
             self._reschedule_by_link,
             self._erase,
-            self._set_up,
+            *[self._set_up] * 2,
         ]
         found = None
         while found is None:
