@@ -7,12 +7,13 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
+from sqlalchemy.exc import DBAPIError
 
 from faults.interleaving import Operation, exploring
-from nxsched import EventType, Host, Limit, SettableClock, Tenant, WeeklyHours
+from nxsched import Attendee, EventType, Host, Limit, SettableClock, Tenant, TransactionConflict, WeeklyHours
 from store.booked import ALAN, GRACE, assert_sound, rows
 from store.conftest import DAY, HALF, HOUR, Database
 
@@ -36,67 +37,121 @@ def book(event_type: str, at: datetime) -> Operation:
     return lambda tenant: tenant.book(event_type, start=at, attendee=GRACE)
 
 
+def within(level: str, act: Callable[..., Any]) -> Operation:
+    """The same in a transaction of the application's, which is told of a conflict at its COMMIT, too."""
+
+    def joined(tenant: Tenant) -> Any:  # noqa: ANN401 - what it gives
+        engine = tenant._units.engine.execution_options(isolation_level=level)  # noqa: SLF001 - the actor's own
+        with engine.connect() as connection:
+            made = act(tenant, within=connection)
+            try:
+                connection.commit()
+            except DBAPIError as error:
+                if getattr(error.orig, "sqlstate", None) == "40001":
+                    raise TransactionConflict(str(error)) from error
+                raise
+        return made
+
+    return joined
+
+
 class Meeting(NamedTuple):
     """What meets: operations on a day of their own, after what is there already; and what may come of them."""
 
-    prepared: Callable[[Tenant, datetime], Sequence[Operation]]
+    prepared: Callable[[Tenant, datetime, SettableClock], Sequence[Operation]]
     outcomes: set[tuple[str, ...]]
 
 
-def same_slot(_: Tenant, nine: datetime) -> Sequence[Operation]:
+def same_slot(_: Tenant, nine: datetime, __: SettableClock) -> Sequence[Operation]:
     return [book("visit", nine), book("visit", nine)]
 
 
-def overlapping(_: Tenant, nine: datetime) -> Sequence[Operation]:
+def overlapping(_: Tenant, nine: datetime, __: SettableClock) -> Sequence[Operation]:
     return [book("all", nine), book("quarter", nine + timedelta(minutes=15))]
 
 
-def one_a_day(_: Tenant, nine: datetime) -> Sequence[Operation]:
+def one_a_day(_: Tenant, nine: datetime, __: SettableClock) -> Sequence[Operation]:
     return [book("one", nine), book("one", nine + HOUR)]
 
 
-def last_seat(tenant: Tenant, nine: datetime) -> Sequence[Operation]:
+def last_seat(tenant: Tenant, nine: datetime, __: SettableClock) -> Sequence[Operation]:
     tenant.book("class", start=nine, attendee=ALAN)
     return [book("class", nine), book("class", nine)]
 
 
-def first_seats(_: Tenant, nine: datetime) -> Sequence[Operation]:
+def first_seats(_: Tenant, nine: datetime, __: SettableClock) -> Sequence[Operation]:
     return [book("class", nine), book("class", nine)]
 
 
-def leaving_and_joining(tenant: Tenant, nine: datetime) -> Sequence[Operation]:
+def leaving_and_joining(tenant: Tenant, nine: datetime, __: SettableClock) -> Sequence[Operation]:
     id_ = tenant.book("class", start=nine, attendee=ALAN).id
     return [lambda mine: mine.cancel(id_), book("class", nine)]
 
 
-def moving_and_booking(tenant: Tenant, nine: datetime) -> Sequence[Operation]:
+def moving_and_booking(tenant: Tenant, nine: datetime, __: SettableClock) -> Sequence[Operation]:
     id_ = tenant.book("visit", start=nine, attendee=ALAN).id
     return [lambda mine: mine.reschedule(id_, start=nine + HOUR), book("visit", nine + HOUR)]
 
 
-def moving_and_cancelling(tenant: Tenant, nine: datetime) -> Sequence[Operation]:
+def moving_and_cancelling(tenant: Tenant, nine: datetime, __: SettableClock) -> Sequence[Operation]:
     id_ = tenant.book("visit", start=nine, attendee=ALAN).id
     return [lambda mine: mine.reschedule(id_, start=nine + HOUR), lambda mine: mine.cancel(id_)]
 
 
-def approving_and_cancelling(tenant: Tenant, nine: datetime) -> Sequence[Operation]:
+def approving_and_cancelling(tenant: Tenant, nine: datetime, __: SettableClock) -> Sequence[Operation]:
     id_ = tenant.book("asked", start=nine, attendee=ALAN).id
     return [lambda mine: mine.approve(id_), lambda mine: mine.decline(id_)]
 
 
-def confirming_and_releasing(tenant: Tenant, nine: datetime) -> Sequence[Operation]:
+def confirming_and_releasing(tenant: Tenant, nine: datetime, __: SettableClock) -> Sequence[Operation]:
     id_ = tenant.place_hold("visit", start=nine).id
     return [lambda mine: mine.confirm_hold(id_, attendee=GRACE), lambda mine: mine.release_hold(id_)]
 
 
-def giving_away_and_booking(tenant: Tenant, nine: datetime) -> Sequence[Operation]:
+def giving_away_and_booking(tenant: Tenant, nine: datetime, __: SettableClock) -> Sequence[Operation]:
     id_ = tenant.book("any", start=nine, attendee=ALAN, host="bob").id
     return [lambda mine: mine.reassign(id_, host="ada"), book("visit", nine)]
 
 
-def the_same_key(_: Tenant, nine: datetime) -> Sequence[Operation]:
+def the_same_key(_: Tenant, nine: datetime, __: SettableClock) -> Sequence[Operation]:
     call: Operation = lambda tenant: tenant.book("visit", start=nine, attendee=GRACE, idempotency_key=f"{nine}")  # noqa: E731
     return [call, call]
+
+
+def expired_and_two(tenant: Tenant, nine: datetime, clock: SettableClock) -> Sequence[Operation]:
+    tenant.place_hold("visit", start=nine, ttl=timedelta(seconds=5))
+    clock.move(timedelta(seconds=5))
+    return [book("visit", nine), book("visit", nine)]
+
+
+def expired_and_confirmed(tenant: Tenant, nine: datetime, clock: SettableClock) -> Sequence[Operation]:
+    id_ = tenant.place_hold("visit", start=nine, ttl=timedelta(seconds=5)).id
+    clock.move(timedelta(seconds=5))
+    return [lambda mine: mine.confirm_hold(id_, attendee=GRACE, if_free=True), book("visit", nine)]
+
+
+def series_and_booking(_: Tenant, nine: datetime, __: SettableClock) -> Sequence[Operation]:
+    starts = [nine, nine + HOUR]
+    return [lambda mine: mine.book_series("visit", starts=starts, attendee=ALAN)[0], book("visit", nine + HOUR)]
+
+
+def two_series(_: Tenant, nine: datetime, __: SettableClock) -> Sequence[Operation]:
+    starts = [nine, nine + HOUR]
+    return [lambda mine: mine.book_series("visit", starts=starts, attendee=ALAN)[0]] * 2
+
+
+def erasing_and_moving(tenant: Tenant, nine: datetime, __: SettableClock) -> Sequence[Operation]:
+    who = Attendee(name="Who", reference=f"who {nine}")
+    id_ = tenant.book("visit", start=nine, attendee=who).id
+    return [
+        lambda mine: mine.erase_attendee(reference=who.reference),
+        lambda mine: mine.reschedule(id_, start=nine + HOUR),
+    ]
+
+
+def saving_and_booking(tenant: Tenant, nine: datetime, __: SettableClock) -> Sequence[Operation]:
+    visit = tenant.event_type("visit")
+    return [lambda mine: mine.save_event_type(visit), book("visit", nine)]
 
 
 CONFIRMED, TAKEN, REFUSED = "confirmed", "slot_taken", "slot_unavailable"
@@ -120,12 +175,18 @@ MEETINGS = {
     ),
     "one gives away to whom another books": Meeting(giving_away_and_booking, EITHER),
     "one key, twice": Meeting(the_same_key, {(CONFIRMED, CONFIRMED)}),
+    "two where a hold has expired": Meeting(expired_and_two, EITHER),
+    "one confirms what has expired, where another books": Meeting(expired_and_confirmed, EITHER),
+    "a series, and one who wants its second slot": Meeting(series_and_booking, EITHER),
+    "two series": Meeting(two_series, EITHER),
+    "one erases whose booking another moves": Meeting(erasing_and_moving, {("done", CONFIRMED)}),
+    "one saves what another books": Meeting(saving_and_booking, {("done", CONFIRMED)}),
 }
 
 
-def days(tenant: Tenant, meeting: Meeting, n: int) -> Sequence[Operation]:
+def days(tenant: Tenant, meeting: Meeting, clock: SettableClock, n: int) -> Sequence[Operation]:
     """The operations of a run, on a day of their own."""
-    return meeting.prepared(tenant, FIRST + n * DAY)
+    return meeting.prepared(tenant, FIRST + n * DAY, clock)
 
 
 @pytest.mark.slow
@@ -136,7 +197,7 @@ def test_in_every_order_of_their_statements_two_come_to_what_one_after_the_other
     meeting = MEETINGS[name]
     seen: Counter[tuple[str, ...]] = Counter()
     with exploring(db, 2, clock) as explorer:
-        for taken, outcomes in explorer.every(partial(days, furnished, meeting)):
+        for taken, outcomes in explorer.every(partial(days, furnished, meeting, clock)):
             assert tuple(outcomes) in meeting.outcomes, (taken, outcomes)
             seen[tuple(outcomes)] += 1
     assert_sound(db)
@@ -144,6 +205,30 @@ def test_in_every_order_of_their_statements_two_come_to_what_one_after_the_other
     assert seen.total() > 10
     print(name, dict(seen))  # noqa: T201 - shown with -s
     assert not rows(db, "SELECT 1 FROM pg_stat_database WHERE datname = current_database() AND deadlocks > 0")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("level", ["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"])
+@pytest.mark.parametrize("event_type", ["visit", "one", "class"])
+def test_in_the_applications_transactions_no_more_are_served_than_there_is_room_for(
+    furnished: Tenant, db: Database, clock: SettableClock, event_type: str, level: str
+) -> None:
+    def two(n: int) -> Sequence[Operation]:
+        nine = FIRST + n * DAY
+        if event_type == "class":
+            furnished.book("class", start=nine, attendee=ALAN)
+        act = lambda tenant, within: tenant.book(event_type, start=nine, attendee=GRACE, within=within)  # noqa: E731
+        return [within(level, act)] * 2
+
+    seen: Counter[str] = Counter()
+    with exploring(db, 2, clock) as explorer:
+        for taken, outcomes in explorer.every(two):
+            assert outcomes.count(CONFIRMED) == 1, (taken, outcomes)
+            seen.update(outcomes)
+    lost = {"READ COMMITTED": {TAKEN, REFUSED}}.get(level, {TAKEN, REFUSED, "transaction_conflict"})
+    assert {*seen} - {CONFIRMED} <= lost
+    assert seen.total() > 20
+    assert_sound(db)
 
 
 @pytest.mark.slow
@@ -177,7 +262,7 @@ def test_the_explorer_finds_who_counts_and_then_writes(
 
     found: list[Sequence[int]] = []
     with exploring(db, 2, clock, unlocked) as explorer:
-        for taken, outcomes in explorer.every(partial(days, furnished, MEETINGS[name])):
+        for taken, outcomes in explorer.every(partial(days, furnished, MEETINGS[name], clock)):
             if outcomes.count(CONFIRMED) > 1:
                 found.append(taken)
                 break

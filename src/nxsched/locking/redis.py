@@ -68,7 +68,7 @@ class RedisLocker(Unlocked):
         *,
         wait: timedelta = timedelta(),
         ttl: timedelta = timedelta(seconds=5),
-        timeout: timedelta = timedelta(milliseconds=50),
+        timeout: timedelta = timedelta(milliseconds=40),
         rest: timedelta = timedelta(seconds=1),
         when_unavailable: WhenUnavailable = "proceed",
         prefix: str = "nxsched",

@@ -23,7 +23,7 @@ LOG: Final = logging.getLogger("nxsched.ratelimit")
 MOST_LIMITS: Final = 20
 """Each costs a round trip to Redis."""
 
-TIMEOUT: Final = 0.05
+TIMEOUT: Final = 0.04
 """Seconds that Redis may take: those of the locks."""
 
 _MARGIN: Final = 0.005
