@@ -15,13 +15,15 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from datetime import datetime, timedelta
 from functools import partial
 from itertools import count
 from typing import Any, NamedTuple, Self, TypeVar
 
 import psycopg
+from floor import Floor, Records, example
 from ground import BEGIN, GRACE, HALF, always_open, application, fill, server, superuser
 from rich.console import Console
 from rich.table import Table
@@ -191,13 +193,43 @@ async def apart(each: int, tenant: AsyncTenant) -> float:
     return TASKS * each / (time.perf_counter() - begun)
 
 
-def collisions_apart(running: EmbeddedServer, lockers: Mapping[str, Locker], rounds: int, console: Console) -> bool:
+@contextmanager
+def by_hand(running: EmbeddedServer, like: Mapping[str, Records], each: int) -> Iterator[Callable[[], float]]:
+    """The floor: the same rows written by hand, by a thread for each connection; gives how many a second."""
+    with ExitStack() as stack:
+        uri = application(running)
+        connections = [stack.enter_context(psycopg.connect(uri)) for _ in range(CONNECTIONS)]
+        theirs = [
+            [Floor(connection, TENANT, f"visit-{n}", like) for n in range(who, TASKS * each, CONNECTIONS)]
+            for who, connection in enumerate(connections)
+        ]
+        threads = stack.enter_context(ThreadPoolExecutor(CONNECTIONS))
+
+        def rate() -> float:
+            start = BEGIN + timedelta(days=400) + next(_starts) * HALF
+            begun = time.perf_counter()
+            for _ in threads.map(lambda floors: [floor.book(start) for floor in floors], theirs):
+                pass
+            return TASKS * each / (time.perf_counter() - begun)
+
+        yield rate
+
+
+def collisions_apart(
+    running: EmbeddedServer,
+    lockers: Mapping[str, Locker],
+    like: Mapping[str, Records],
+    rounds: int,
+    console: Console,
+) -> bool:
     """Sixty-four at once, each on another of a thousand hosts: what a lock costs that nobody else wants."""
-    work = partial(apart, HOSTS // TASKS)
-    with Clients(running, lockers) as clients:
-        rates = in_turn({name: partial(clients.run, name, work) for name in lockers}, rounds, console)
+    each = HOSTS // TASKS
+    with Clients(running, lockers) as clients, by_hand(running, like, each) as floor:
+        ways = {name: partial(clients.run, name, partial(apart, each)) for name in lockers}
+        rates = in_turn({"by hand": floor, **ways}, rounds, console)
     bounds = {"Redis": LEAST_OF_NO_LOCK, "PostgreSQL": None, "Redis is down": LEAST_WHEN_DOWN}
-    rows = [Compared(f"locks: {name}", rates[name], "no locks", rates["none"], bounds[name]) for name in bounds]
+    rows = [Compared("no locks", rates["none"], "by hand", rates["by hand"])]
+    rows += [Compared(f"locks: {name}", rates[name], "no locks", rates["none"], bounds[name]) for name in bounds]
     return compare(f"book from {TASKS} tasks, each on hosts of its own, of {HOSTS:,}", rows, console)
 
 
@@ -274,6 +306,7 @@ def main() -> None:
         console.print(f"PostgreSQL {running.version}, embedded, with its own settings, and a Redis beside it")
         with Scheduler(application(running)) as scheduler:
             always_open(scheduler, TENANT, HOSTS)
+            like = example(scheduler, TENANT)
         fill(running, TENANT, 1, 20)
         patient = timedelta(seconds=10)
         lockers: dict[str, Locker] = {
@@ -284,7 +317,7 @@ def main() -> None:
         down = {**lockers, "Redis is down": RedisLocker("redis://127.0.0.1:1/0")}
         held: Sequence[bool] = [
             stampede(running, lockers, given.rounds, console),
-            collisions_apart(running, down, given.rounds, console),
+            collisions_apart(running, down, like, given.rounds, console),
             first_call(running, given.rounds, console),
             beside(running, given.rounds, console),
         ]
