@@ -226,9 +226,9 @@ def test_a_folder_that_a_shell_would_read_otherwise_is_refused_by_name(tmp_path:
     assert not (tmp_path / name).exists()
 
 
-@pytest.mark.parametrize("path", ["", None, 5])
+@pytest.mark.parametrize("path", ["", None, 5, "postgresql://app:secret@localhost/app"])
 def test_what_is_no_path_is_refused(path: object) -> None:
-    with pytest.raises(InvalidInput, match=r"^path: must be the path of a folder"):
+    with pytest.raises(InvalidInput, match=r"^path: must be the path of a folder(?!.*secret)"):
         start(path)  # type: ignore[arg-type]
 
 

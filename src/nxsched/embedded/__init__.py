@@ -103,6 +103,9 @@ def start(path: str | Path, *, version: int | None = None) -> EmbeddedServer:
     """
     if not isinstance(path, str | os.PathLike) or not str(path):
         raise InvalidInput(field="path", reason=f"must be the path of a folder, not {shown(path)}")
+    if "://" in str(path):
+        reason = "must be the path of a folder, not a URL: for a server that runs already there is Scheduler(url)"
+        raise InvalidInput(field="path", reason=reason)
     folder = Path(path).expanduser().resolve()
     if strange := _STRANGE.search(str(folder)):
         reason = f"{folder} must not have {shown(strange[0])} in it: a shell of the server's own programs would read it"
