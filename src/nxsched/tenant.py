@@ -75,8 +75,9 @@ class Tenant:
         return self._id
 
     def __repr__(self) -> str:
-        """Name the tenant."""
-        return f"<Tenant {self._id}>"
+        """Name the tenant, and say whether it is one caller's."""
+        caller = " for one caller" if self._asks.address or self._asks.caller else ""
+        return f"<Tenant {self._id}{caller}>"
 
     def for_caller(self, *, address: str | None = None, actor: Actor | None = None) -> Tenant:
         """The same tenant for one caller, whom rate limits count by address and actor, also where they read slots.

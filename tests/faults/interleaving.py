@@ -69,6 +69,7 @@ class Explorer:
         self, db: Database, actors: int, clock: SettableClock, rewrite: Callable[[str], str] | None = None
     ) -> None:
         self._watch = db.superuser.connect()
+        self.given_up = 0
         self._actors: list[Actor] = []
         self._tenants: list[Tenant] = []
         for _ in range(actors):
@@ -135,6 +136,7 @@ class Explorer:
                 chosen not in ready
             ):  # who has waited for longer looks once more: there is a statement more than last time
                 chosen = ready[0]
+                self.given_up += 1
             since = time.monotonic()
             taken.append(chosen)
             choices.append(ready)

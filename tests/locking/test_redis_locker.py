@@ -21,6 +21,7 @@ import redises
 from nxsched import InvalidInput, LockTimeout, StoreUnavailable
 from nxsched.locking import Contended, LockEvent, Permit, RedisLocker, TurnedAway
 from nxsched.locking.clients import Watch
+from nxsched.locking.redis import _TAKE
 
 ADA = Contended(tenant="acme", permits=(Permit("host:1773133200:ada"),))
 LONG = timedelta(seconds=10)
@@ -325,6 +326,15 @@ def test_who_has_a_place_when_redis_forgets_all_is_not_disturbed(
         enter(locker, ADA, "sync")
 
 
+def test_who_asks_twice_for_the_same_place_has_it(redis: redises.RedisServer) -> None:
+    """A client of the application's own may send a question again that was answered."""
+    locker = RedisLocker(redis.url, timeout=LONG)
+    wanted = Contended(tenant="acme", permits=(Permit("host:1:ada"), Permit("pool:1", 2)), key=None)
+    asked = [locker._ask(_TAKE, wanted, "me") for _ in range(3)]  # noqa: SLF001 - what a client sends again
+    assert asked == [b"taken"] * 3
+    assert locker._ask(_TAKE, wanted, "another") == b"turned_away"  # noqa: SLF001 - as above
+
+
 def test_an_on_lock_that_fails_changes_nothing(redis: redises.RedisServer, caplog: pytest.LogCaptureFixture) -> None:
     def fails(_: LockEvent) -> None:
         raise ZeroDivisionError
@@ -389,6 +399,10 @@ def test_a_cluster_does_as_well(told: Told, face: str) -> None:
     [
         ({"server": "http://cache"}, "redis", "must be a URL such as redis://cache/0"),
         ({"server": 7}, "redis", "must be a URL or a client of the package redis, not int"),
+        ({"server": "redis://cache/bookings"}, "redis", "is a URL whose path is the number of a database"),
+        ({"server": "redis+cluster://node:6379/1"}, "redis", "is a URL whose path is the number of a database"),
+        ({"on_lock": "print"}, "on_lock", "must be a function that takes a LockEvent"),
+        ({"on_lock": asyncio.sleep}, "on_lock", "must be a function that takes a LockEvent, and no coroutine"),
         ({"wait": timedelta(minutes=2)}, "wait", "must be a timedelta from 0 to a minute"),
         ({"wait": 1}, "wait", "must be a timedelta from 0 to a minute"),
         ({"ttl": timedelta()}, "ttl", "must be a timedelta from a millisecond to 0:01:00"),

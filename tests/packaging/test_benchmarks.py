@@ -18,6 +18,7 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
         ("calculator.py", ("--rounds", "1"), ["any of 100 hosts", "exponent"]),
         ("store.py", ("--rounds", "1", "--each", "5", "--most", "10000"), ["written by hand", "SELECTs", "Growth"]),
         ("lifecycle.py", ("--rounds", "1", "--each", "5"), ["Joins to one class", "reschedule", "asyncio"]),
+        ("load.py", ("--rounds", "1", "--clients", "50", "--hosts", "64"), ["one slot", "by hand", "silent", "beside"]),
     ],
 )
 def test_a_benchmark_measures_all_that_it_names(script: str, arguments: tuple[str, ...], tables: list[str]) -> None:

@@ -54,6 +54,8 @@ from store.conftest import DAY, HALF, HOUR, NINE, NOW, Database
 HOURS = [WeeklyHours(days="mon-fri", start="09:00", end="17:00")]
 SECRET = "a secret of sixteen characters"  # noqa: S105 - of a test
 
+asyncpg: Any = pytest.importorskip("asyncpg")
+
 every_driver = pytest.mark.parametrize("driver", ["psycopg", "asyncpg"])
 
 
@@ -646,3 +648,28 @@ def test_the_other_face_imports_nothing_of_this_one(name: str) -> None:
     program = f"import sys, nxsched; {name}; print([one for one in sys.modules if one.startswith('nxsched.async_')"
     more = " or one in ('sqlalchemy.ext.asyncio', 'asyncpg', 'greenlet')])"
     assert run(program + more) == "[]"
+
+
+def test_a_connection_that_ends_while_it_is_opened_is_told_like_any_other(
+    acme: Tenant, db: Database, clock: SettableClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLAlchemy sets a connection of asyncpg up before it looks after its errors."""
+
+    async def ends(connection: Any, *_: object, **__: object) -> None:  # noqa: ANN401 - of asyncpg
+        connection.terminate()
+        connection._check_open()  # noqa: SLF001 - as each of its methods begins
+
+    async def story() -> None:
+        engine = async_engine(db, "asyncpg")
+        async with AsyncScheduler(engine, clock=clock) as scheduler:
+            tenant = await scheduler.tenant(acme.id)
+            await engine.dispose()
+            monkeypatch.setattr(asyncpg.Connection, "set_type_codec", ends)
+            with pytest.raises(StoreUnavailable, match="connection is closed"):
+                await tenant.book("visit", start=NINE, attendee=GRACE)
+            monkeypatch.undo()
+            await tenant.book("visit", start=NINE, attendee=GRACE)
+        await engine.dispose()
+
+    asyncio.run(story())
+    assert count(db, "booking") == 1

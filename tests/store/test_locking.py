@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +11,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from sqlalchemy import event
 
 import redises
 from nxsched import (
@@ -203,9 +205,67 @@ def test_of_many_one_has_the_slot_and_few_reach_the_database(
 
     with ThreadPoolExecutor(16) as pool:
         found = list(pool.map(book, range(16 * 8)))
-    assert found.count("done") == count(db, "booking") <= 8
+    assert found.count("done") == count(db, "booking") == 8
     assert {*found} <= {"done", "slot_taken", "lock_timeout"}
     assert_sound(db)
+
+
+def test_of_many_in_a_new_process_hardly_any_comes_to_the_database(
+    acme: Tenant, db: Database, clock: SettableClock, redis: redises.RedisServer
+) -> None:
+    """Not even to look at the event type: of those who do not know it yet, one does."""
+    taken = 0
+
+    def counted(*_: object) -> None:
+        nonlocal taken
+        taken += 1
+
+    async def story() -> list[str]:
+        engine = async_engine(db)
+        event.listen(engine.sync_engine, "checkout", counted)
+        locker = RedisLocker(redis.url, timeout=timedelta(seconds=10))
+        async with AsyncScheduler(engine, clock=clock, lock_timeout=PATIENCE, locker=locker) as scheduler:
+            tenant = await scheduler.tenant(acme.id)
+            calls = [tenant.book("visit", start=NINE, attendee=GRACE) for _ in range(300)]
+            found = await asyncio.gather(*calls, return_exceptions=True)
+        await engine.dispose()
+        return [getattr(one, "code", "done") for one in found]
+
+    redis.client.flushall()
+    found = asyncio.run(story())
+    assert found.count("done") == 1
+    assert {*found} <= {"done", "slot_taken", "lock_timeout"}
+    assert taken <= 20
+
+
+def test_who_waits_for_anothers_look_looks_for_themselves_where_that_one_fails(
+    acme: Tenant, db: Database, clock: SettableClock, redis: redises.RedisServer
+) -> None:
+    locked = behind(acme, db, clock, RedisLocker(redis.url, timeout=timedelta(seconds=10)))
+    gate = locked._units.gate  # noqa: SLF001 - where they meet
+    assert gate.other(acme.id, "visit") is None  # somebody is looking
+    with ThreadPoolExecutor(1) as pool:
+        second = pool.submit(code, lambda: locked.book("visit", start=NINE, attendee=GRACE))
+        with pytest.raises(TimeoutError):
+            second.result(timeout=0.2)
+        gate.looked(acme.id, "visit")  # and has learnt nothing
+        assert second.result() == "done"
+
+
+def test_each_try_for_a_lock_is_told_to_the_log(
+    acme: Tenant,
+    db: Database,
+    clock: SettableClock,
+    make: Make,
+    told: list[LockEvent],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with caplog.at_level("DEBUG", logger="nxsched.locking"):
+        behind(acme, db, clock, make()).book("visit", start=NINE, attendee=GRACE)
+    lines = [one.getMessage() for one in caplog.records if one.name == "nxsched.locking"]
+    assert len(lines) == 1
+    assert re.fullmatch(r".*acme.*: taken, \d+\.\d ms", lines[0]), lines
+    assert [one.seconds > 0 for one in told] == [True]
 
 
 def test_tasks_take_the_same_locks_as_threads(

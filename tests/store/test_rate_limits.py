@@ -17,6 +17,8 @@ from functools import partial
 from typing import Any
 
 import pytest
+from limits.aio.strategies import SlidingWindowCounterRateLimiter as AsyncStrategy
+from limits.strategies import SlidingWindowCounterRateLimiter as Strategy
 from redis import Redis, RedisCluster
 from redis import asyncio as aio
 
@@ -412,8 +414,20 @@ def test_there_is_room_again_when_the_error_says_so(limited: Open, where: str) -
         with pytest.raises(RateLimited) as caught:  # noqa: PT012 - some of them are let through
             while True:
                 tenant.explain("visit", start=NINE)
+        assert caught.value.retry_after <= timedelta(seconds=2)  # the window, and its share in the next one
         time.sleep(caught.value.retry_after.total_seconds())
         tenant.explain("visit", start=NINE)
+
+
+@pytest.mark.parametrize("where", WHERE)
+def test_where_several_are_full_there_is_room_again_when_there_is_in_all_of_them(limited: Open, where: str) -> None:
+    tenant = limited(RateLimit(rate="2/second", by="tenant"), RateLimit(rate="2/hour", by="tenant"), where=where)
+    for _ in range(2):
+        tenant.explain("visit", start=NINE)
+    with pytest.raises(RateLimited) as caught:
+        tenant.explain("visit", start=NINE)
+    assert caught.value.rate == "2/hour"
+    assert caught.value.retry_after > timedelta(seconds=2)
 
 
 # --- Redis -----------------------------------------------------------------------------------------------------------
@@ -506,6 +520,38 @@ def test_while_redis_is_away_attempts_are_let_through_and_the_log_is_told_once(
         server.start()  # empty: what was counted is forgotten
         until_counted(tenant)
     assert caplog.messages[1:] == ["Redis answers again: rate limits are counted"]
+
+
+@pytest.mark.parametrize("face", ["sync", "asyncio"])
+def test_a_window_that_passes_between_two_questions_is_no_fault_of_redis(
+    limited: Open, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, face: str
+) -> None:
+    """Who was refused, and is then found to have room, is asked for once more."""
+    caplog.set_level(logging.WARNING)
+    stats, theirs = Strategy.get_window_stats, AsyncStrategy.get_window_stats
+    passed: list[float] = []
+
+    def slowly(self: Any, *asked: Any) -> Any:  # noqa: ANN401 - of the package
+        time.sleep(0 if passed else 2.1)
+        passed.append(2.1)
+        return stats(self, *asked)
+
+    async def slowly_too(self: Any, *asked: Any) -> Any:  # noqa: ANN401 - of the package
+        await asyncio.sleep(0 if passed else 2.1)
+        passed.append(2.1)
+        return await theirs(self, *asked)
+
+    monkeypatch.setattr(Strategy, "get_window_stats", slowly)
+    monkeypatch.setattr(AsyncStrategy, "get_window_stats", slowly_too)
+    monkeypatch.setattr(limiter, "TIMEOUT", 10)
+    tenant = limited(RateLimit(rate="1/second", by="tenant"), face=face, where="redis", locker=NoLocker())
+    for _ in range(2):
+        tenant.explain("visit", start=NINE)  # the second one is refused at first, and its window is over then
+    with pytest.raises(RateLimited):  # noqa: PT012 - some of them may be let through
+        for _ in range(5):
+            tenant.explain("visit", start=NINE)
+    assert passed
+    assert caplog.messages == []
 
 
 def until_counted(tenant: Tenant) -> None:

@@ -53,6 +53,7 @@ def torture(seconds: int, workers: int, seed: int | None, every: float, url: str
             tell=lambda at, what: console.print(f"{at:7.1f} s  {what}"),
         )
     console.print(_table("Calls", report.calls), _table("What came of their tries", report.ends), sep="\n")
+    console.print(_table("Reads, and sweeps", report.reads))
     console.print(_table("Faults", report.faults))
     bookings = f"{report.operations:,} calls by {report.workers} processes made {report.bookings:,} bookings and holds."
     console.print(bookings)

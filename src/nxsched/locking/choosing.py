@@ -29,7 +29,7 @@ def chosen(
         locker = RedisLocker(redis, when_unavailable=when_unavailable)  # type: ignore[arg-type] # it looks itself
     elif when_unavailable != "proceed" and not (counts and redis is not None):
         raise InvalidInput(field="when_unavailable", reason="is said to the locker itself, where one is given")
-    if not all(callable(getattr(locker, name, None)) for name in _METHODS):
+    if isinstance(locker, type) or not all(callable(getattr(locker, name, None)) for name in _METHODS):
         raise InvalidInput(field="locker", reason=f"must be a locker such as PostgresLocker(), not {locker!r:.80}")
     found: Locker = locker  # type: ignore[assignment] # it has all of its methods
     found.check(for_asyncio=for_asyncio)

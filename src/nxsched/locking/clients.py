@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 from collections.abc import Coroutine
+from contextlib import suppress
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
@@ -47,6 +49,11 @@ class Clients:
         if self._url is not None:
             if urlsplit(self._url).scheme not in _SCHEMES:
                 reason = "must be a URL such as redis://cache/0, rediss://cache/0 or redis+cluster://node:6379"
+                raise InvalidInput(field="redis", reason=reason)
+            parts = urlsplit(self._url)
+            database = "/?0?" if "cluster" in parts.scheme else "/?[0-9]*"
+            if parts.scheme != "unix" and not re.fullmatch(database, parts.path):
+                reason = f"is a URL whose path is the number of a database, if anything, not {parts.path!r:.80}"
                 raise InvalidInput(field="redis", reason=reason)
             try:  # what is wrong with it is to be told here, and not taken for a Redis that is away
                 ConnectionPool.from_url(self._url.replace("+cluster:", ":", 1)).make_connection()
@@ -100,6 +107,8 @@ class Clients:
         loop = asyncio.get_running_loop()
         with self._lock:
             if loop not in self._turns:
+                for over in [one for one in self._turns if one.is_closed()]:
+                    del self._turns[over]
                 self._turns[loop] = asyncio.Semaphore(_AT_ONCE)
             return self._turns[loop]
 
@@ -139,7 +148,9 @@ async def to_its_end(asking: Coroutine[Any, Any, T]) -> T:
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
-        await asyncio.wait([task])
+        while not task.done():
+            with suppress(asyncio.CancelledError):  # somebody may be in a hurry, and cancel twice
+                await asyncio.wait([task])
         raise
 
 

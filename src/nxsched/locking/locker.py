@@ -8,6 +8,7 @@ from contextlib import AbstractAsyncContextManager, AbstractContextManager, asyn
 from dataclasses import dataclass
 from datetime import timedelta
 from hashlib import sha256
+from inspect import iscoroutinefunction
 from typing import Final, Literal, Protocol
 
 from sqlalchemy import Connection
@@ -140,6 +141,12 @@ class Teller:
     """Tells the log and the application what a lock did."""
 
     on_lock: OnLock | None = None
+
+    def __post_init__(self) -> None:
+        """Raises `InvalidInput` for what cannot be called, or would have to be awaited."""
+        if self.on_lock is not None and (not callable(self.on_lock) or iscoroutinefunction(self.on_lock)):
+            reason = f"must be a function that takes a LockEvent, and no coroutine, not {self.on_lock!r:.80}"
+            raise InvalidInput(field="on_lock", reason=reason)
 
     def tell(self, outcome: Outcome, contended: Contended, seconds: float) -> None:
         """Whatever the application does with it does not reach the caller."""

@@ -22,12 +22,17 @@ FROM unnest(CAST(:counts AS int[]), CAST(:before AS int[])) AS w(of, before)
 _MINE: Final = text("SELECT pg_try_advisory_xact_lock(:place)")
 
 
+_MOST: Final = 1000
+"""Places that a transaction may take: all of them share a table of the server's."""
+
+
 class PostgresLocker(Unlocked):
     """Advisory locks of the booking's own transaction, for applications without Redis.
 
     Whoever comes second is turned away at once, or tries again for up to `wait`, instead of waiting for the first in
-    the database; but each try takes a connection of the pool. `on_lock` is called with a `LockEvent` after each. Raises
-    `InvalidInput`.
+    the database; but each try takes a connection of the pool. A call that would need more than a thousand of them, such
+    as a long series of many hosts, takes none: the server has room for some thousands in all. `on_lock` is called with
+    a `LockEvent` after each. Raises `InvalidInput`.
     """
 
     def __init__(self, *, wait: timedelta = timedelta(), on_lock: OnLock | None = None) -> None:
@@ -41,6 +46,9 @@ class PostgresLocker(Unlocked):
     def inside(self, connection: Connection, contended: Contended) -> None:
         """Take the places, or raise `TurnedAway`; who repeats what is just being done waits for it in the database."""
         began = perf_counter()
+        if sum(one.of for one in contended.permits) > _MOST:
+            self._teller.tell("unavailable", contended, perf_counter() - began)
+            return
         same = (
             bool(contended.key)
             and not connection.execute(

@@ -16,14 +16,18 @@ from nxsched.locking.choosing import WhenUnavailable
 from nxsched.locking.clients import Client, Clients, Watch, to_its_end
 from nxsched.locking.locker import LOG, Contended, OnLock, Outcome, Teller, Unlocked, checked_wait
 
+TIMEOUT: Final = timedelta(milliseconds=40)
+"""How long an answer may take unless something else is said."""
+
 # A permit is a sorted set of those who have a place, by when each place ends by the server's clock. All or nothing, in
-# one step; keys of one tenant lie in one slot of a cluster.
+# one step; keys of one tenant lie in one slot of a cluster. A client that retries may ask twice for the same place.
 _TAKE: Final = """
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 for i, key in ipairs(KEYS) do
     redis.call('ZREMRANGEBYSCORE', key, '-inf', now)
-    if redis.call('ZCARD', key) >= tonumber(ARGV[3 + i]) then
+    local mine = redis.call('ZSCORE', key, ARGV[1])
+    if not mine and redis.call('ZCARD', key) >= tonumber(ARGV[3 + i]) then
         if ARGV[2] ~= '' then
             for _, one in ipairs(redis.call('ZRANGE', key, 0, -1)) do
                 if string.sub(one, 1, #ARGV[2] + 1) == ARGV[2] .. ':' then return 'same_key' end
@@ -68,7 +72,7 @@ class RedisLocker(Unlocked):
         *,
         wait: timedelta = timedelta(),
         ttl: timedelta = timedelta(seconds=5),
-        timeout: timedelta = timedelta(milliseconds=40),
+        timeout: timedelta = TIMEOUT,
         rest: timedelta = timedelta(seconds=1),
         when_unavailable: WhenUnavailable = "proceed",
         prefix: str = "nxsched",

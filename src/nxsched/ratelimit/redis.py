@@ -46,8 +46,12 @@ class OnRedis:
             return None
         try:
             strategy = Strategy(_Counters(self._clients.sync()))
-            there_is = strategy.hit(one, key) if take else strategy.test(one, key)
-            stats = None if there_is else _known(one, strategy.get_window_stats(one, key))
+            stats = None
+            for again in (True, False):
+                if strategy.hit(one, key) if take else strategy.test(one, key):
+                    break
+                if stats := _known(one, strategy.get_window_stats(one, key), again=again):
+                    break
         except Exception as error:  # noqa: BLE001 - whatever it is that answers
             self._failed(error)
             return None
@@ -63,8 +67,12 @@ class OnRedis:
             watch = Watch(TIMEOUT)
             try:
                 strategy = AsyncStrategy(_AsyncCounters(self._clients.of_loop()))
-                there_is = await to_its_end(strategy.hit(one, key) if take else strategy.test(one, key))
-                stats = None if there_is else _known(one, await to_its_end(strategy.get_window_stats(one, key)))
+                stats = None
+                for again in (True, False):
+                    if await to_its_end(strategy.hit(one, key) if take else strategy.test(one, key)):
+                        break
+                    if stats := _known(one, await to_its_end(strategy.get_window_stats(one, key)), again=again):
+                        break
             except Exception as error:  # noqa: BLE001 - whatever it is that answers
                 if watch.stood_still():
                     self._away()
@@ -102,11 +110,16 @@ class OnRedis:
             raise StoreUnavailable(reason)
 
 
-def _known(one: RateLimitItem, stats: WindowStats) -> WindowStats:
-    """What is refused was counted before. Raises `ValueError` for what no Redis says."""
-    if stats.remaining >= one.amount:
-        raise ValueError("there is no room, and nothing was counted")
-    return stats
+def _known(one: RateLimitItem, stats: WindowStats, *, again: bool) -> WindowStats | None:
+    """What is refused was counted before; `None` where its window has passed since, so that it is asked `again`.
+
+    Raises `ValueError` for what no Redis says: that there is no room, twice, where nothing was counted.
+    """
+    if stats.remaining < one.amount:
+        return stats
+    if again:
+        return None
+    raise ValueError("there is no room, and nothing was counted")
 
 
 class _Taken:

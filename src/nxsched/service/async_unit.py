@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from tenacity import AsyncRetrying
 
 from nxsched.domain import checks
-from nxsched.errors import InvalidInput, LockTimeout, StoreUnavailable, TransactionConflict
+from nxsched.errors import InvalidInput, LockTimeout, RateLimited, StoreUnavailable, TransactionConflict
 from nxsched.locking import TurnedAway
 from nxsched.service.attempts import attempt, look_after
 from nxsched.service.contending import Gate, look, refuse_taken, waiting
@@ -59,7 +60,7 @@ class AsyncUnits:
             return await self.run(work, command, call)
         tenant, slug = call.tenant, wants.event_type
         if not gate.knows(tenant, slug):
-            gate.learn(tenant, slug, await self.run(look, slug, Call(tenant=tenant)))
+            await self._learn(tenant, slug)
         wanted = gate.contended(wants, tenant, call.key)
         if wanted is None:
             return await self.run(work, command, call)
@@ -77,6 +78,19 @@ class AsyncUnits:
             raise
         return found
 
+    async def _learn(self, tenant: str, slug: str) -> None:
+        """Look at an event type for the gate; of many who do not know it, one does."""
+        gate = self.gate
+        other = gate.other(tenant, slug)
+        if other is not None:
+            await asyncio.wrap_future(other)
+        try:
+            if other is None or not gate.knows(tenant, slug):
+                gate.learn(tenant, slug, await self.run(look, slug, Call(tenant=tenant)))
+        finally:
+            if other is None:
+                gate.looked(tenant, slug)
+
     async def read(self, work: Work[C, R], asked: C, call: Call) -> R:
         """Run a query that rate limits count."""
         await self.admit(asked, call)
@@ -88,15 +102,23 @@ class AsyncUnits:
         if limiter is None or (asks := attempt(command, call.tenant, call.who, call.address)) is None:
             return
         met: list[tuple[RateLimit, str]] = []
+        full: list[RateLimited] = []
         limits = limiter.of(asks.act)
         for limit in limits:
             if limit.by == "attendee" and asks.looks:
+                if full:
+                    break
                 found = await self.run(look_after(first), command, Call(tenant=call.tenant, within=call.within))
                 asks = asks.of_attendee(found)
             if who := asks.who[limit.by]:
                 met.append((limit, who))
                 if len(limits) > 1:
-                    await limiter.look_async(limit, asks.act, call.tenant, who, take=False)
+                    try:
+                        await limiter.look_async(limit, asks.act, call.tenant, who, take=False)
+                    except RateLimited as error:
+                        full.append(error)
+        if full:
+            raise max(full, key=lambda one: one.retry_after)
         for limit, who in met:
             await limiter.look_async(limit, asks.act, call.tenant, who, take=True)
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from datetime import datetime, timedelta
+from threading import Lock
 from typing import Any, Final, TypeVar
 
 from sqlalchemy import Connection
@@ -93,6 +95,8 @@ class Gate:
     def __init__(self, locker: Locker) -> None:
         self.locker = locker
         self._seen: dict[tuple[str, str], tuple[EventType | None, float]] = {}
+        self._looking: dict[tuple[str, str], Future[None]] = {}
+        self._lock = Lock()
 
     def wanting(self, command: object, within: object) -> Wanting | None:
         """The command, if a lock is asked for: never in the application's transaction, which has locks of its own."""
@@ -107,9 +111,23 @@ class Gate:
         if seen is None:
             return False
         if now - seen >= _FRESH:
-            self._seen[tenant, slug] = event_type, now  # good enough for the others, while this one looks
+            self._seen[tenant, slug] = event_type, now - _FRESH + _LOOKS  # good enough while this one looks
             return False
         return True
+
+    def other(self, tenant: str, slug: str) -> Future[None] | None:
+        """What to wait for where somebody else is looking just now; `None` for who is to look, and to say `looked`."""
+        with self._lock:
+            other = self._looking.get((tenant, slug))
+            if other is None:
+                mine = self._looking[tenant, slug] = Future()
+                mine.set_running_or_notify_cancel()  # of those who wait, one who is cancelled does not cancel it
+            return other
+
+    def looked(self, tenant: str, slug: str) -> None:
+        """Let those go on who waited, whatever came of it."""
+        with self._lock:
+            self._looking.pop((tenant, slug)).set_result(None)
 
     def learn(self, tenant: str, slug: str, event_type: EventType | None) -> None:
         """Remember it for a while."""
@@ -135,5 +153,8 @@ class Gate:
 
 
 _FRESH: Final = 60.0
+_LOOKS: Final = 2.0
+"""Seconds for a look; if it has come to nothing by then, the next caller looks."""
+
 _MOST: Final = 4096
 """Event types that are remembered: then all are looked at anew."""

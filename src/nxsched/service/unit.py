@@ -23,6 +23,7 @@ from nxsched.errors import (
     InvalidInput,
     LockTimeout,
     NxschedError,
+    RateLimited,
     StoreUnavailable,
     TransactionConflict,
 )
@@ -137,7 +138,7 @@ class Units:
             return self.run(work, command, call)
         tenant, slug = call.tenant, wants.event_type
         if not self.gate.knows(tenant, slug):
-            self.gate.learn(tenant, slug, self.run(look, slug, Call(tenant=tenant)))
+            self._learn(tenant, slug)
         wanted = self.gate.contended(wants, tenant, call.key)
         if wanted is None:
             return self.run(work, command, call)
@@ -155,6 +156,19 @@ class Units:
             raise
         return found
 
+    def _learn(self, tenant: str, slug: str) -> None:
+        """Look at an event type for the gate; of many who do not know it, one does."""
+        gate = self.gate
+        other = gate.other(tenant, slug)
+        if other is not None:
+            other.result()
+        try:
+            if other is None or not gate.knows(tenant, slug):
+                gate.learn(tenant, slug, self.run(look, slug, Call(tenant=tenant)))
+        finally:
+            if other is None:
+                gate.looked(tenant, slug)
+
     def read(self, work: Work[C, R], asked: C, call: Call) -> R:
         """Run a query that rate limits count."""
         self.admit(asked, call)
@@ -165,16 +179,24 @@ class Units:
         if self.limiter is None or (asks := attempt(command, call.tenant, call.who, call.address)) is None:
             return
         met: list[tuple[RateLimit, str]] = []
+        full: list[RateLimited] = []
         limits = self.limiter.of(asks.act)
         for limit in limits:
             if limit.by == "attendee" and asks.looks:
+                if full:
+                    break  # who is refused anyway is not looked for
                 asks = asks.of_attendee(
                     self.run(look_after(first), command, Call(tenant=call.tenant, within=call.within))
                 )
             if who := asks.who[limit.by]:
                 met.append((limit, who))
                 if len(limits) > 1:  # what one of them refuses is not to take anything of the others
-                    self.limiter.look(limit, asks.act, call.tenant, who, take=False)
+                    try:
+                        self.limiter.look(limit, asks.act, call.tenant, who, take=False)
+                    except RateLimited as error:
+                        full.append(error)
+        if full:  # there is room again when there is in all of them
+            raise max(full, key=lambda one: one.retry_after)
         for limit, who in met:
             self.limiter.look(limit, asks.act, call.tenant, who, take=True)
 

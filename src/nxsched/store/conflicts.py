@@ -66,6 +66,8 @@ def translation(error: BaseException, tenant: str | None = None, *, at_commit: b
         return StoreUnavailable("nxsched reads times in ISO format: SET datestyle = 'ISO' for this login or session")
     if isinstance(error, OSError):  # what asyncpg lets through of a socket, a name or a time-out of its own
         return _away(str(error) or "it did not answer in time", at_commit=at_commit)
+    if type(error).__module__.partition(".")[0] == "asyncpg":  # raw, as a connection that is being opened ends
+        return _away(str(error), at_commit=at_commit)
     if not isinstance(error, DBAPIError):
         return None
     words = (str(error.orig).strip().splitlines() or [type(error.orig).__name__])[0]

@@ -6,7 +6,7 @@ import json
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from multiprocessing.context import BaseContext
@@ -17,7 +17,7 @@ from nxsched.domain.availability import BlockedPeriod
 from nxsched.domain.bookings import Actor, Attendee
 from nxsched.domain.tenants import TenantDetails
 from nxsched.torture.journal import written
-from nxsched.torture.world import EVENT_TYPES, EVENT_TYPES_SAVED, FORCED, HALF, HOSTS, HOSTS_SAVED, MEMBERS
+from nxsched.torture.world import EVENT_TYPES, EVENT_TYPES_SAVED, FORCED, HALF, HOSTS, HOSTS_SAVED, MEMBERS, SPARE
 
 
 class Call(NamedTuple):
@@ -92,7 +92,7 @@ _SPELLED: Final[Mapping[str, Callable[[Any], object]]] = {
     "starts": lambda starts: [datetime.fromisoformat(one) for one in starts],
     "periods": _pairs,
     "ttl": lambda seconds: timedelta(seconds=seconds),
-    "attendee": lambda who: Attendee(name="caller", reference=who),
+    "attendee": lambda who: Attendee(name=who, email=f"{who.replace(' ', '.')}@example.test", reference=who),
 }
 
 
@@ -159,12 +159,16 @@ Asking = tuple[str, dict[str, Any]]
 
 @dataclass
 class Chooser:
-    """Chooses what to ask a tenant for; `starts` gives those that are fought over just now."""
+    """Chooses what to ask a tenant for; `starts` gives those that are fought over just now.
+
+    `blocked` are the periods that this process has blocked, by the keys of the calls.
+    """
 
     tenant: str
     chance: random.Random
     board: Board
     starts: Callable[[], Sequence[datetime]]
+    blocked: list[tuple[str, str]] = field(default_factory=list)
 
     def call(self, key: str) -> Call:
         """A call with a key of its own."""
@@ -190,6 +194,10 @@ class Chooser:
             found = self.chance.choice(makers)(key)
         return Call(key, self.tenant, *found)
 
+    def _who(self, key: str) -> str:
+        """The person who comes with a call, and with no other."""
+        return f"who {self.tenant} {key}"
+
     def _start(self) -> str:
         return written(self.chance.choice(self.starts()))
 
@@ -203,17 +211,18 @@ class Chooser:
     def _book(self, key: str) -> Asking:
         event_type, start = self._slot()
         seats = self.chance.choice([1, 1, 2]) if event_type in {"class", "course"} else 1
-        return "book", {"event_type": event_type, "start": start, "attendee": _who(key), "seats": seats}
+        told = {"attendee": self._who(key), "seats": seats, "metadata": {"by": key}, "reference": key}
+        return "book", {"event_type": event_type, "start": start, **told}
 
     def _book_by_force(self, key: str) -> Asking:
-        return "book", {"event_type": FORCED, "start": self._start(), "attendee": _who(key), "force": True}
+        return "book", {"event_type": FORCED, "start": self._start(), "attendee": self._who(key), "force": True}
 
     def _book_series(self, key: str) -> Asking:
         starts = sorted(written(one) for one in self.chance.sample(self.starts(), 3))
         return "book_series", {
             "event_type": self.chance.choice(EVENT_TYPES),
             "starts": starts,
-            "attendee": _who(key),
+            "attendee": self._who(key),
         }
 
     def _place_hold(self, _: str) -> Asking:
@@ -224,7 +233,7 @@ class Chooser:
     def _confirm_hold(self, key: str) -> Asking | None:
         found = self.board.pick(self.chance, lambda one: one.status == "held")
         if_free = self.chance.random() < 0.5  # noqa: PLR2004 - one of two
-        return found and ("confirm_hold", {"hold_id": found.id, "attendee": _who(key), "if_free": if_free})
+        return found and ("confirm_hold", {"hold_id": found.id, "attendee": self._who(key), "if_free": if_free})
 
     def _release_hold(self, _: str) -> Asking | None:
         found = self.board.pick(self.chance, lambda one: one.status == "held")
@@ -268,11 +277,16 @@ class Chooser:
         }
         found: Sequence[Asking] = (
             ("save_host", {"of": host}),
-            ("save_event_type", {"of": self.chance.choice(EVENT_TYPES)}),
+            ("save_event_type", {"of": self.chance.choice([*EVENT_TYPES, SPARE])}),
+            ("archive_host", {"slug": SPARE}),
+            ("archive_event_type", {"slug": SPARE}),
             ("save_details", {}),
             ("block", {"of": self.chance.choice([host, None])}),
             ("replace_busy", busy),
         )
+        if self.blocked and self.chance.random() < 0.2:  # noqa: PLR2004 - as often as it is blocked
+            key, id_ = self.blocked.pop()
+            return "unblock", {"id": id_, "of": key}
         return self.chance.choice(found)
 
     def _mark(self, key: str) -> Asking | None:
@@ -280,7 +294,11 @@ class Chooser:
         method = self.chance.choice(["approve"] * 3 + ["decline"] * 3 + ["update"] * 3 + ["complete", "mark_no_show"])
         wanted = {"pending"} if method in {"approve", "decline"} else {"confirmed"}
         found = self.board.pick(self.chance, lambda one: one.status in wanted)
-        more = {"update": {"location": f"Room {key}"}, "decline": {"reason": key}}.get(method, {})
+        said: dict[str, dict[str, Any]] = {
+            "update": {"location": f"Room {key}", "metadata": {"by": key, "seats": [1, {"2": None}]}},
+            "decline": {"reason": key},
+        }
+        more = said.get(method, {})
         return found and (method, {"booking_id": found.id, **more})
 
     def _reassign(self, key: str) -> Asking | None:
@@ -295,11 +313,6 @@ class Chooser:
 
 PERIODS: Final = 3
 """How many an outside calendar reports at a time, a week apart."""
-
-
-def _who(key: str) -> str:
-    """The person who comes with a call, and with no other."""
-    return f"who {key}"
 
 
 def days(first: datetime, passed: float) -> Sequence[datetime]:

@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 
 from nxsched.torture.evidence import Evidence, Row
 from nxsched.torture.journal import AFTERWARDS, Asked, written
-from nxsched.torture.world import EVENT_LIMITS, EVENT_TYPES_SAVED, FORCED, HALF, HOST_LIMITS, HOSTS_SAVED, SEATS
+from nxsched.torture.world import EVENT_LIMITS, EVENT_TYPES_SAVED, FORCED, HALF, HOST_LIMITS, HOSTS, HOSTS_SAVED, SEATS
 
 _STANDS: Final = frozenset({"held", "pending", "confirmed", "completed", "no_show"})
 
@@ -154,7 +154,8 @@ def what_nobody_was_told_is_told_who_asks_again(found: Evidence) -> Iterator[str
     """When all was over, each call without an answer was made once more: one whose key was there, had happened."""
     for one in found.asked.values():
         last = one.tries[-1]
-        if last.how == AFTERWARDS and one.key in found.keys_before and last.end != "told":
+        knew = one.key in found.keys_before and not found.forgotten(one)
+        if last.how == AFTERWARDS and knew and last.end != "told":
             yield f"{one.key}: {one.method} has its key, and who asks again is told {last.said}"
         if last.end in {"unknown", None} and found.keys_before:
             yield f"{one.key}: {one.method} has no answer, when all is over: {last.said}"
@@ -168,14 +169,20 @@ def settings_are_as_somebody_saved_them(found: Evidence) -> Iterator[str]:
             name == _NAMES.get((method, slug), name) and not any(_was_told(one) for one in calls)
         ):
             yield f"{method}: {slug or 'the tenant'} is called {name}"
+    unblocked = [one for one in found.asked.values() if one.method == "unblock"]
     for one in found.asked.values():
         if one.method == "block":
             times = found.blocked.get(one.key, 0)
-            if times > 1 or (times and not _may_have_happened(one)) or (not times and _was_told(one)):
+            gone = [other for other in unblocked if other.arguments["of"] == one.key]
+            taken_away = any(_was_told(other) for other in gone)
+            missing = not times and _was_told(one) and not any(_may_have_happened(other) for other in gone)
+            if times > 1 or (times and (taken_away or not _may_have_happened(one))) or missing:
                 yield f"{one.key}: {times} blocked periods"
-    for host, starts in found.busy.items():
+    for host in HOSTS:
         calls = [one for one in found.asked.values() if one.method == "replace_busy" and one.arguments["of"] == host]
-        if starts not in [one.arguments["periods"] for one in calls if _may_have_happened(one)]:
+        might = [one.arguments["periods"] for one in calls if _may_have_happened(one)]
+        starts = found.busy.get(host, [])
+        if starts not in might and (starts or any(_was_told(one) for one in calls)):
             yield f"{host} is busy at {starts}, as nobody has said"
 
 
@@ -199,7 +206,7 @@ def who_was_erased_is_nowhere(found: Evidence) -> Iterator[str]:
     brought = {one.arguments["attendee"]: one for one in found.asked.values() if "attendee" in one.arguments}
     for one in found.asked.values():
         if one.method == "erase_attendee" and (who := one.arguments["reference"]) in found.people:
-            began = max((tried.began for tried in one.tries if tried.end == "told"), default=0.0)
+            began = one.tries[0].began if _was_told(one) else 0.0
             if all(tried.ended is not None and tried.ended < began for tried in brought[who].tries):
                 yield f"{one.key}: {who} was erased, and is still there"
 
@@ -213,6 +220,8 @@ def what_was_refused_left_nothing(found: Evidence) -> Iterator[str]:
         last = one.tries[-1]
         ends = {tried.end for tried in one.tries}
         decided = last.end == "refused" and last.said in _BY_A_RULE and "told" not in ends
+        if decided and found.forgotten(one):
+            continue  # an earlier try had happened, and its key has gone with the person
         if (ends <= {"refused", "undone"} or decided) and (left := _left(found, one)):
             yield f"{one.key}: {one.method} was refused ({last.said}), and left {left}"
 
@@ -296,21 +305,48 @@ _AUDITED: Final = {
     "expires_at": "expires_at",
     "sequence": "sequence",
     "assigned_because": "assigned_because",
+    "attendee": "attendee",
+    "answers": "answers",
+    "metadata": "metadata",
+    "reference": "reference",
 }
 
 
 def every_change_has_its_event(found: Evidence) -> Iterator[str]:
-    """Versions run from 1 without a gap, and each event tells of the booking as its audit entries had it then."""
+    """Versions run from 1 without a gap; each event tells of the booking as its audit entries had it then, and why."""
     for row in found.rows.values():
-        if [version for version, _ in row.events] != list(range(1, row.version + 1)):
-            yield f"{row.id}: events {[version for version, _ in row.events]} of {row.version}"
+        if [event.version for event in row.events] != list(range(1, row.version + 1)):
+            yield f"{row.id}: events {[event.version for event in row.events]} of {row.version}"
             continue
         states = row.states()
-        for version, booking in row.events:
-            for name in (*_AUDITED, "attendee", "answers", "metadata", "reference"):
-                said = states.get(version, {}).get(name)
-                if (booking[name] or None) != (said or None):
-                    yield f"{row.id}: event {version} says {name} {booking[name]!r}, and its audit entries {said!r}"
+        for event, entry in zip(row.events, row.entries, strict=False):
+            if event.kind not in _KINDS.get(entry.action, ()):
+                yield f"{row.id}: event {event.version} is a {event.kind}, and was {entry.action}"
+            for name in _AUDITED:
+                said = states.get(event.version, {}).get(name)
+                if (event.booking[name] or None) != (said or None):
+                    told = f"event {event.version} says {name} {event.booking[name]!r}"
+                    yield f"{row.id}: {told}, and its audit entries {said!r}"
+
+
+_KINDS: Final[Mapping[str, set[str]]] = {
+    "hold": {"booking.held"},
+    "request": {"booking.created"},
+    "book": {"booking.confirmed"},
+    "confirm": {"booking.confirmed"},
+    "approve": {"booking.confirmed"},
+    "decline": {"booking.declined"},
+    "release": {"booking.hold_released"},
+    "expire": {"booking.hold_expired", "booking.expired"},
+    "cancel": {"booking.cancelled"},
+    "reschedule": {"booking.rescheduled"},
+    "reassign": {"booking.reassigned"},
+    "update": {"booking.updated"},
+    "erase": {"booking.updated"},
+    "complete": {"booking.completed"},
+    "mark_no_show": {"booking.no_show"},
+}
+"""What events of an act are called."""
 
 
 def no_limit_is_exceeded(found: Evidence) -> Iterator[str]:

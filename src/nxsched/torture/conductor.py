@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from threading import Event
 from typing import Any, Final
 
 import psycopg
@@ -20,7 +21,7 @@ from nxsched.torture.calls import Board, Call
 from nxsched.torture.checker import Violation
 from nxsched.torture.faults import QUIET, REDIS, SUBJECTS, Planned, Tormentor
 from nxsched.torture.journal import AFTERWARDS, Asked, Journal
-from nxsched.torture.report import Report
+from nxsched.torture.report import Report, Span
 from nxsched.torture.stage import Stage
 from nxsched.torture.worker import KEYS_LAST, SECRET, Answer, Orders, Worker, judged, told_of, work
 from nxsched.torture.world import TENANTS
@@ -49,6 +50,7 @@ class Conductor:
     boards: Mapping[str, Board] = field(init=False)
     first: datetime = field(init=False)
     began: float = 0.0
+    over: Event = field(default_factory=Event)
 
     def __post_init__(self) -> None:
         """Begin in two days: whatever the clocks say, no start has passed."""
@@ -65,20 +67,26 @@ class Conductor:
                     self.stage,
                     subject,
                     random.Random(f"{self.report.seed} {subject}"),  # noqa: S311 - to be played again
-                    lambda: [*self.living.values()],
+                    lambda: [one for one in [*self.living.values()] if one.is_alive()],
                     lambda: [*self.dies.values()],
                 )
                 for subject in SUBJECTS
             )
         ]
+        self.report.planned = {one.fault.name for _, plan in plans for one in plan}
         self.began = time.monotonic()
+        if self.stage.redis is None:
+            self.tell(0.0, "no redis-server here: nothing of Redis breaks, and nobody takes locks on it")
         self._see_to_workers()
         try:
             with ThreadPoolExecutor(len(plans)) as tormentors:
                 at_work = [tormentors.submit(self._torment, *one) for one in plans]
-                while self.passed < self.seconds:
-                    self._see_to_workers()
-                    time.sleep(0.02)
+                try:
+                    while self.passed < self.seconds:
+                        self._see_to_workers()
+                        time.sleep(0.02)
+                finally:
+                    self.over.set()
                 for one in at_work:
                     one.result()
             self._end_workers()
@@ -90,8 +98,7 @@ class Conductor:
     def _torment(self, tormentor: Tormentor, plan: Sequence[Planned]) -> None:
         """Break one thing after the other, beside those who break others."""
         for at, fault in plan:
-            time.sleep(max(0.0, at - self.passed))
-            if self.passed > self.seconds - QUIET:
+            if self.over.wait(max(0.0, at - self.passed)) or self.passed > self.seconds - QUIET:
                 break  # faults take their time, too
             self.tell(self.passed, fault.name)
             began = time.monotonic()
@@ -100,9 +107,9 @@ class Conductor:
             except (psycopg.Error, NxschedError) as error:
                 self.report.violations.append(Violation("what was broken is well again", f"{fault.name}: {error}"))
             else:
-                self.report.faults[fault.name] += 1 if times is None else times
-            if tormentor.subject != REDIS:  # whatever Redis does, nobody is to wait for it
-                self.report.spans.append((began, time.monotonic()))
+                self.report.faults[fault.name] += times
+            # Whatever Redis does, nobody is to wait for it.
+            self.report.spans.append(Span(began, time.monotonic(), excuses=tormentor.subject != REDIS))
 
     @property
     def passed(self) -> float:
@@ -139,8 +146,9 @@ class Conductor:
             dies=self.dies[n],
             sabotage=self.sabotage,
         )
-        self.living[n] = self.processes.Process(target=work, args=(orders,), daemon=True)
-        self.living[n].start()
+        process = self.processes.Process(target=work, args=(orders,), daemon=True)
+        process.start()
+        self.living[n] = process
 
     def _end_workers(self) -> None:
         until = time.monotonic() + _HANGS
@@ -150,6 +158,8 @@ class Conductor:
                 self.report.violations.append(Violation("every call is answered", f"a worker hangs: {process.pid}"))
                 process.kill()
                 process.join()
+            elif process.exitcode not in {0, -signal.SIGKILL}:
+                self.report.violations.append(Violation("workers live", f"one ended with {process.exitcode}"))
 
 
 def ask_again(stage: Stage, asked: Mapping[str, Asked]) -> Path:
@@ -164,7 +174,7 @@ def ask_again(stage: Stage, asked: Mapping[str, Asked]) -> Path:
             journal.begin(AFTERWARDS, *call)
             try:
                 made: Any = call.of(scheduler.tenant(call.tenant))(**call.spelled())
-            except NxschedError as error:
+            except Exception as error:  # noqa: BLE001 - whatever reaches a caller
                 answer = judged(error)
             else:
                 answer = Answer("told", "", told_of(made))

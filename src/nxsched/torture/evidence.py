@@ -22,6 +22,14 @@ class Entry(NamedTuple):
     changes: Mapping[str, Sequence[Any]]
 
 
+class Told(NamedTuple):
+    """An outbox event."""
+
+    version: int
+    kind: str
+    booking: Mapping[str, Any]
+
+
 @dataclass
 class Row:
     """A booking as it is stored, with its records."""
@@ -30,7 +38,7 @@ class Row:
     now: Mapping[str, Any]
     version: int
     entries: list[Entry] = field(default_factory=list)
-    events: list[tuple[int, Mapping[str, Any]]] = field(default_factory=list)
+    events: list[Told] = field(default_factory=list)
 
     @property
     def is_erased(self) -> bool:
@@ -110,9 +118,9 @@ def gathered(
             rows[id_].entries.append(Entry(version, action, actor, changes))
         else:
             orphans.append(f"an audit entry of {id_}, which is not there")
-    for id_, version, booking in above.execute(_EVENTS, {"tenant": tenant}):
+    for id_, version, booking, kind in above.execute(_EVENTS, {"tenant": tenant}):
         if id_ in rows:
-            rows[id_].events.append((version, booking))
+            rows[id_].events.append(Told(version, kind, booking))
         else:
             orphans.append(f"an event of {id_}, which is not there")
     busy: dict[str, list[str]] = defaultdict(list)
@@ -127,7 +135,7 @@ def gathered(
         [(kind, slug, name) for kind, slug, name in above.execute(_NAMES, {"tenant": tenant})],
         {row.reason: row.times for row in above.execute(_BLOCKED, {"tenant": tenant})},
         busy,
-        {who for (who,) in above.execute(_PEOPLE, {"tenant": tenant})},
+        {f"who {of} {key}" for of, key in above.execute(_PEOPLE, {"tenant": tenant})},
         seen_by_the_other,
         left,
         swept_at,
@@ -138,6 +146,9 @@ def gathered(
 _BOOKINGS: Final = text("""
 SELECT b.id::text, b.version, b.status, b.starts_at, b.ends_at, b.expires_at, b.seats, b.location, b.sequence,
     b.assigned_because, b.occurrence_id::text AS occurrence, b.series_id::text, e.slug AS event_type, o.active,
+    b.answers, b.metadata, b.reference, CASE WHEN b.attendee_name IS NOT NULL THEN jsonb_build_object('name',
+        b.attendee_name, 'email', b.attendee_email, 'timezone', b.attendee_timezone, 'reference', b.attendee_reference)
+        END AS attendee,
     ARRAY(SELECT h.slug FROM nxsched.claim c JOIN nxsched.host h ON h.host_no = c.host_no
         WHERE c.occurrence_id = b.occurrence_id ORDER BY c.place) AS hosts
 FROM nxsched.booking b JOIN nxsched.event_type e ON e.event_type_no = b.event_type_no
@@ -148,7 +159,7 @@ SELECT booking_id::text, version, action, coalesce(actor->>'id', reason), change
 WHERE tenant_id = :tenant ORDER BY booking_id, version
 """)
 _EVENTS: Final = text("""
-SELECT booking_id::text, version, payload->'booking' FROM nxsched.outbox_event WHERE tenant_id = :tenant
+SELECT booking_id::text, version, payload->'booking', kind FROM nxsched.outbox_event WHERE tenant_id = :tenant
 ORDER BY booking_id, version
 """)
 _CLAIMS: Final = text("SELECT *, occurrence_id::text AS occurrence FROM nxsched.claim WHERE tenant_id = :tenant")
@@ -172,8 +183,11 @@ SELECT h.slug, t.busy_from FROM nxsched.busy_time t JOIN nxsched.host h USING (t
 WHERE tenant_id = :tenant ORDER BY 1, 2
 """)
 _PEOPLE: Final = text("""
-SELECT attendee_reference FROM nxsched.booking WHERE tenant_id = :tenant
-UNION SELECT who->>'reference' FROM nxsched.audit_entry, jsonb_path_query(changes, '$.attendee[*]') AS who
-    WHERE tenant_id = :tenant
-UNION SELECT payload->'booking'->'attendee'->>'reference' FROM nxsched.outbox_event WHERE tenant_id = :tenant
+SELECT DISTINCT found[1], found[2] FROM (
+    SELECT to_jsonb(b)::text FROM nxsched.booking b WHERE tenant_id = :tenant
+    UNION ALL SELECT to_jsonb(a)::text FROM nxsched.audit_entry a WHERE tenant_id = :tenant
+    UNION ALL SELECT to_jsonb(o)::text FROM nxsched.outbox_event o WHERE tenant_id = :tenant
+    UNION ALL SELECT to_jsonb(k)::text FROM nxsched.idempotency_key k WHERE tenant_id = :tenant
+) AS stored(told), regexp_matches(told, 'who.([a-z]+).(w\\d+\\.\\d+\\.\\d+)', 'g') AS found
 """)
+"""People by their names, references and addresses, wherever these stand."""

@@ -21,14 +21,14 @@ from nxsched.torture.worker import STATEMENT_TIMEOUT
 class Fault(NamedTuple):
     """Something of a subject that breaks: its name, how often beside the others of it, and what it needs.
 
-    `do` returns when it is over, and says how often it was met if that is not once.
+    `do` returns when it is over, and says how often it was met: nothing may have been there that could break.
     """
 
     subject: str
     name: str
     weight: int
     needs: str
-    do: Callable[[Tormentor], int | None]
+    do: Callable[[Tormentor], int]
 
 
 class Planned(NamedTuple):
@@ -56,10 +56,14 @@ class Tormentor:
         can = {"", *(["own server"] if self.stage.data else []), *self._of_redis()}
         faults = [one for one in FAULTS if one.subject == self.subject and one.needs in can]
         at, found = every, []
+        first = self.chance.sample(faults, len(faults))  # each of them once, also where there is little time
         while faults and at < lasts - QUIET:
-            found.append(Planned(at, self.chance.choices(faults, [one.weight for one in faults])[0]))
+            found.append(Planned(at, first.pop() if first else self._drawn(faults)))
             at += every * (0.5 + self.chance.random())
         return found
+
+    def _drawn(self, faults: Sequence[Fault]) -> Fault:
+        return self.chance.choices(faults, [one.weight for one in faults])[0]
 
     def _of_redis(self) -> list[str]:
         if self.stage.redis is None:
@@ -81,22 +85,23 @@ QUIET: Final = 5.0
 """Seconds at the end without faults: what was broken is to be well by then."""
 
 
-def _terminate(t: Tormentor) -> None:
+def _terminate(t: Tormentor) -> int:
     with t.above() as above:
-        above.execute(
-            "SELECT pg_terminate_backend(pid) FROM (SELECT pid FROM pg_stat_activity WHERE usename = %s"
-            " ORDER BY random() LIMIT %s) AS these",
-            [t.stage.app.username, t.chance.choice([1, 2, 3, 100])],
-        )
+        asked = "SELECT pid FROM pg_stat_activity WHERE usename = %s ORDER BY pid"
+        pids = [row[0] for row in above.execute(asked, [t.stage.app.username])]
+        these = t.chance.sample(pids, min(len(pids), t.chance.choice([1, 2, 3, 100])))
+        ended = above.execute("SELECT pg_terminate_backend(pid) FROM unnest(%s::int[]) AS pid", [these]).fetchall()
+    return int((True,) in ended)
 
 
-def _crash(t: Tormentor) -> None:
+def _crash(t: Tormentor) -> int:
     t.stage.crash()
     time.sleep(t.chance.choice([0, 0.5, 2]))
     t.stage.rise()
+    return 1
 
 
-def _exhaust(t: Tormentor) -> None:
+def _exhaust(t: Tormentor) -> int:
     """Let our login have one connection more at most, and close those that are idle: who comes next finds none."""
     with t.above() as above:
         try:
@@ -108,10 +113,11 @@ def _exhaust(t: Tormentor) -> None:
             time.sleep(t.chance.choice([0.5, 2]))
         finally:
             above.execute(f"ALTER ROLE {t.stage.app.username} CONNECTION LIMIT -1")
+    return 1
 
 
-def _hold_lock(t: Tormentor) -> None:
-    """Hold what bookings need for longer than they wait."""
+def _hold_lock(t: Tormentor) -> int:
+    """Hold what bookings need for longer than they wait, if it can be had."""
     what = t.chance.choice(
         [
             "SELECT 1 FROM nxsched.host FOR UPDATE",
@@ -126,6 +132,8 @@ def _hold_lock(t: Tormentor) -> None:
         with suppress(psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected):
             above.execute(what)
             time.sleep(STATEMENT_TIMEOUT + t.chance.random())
+            return 1
+    return 0
 
 
 def _cutting(mode: int) -> Callable[[Tormentor], int]:
@@ -145,7 +153,7 @@ def _cutting(mode: int) -> Callable[[Tormentor], int]:
     return cut
 
 
-def _unreachable(t: Tormentor) -> None:
+def _unreachable(t: Tormentor) -> int:
     """New connections are refused, and those that are there are closed."""
     with _mode(t.stage.proxy, REFUSE):
         with t.above() as above:
@@ -153,20 +161,27 @@ def _unreachable(t: Tormentor) -> None:
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s", [t.stage.app.username]
             )
         time.sleep(t.chance.choice([0.3, 1]))
+    return 1
 
 
-def _kill(t: Tormentor) -> None:
-    for process in _some(t):
+def _kill(t: Tormentor) -> int:
+    killed = _some(t)
+    for process in killed:
         process.kill()
+    return int(bool(killed))
 
 
-def _die_at(t: Tormentor) -> None:
-    """Let a worker kill itself before one of its next statements."""
-    for left in t.chance.sample(t.dies(), 1):
-        left.value = t.chance.randrange(1, 12)
+def _die_at(t: Tormentor) -> int:
+    """Let a worker kill itself before one of its next statements, if it comes to that many within two seconds."""
+    left = t.chance.choice(t.dies())
+    left.value = t.chance.randrange(1, 12)
+    until = time.monotonic() + 2
+    while left.value > 0 and time.monotonic() < until:
+        time.sleep(0.01)
+    return int(left.value == 0)
 
 
-def _pause(t: Tormentor) -> None:
+def _pause(t: Tormentor) -> int:
     """For longer than a hold lives, and than others wait for a lock."""
     stopped = _some(t)
     try:
@@ -178,6 +193,7 @@ def _pause(t: Tormentor) -> None:
         for process in stopped:
             with suppress(ProcessLookupError):
                 os.kill(process.pid, signal.SIGCONT)
+    return int(bool(stopped))
 
 
 def _some(t: Tormentor) -> Sequence[Any]:
@@ -199,29 +215,33 @@ class _mode:  # noqa: N801 - used as a function
         self._proxy.mode.value = PASS
 
 
-def _redis_in(mode: int) -> Callable[[Tormentor], None]:
-    def stay(t: Tormentor) -> None:
+def _redis_in(mode: int) -> Callable[[Tormentor], int]:
+    def stay(t: Tormentor) -> int:
         with _mode(t.redis.proxy, mode):
             time.sleep(t.chance.choice([1, 3]))
+        return 1
 
     return stay
 
 
-def _redis_killed(t: Tormentor) -> None:
+def _redis_killed(t: Tormentor) -> int:
     """And started again, empty."""
     t.redis.kill()
     time.sleep(t.chance.choice([0, 1]))
     t.redis.start()
+    return 1
 
 
-def _redis_paused(t: Tormentor) -> None:
+def _redis_paused(t: Tormentor) -> int:
     t.redis.send(signal.SIGSTOP)
     time.sleep(t.chance.choice([0.2, 2]))
     t.redis.send(signal.SIGCONT)
+    return 1
 
 
-def _redis_flushed(t: Tormentor) -> None:
+def _redis_flushed(t: Tormentor) -> int:
     t.redis.say("FLUSHALL")
+    return 1
 
 
 DATABASE: Final = "database"

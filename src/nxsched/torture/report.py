@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from operator import itemgetter
+from typing import Any, Final, NamedTuple
 
 from nxsched.torture.checker import Violation
 from nxsched.torture.journal import Asked
@@ -19,6 +20,14 @@ SOON: Final = 6.0
 """Seconds: three times what was measured (docs/reliability.md)."""
 
 
+class Span(NamedTuple):
+    """A fault in seconds of the monotonic clock; `excuses`, whether a call may wait for as long as it lasts."""
+
+    began: float
+    ended: float
+    excuses: bool
+
+
 @dataclass
 class Report:
     """What was done, what was broken, and what did not hold."""
@@ -26,13 +35,15 @@ class Report:
     seed: int
     violations: list[Violation] = field(default_factory=list)
     faults: Counter[str] = field(default_factory=Counter)
+    planned: set[str] = field(default_factory=set)
     calls: Counter[str] = field(default_factory=Counter)
+    reads: Counter[str] = field(default_factory=Counter)
     ends: Counter[str] = field(default_factory=Counter)
     told_how: Counter[str] = field(default_factory=Counter)
     workers: int = 0
     bookings: int = 0
     asked_again: int = 0
-    spans: list[tuple[float, float]] = field(default_factory=list)
+    spans: list[Span] = field(default_factory=list)
     ended: dict[str, float] = field(default_factory=dict)
     waited: list[float] = field(default_factory=list)
 
@@ -56,7 +67,7 @@ class Report:
         for how in HOWS:
             if not self.told_how[str(how)] and self.ends.total() > _ENOUGH:
                 self.violations.append(Violation("all faces and levels are served", f"never: {how}"))
-        self.waited = _waited(_joined(self.spans), asked, self.ended)
+        self.waited = _waited(self.spans, asked, self.ended)
         if self.soon > SOON:
             found = f"99 of 100 that a fault may have held up took up to {self.soon:.1f} s beside it"
             self.violations.append(Violation("calls are answered soon after a fault", found))
@@ -64,35 +75,37 @@ class Report:
             if "wrong" in note:
                 self.violations.append(Violation("callers see no errors but ours", note["wrong"]))
             if "looks" in note:
-                self.calls[note["looks"]] += 1
+                self.reads[note["looks"]] += 1
         cancelled = sum("cancelled" in one for one in notes)
         if cancelled:
             self.faults["tasks cancelled"] += cancelled
 
 
-def _waited(
-    spans: Sequence[tuple[float, float]], asked: Mapping[str, Asked], killed: Mapping[str, float]
-) -> list[float]:
-    """Of the tries that a fault may have held up, how long each waited while nothing was broken.
+def _waited(spans: Sequence[Span], asked: Mapping[str, Asked], killed: Mapping[str, float]) -> list[float]:
+    """Of the tries that a fault may have held up, how long each waited, the time of those that excuse it apart.
 
     `killed` says when processes were found dead: until then those waited whom they have not answered.
     """
-    ends = [ended for _, ended in spans]
+    broken = _joined([(one.began, one.ended) for one in spans])
+    excused = _joined([(one.began, one.ended) for one in spans if one.excuses])
     found: list[float] = []
     for one in asked.values():
         for tried in one.tries:
             over = tried.ended or killed.get(one.key.rpartition(".")[0])
-            if over is None:
-                continue
-            quiet, met = over - tried.began, False
-            for began, ended in spans[bisect_left(ends, tried.began - 1) :]:
-                if began > over:
-                    break
-                met = True
-                quiet -= max(0.0, min(ended, over) - max(began, tried.began))
-            if met:
-                found.append(quiet)
+            if over is not None and next(_meeting(broken, tried.began, over), None):
+                held = sum(
+                    min(ended, over) - max(began, tried.began) for began, ended in _meeting(excused, tried.began, over)
+                )
+                found.append(over - tried.began - max(0.0, held))
     return found
+
+
+def _meeting(spans: Sequence[tuple[float, float]], began: float, ended: float) -> Iterator[tuple[float, float]]:
+    """Those of the spans, which do not overlap, that lie in this time."""
+    for one in spans[bisect_left(spans, began, key=itemgetter(1)) :]:
+        if one[0] > ended:
+            return
+        yield one
 
 
 def _joined(spans: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:

@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 
 import psycopg
 from sqlalchemy import URL, make_url
+from sqlalchemy.exc import ArgumentError
 
 from nxsched.errors import InvalidInput, StoreUnavailable
 from nxsched.scheduler import Scheduler
@@ -62,7 +63,7 @@ class Redis:
         ]
         self.process = subprocess.Popen([program, *options], stdout=subprocess.DEVNULL)  # noqa: S603 - found on the PATH
         until = time.monotonic() + _PATIENCE
-        while time.monotonic() < until:
+        while time.monotonic() < until and self.process.poll() is None:
             with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=1):
                 return
             time.sleep(_UP)
@@ -114,7 +115,7 @@ class Stage:
     def url(self) -> str:
         """As workers see the database: through the proxy."""
         # Where a server takes nothing else, the proxy cannot see what is a COMMIT, and cuts none.
-        plain = {"sslmode": "disable" if self.data else "prefer"}
+        plain = {"sslmode": "disable" if self.data else "allow"}
         found = self.app.set(host="127.0.0.1", port=self.proxy.port.value, query=plain)
         return found.render_as_string(hide_password=False)
 
@@ -155,7 +156,10 @@ def staged(url: str | None, redis_url: str | None, processes: Any) -> Iterator[S
             after.callback(_gone, server)
             above, data = make_url(server.url("postgres", "postgres")), folder / "server" / "pgdata"
         else:
-            above = make_url(url)
+            try:
+                above = make_url(url)
+            except ArgumentError as error:
+                raise InvalidInput(field="url", reason="must be a postgresql:// URL") from error
             if above.get_backend_name() != "postgresql":
                 raise InvalidInput(field="url", reason="must be a postgresql:// URL of a login that may make databases")
             above = above.set(drivername="postgresql+psycopg")
@@ -198,11 +202,26 @@ def _place_of(url: URL) -> Place:
 
 
 def _place_of_redis(url: str) -> Place:
+    reason = "must be redis://host:port, without a password: workers see it through a proxy"
     parts = urlsplit(url)
-    if parts.scheme != "redis" or parts.password or parts.username or parts.path not in {"", "/", "/0"}:
-        reason = "must be redis://host:port, without a password: workers see it through a proxy"
+    more = parts.password or parts.username or parts.query or parts.path not in {"", "/", "/0"}
+    try:
+        host, port = parts.hostname or "localhost", parts.port or 6379
+    except ValueError as error:
+        raise InvalidInput(field="redis", reason=reason) from error
+    if parts.scheme != "redis" or more:
         raise InvalidInput(field="redis", reason=reason)
-    return Place(host=parts.hostname or "localhost", port=parts.port or 6379)
+    try:
+        with socket.create_connection((host, port), timeout=_PATIENCE) as connection:
+            connection.sendall(b"PING\r\n")
+            answer = connection.recv(64)
+    except OSError as error:
+        raise StoreUnavailable(f"no Redis answers at {host}:{port}: {error}") from error
+    if not answer.startswith(b"+PONG"):
+        raise StoreUnavailable(
+            f"what answers at {host}:{port} does not serve: {answer.decode(errors='replace').strip()}"
+        )
+    return Place(host=host, port=port)
 
 
 def _redis(named: Place | None, folder: Path, processes: Any, after: ExitStack) -> Redis | None:  # noqa: ANN401 - as above

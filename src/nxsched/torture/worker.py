@@ -19,12 +19,14 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Engine, create_engine, event
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.orm import Session
+from sqlalchemy.pool import QueuePool
 
 from nxsched.async_scheduler import AsyncScheduler
-from nxsched.domain.bookings import Booking, Hold
+from nxsched.domain.availability import BlockedPeriod
+from nxsched.domain.bookings import Booking, Hold, Page
 from nxsched.errors import (
     BookingNotFound,
     HoldExpired,
@@ -38,7 +40,7 @@ from nxsched.errors import (
     StoreUnavailable,
     TransactionConflict,
 )
-from nxsched.locking import Locker, NoLocker, PostgresLocker, RedisLocker
+from nxsched.locking import Locker, NoLocker, PostgresLocker
 from nxsched.scheduler import Scheduler
 from nxsched.store.async_connect import AsyncEngine
 from nxsched.torture.calls import BY_LINK, Board, Call, Chooser, Known, days
@@ -170,6 +172,8 @@ class Worker:
 
     def _locker(self) -> Locker:
         if self.orders.redis is not None:
+            from nxsched.locking import RedisLocker  # noqa: PLC0415 - its package is optional
+
             return RedisLocker(self.orders.redis, prefix=self.orders.prefix)
         return PostgresLocker() if self.orders.locks == "postgres" else NoLocker()
 
@@ -193,6 +197,9 @@ class Worker:
         async with asyncio.TaskGroup() as group:
             for _ in range(_LANES):
                 group.create_task(self.lane())
+        for pool in (self.engine.pool, *(one.sync_engine.pool for one in self.async_engines.values())):
+            if isinstance(pool, QueuePool) and pool.checkedout():
+                self.journal.note(wrong=f"{pool.checkedout()} connections were not given back")
         for driver, engine in self.async_engines.items():
             await self.async_schedulers[driver].close()
             await engine.dispose()
@@ -239,31 +246,47 @@ class Worker:
         chooser = self.chance.choice(self.choosers)
         start = self.chance.choice(self.starts())
         event_type = self.chance.choice(EVENT_TYPES)
-        looks: list[tuple[str, dict[str, Any]]] = [
-            ("find_slots", {"event_type": event_type, "start": start, "end": start + timedelta(days=2)}),
-            ("explain", {"event_type": event_type, "start": start}),
-            ("bookings", {"start": start, "limit": 20}),
-            ("holds", {}),
-            ("hosts", {}),
-            ("event_types", {}),
-            ("blocked_periods", {}),
-            ("busy", {"host": self.chance.choice(HOSTS), "start": start, "end": start + timedelta(days=2)}),
-            ("sweep", {}),
+        days = {"start": start, "end": start + timedelta(days=2)}
+        host = self.chance.choice(HOSTS)
+        looks: list[tuple[str, Callable[[Any], Any]]] = [
+            ("find_slots", lambda tenant: tenant.find_slots(event_type, **days)),
+            ("explain", lambda tenant: tenant.explain(event_type, start=start)),
+            ("bookings", lambda tenant: tenant.bookings(start=start, limit=20)),
+            ("holds", lambda tenant: tenant.holds()),
+            ("details", lambda tenant: tenant.details()),
+            ("hosts", lambda tenant: tenant.hosts()),
+            ("host", lambda tenant: tenant.host(host)),
+            ("event_types", lambda tenant: tenant.event_types()),
+            ("event_type", lambda tenant: tenant.event_type(event_type)),
+            ("blocked_periods", lambda tenant: tenant.blocked_periods()),
+            ("busy", lambda tenant: tenant.busy(host, **days)),
+            ("sweep", lambda tenant: tenant.sweep()),
         ]
-        if known := chooser.board.pick(self.chance, lambda one: one.status != "held"):
-            looks += [(method, {"booking_id": known.id}) for method in ("booking", "history")]
-        method, arguments = self.chance.choice(looks)
+        if known := chooser.board.pick(self.chance, lambda one: one.status != "held" and one.who is not None):
+            looks += [
+                ("booking", lambda tenant: tenant.booking(known.id)),
+                ("history", lambda tenant: tenant.history(known.id)),
+                ("upcoming", lambda tenant: tenant.for_attendee(reference=known.who).upcoming()),
+                ("past", lambda tenant: tenant.for_attendee(reference=known.who).past()),
+            ]
+        if held := chooser.board.pick(self.chance, lambda one: one.status == "held"):
+            looks.append(("hold", lambda tenant: tenant.hold(held.id)))
+        method, look = self.chance.choice(looks)
         self.journal.note(looks=method)
         try:
             if self.chance.random() < 0.5:  # noqa: PLR2004 - one of two
                 tenant = await asyncio.to_thread(self.scheduler.tenant, chooser.tenant)
-                await asyncio.to_thread(getattr(tenant, method), **arguments)
+                seen = await asyncio.to_thread(look, tenant)
             else:
                 theirs = await self.async_schedulers[self.chance.choice(["psycopg", "asyncpg"])].tenant(chooser.tenant)
-                await getattr(theirs, method)(**arguments)
+                seen = await look(theirs)
+            if others := [one for one in _people(seen) if one in self.orders.boards and one != chooser.tenant]:
+                self.journal.note(wrong=f"{method}: {chooser.tenant} sees what is of {others[0]}")
         except Exception as error:  # noqa: BLE001 - whatever reaches a caller
             answer = judged(error)
-            if answer.end == "wrong":
+            if answer.end == "wrong" and not (
+                method == "hold" and isinstance(error, BookingNotFound)
+            ):  # it is a booking
                 self.journal.note(wrong=f"{method}: {answer.said}")
 
     async def one_try(self, call: Call, how: How) -> Answer:
@@ -356,12 +379,22 @@ class Worker:
                 who = one.attendee.reference if one.attendee else None
                 known = Known(one.id, one.status.value, one.event_type, one.hosts, series, who)
                 self.orders.boards[call.tenant].put(known)
+        if isinstance(made, BlockedPeriod) and made.id is not None:
+            of_it = next(one for one in self.choosers if one.tenant == call.tenant)
+            of_it.blocked.append((call.key, made.id))
         return Answer("told", "", told_of(made))
 
 
 def told_of(made: object) -> list[Told]:
     """What a caller knows by what a method gave: of each booking and hold."""
     return [Told(one.id, one.version, one.status.value, written(one.start), one.hosts) for one in _bookings(made)]
+
+
+def _people(seen: object) -> list[str]:
+    """The tenants of whom people are that somebody sees."""
+    every: Any = seen if isinstance(seen, list | Page) else [seen]
+    who = [one.attendee.reference for one in every if isinstance(one, Booking) and one.attendee]
+    return [one.split()[1] for one in who if one]
 
 
 def _bookings(made: object) -> list[Booking | Hold]:
@@ -396,6 +429,9 @@ def judged(error: Exception, level: str | None = None) -> Answer:
 
 def _own(error: Exception, *, committing: bool) -> Answer:
     """An error of the application's own transaction: at its COMMIT nobody knows, unless the server says so."""
+    raw = type(error).__module__.startswith("asyncpg.")  # of a connection that ended while it was opened
+    if not (raw or isinstance(error, SQLAlchemyError | OSError)):
+        return Answer("wrong", f"{type(error).__name__}: {error}")
     state = getattr(error.orig, "sqlstate", None) if isinstance(error, DBAPIError) else None
     known = not committing or (state is not None and state[:2] in {"40", "23"})
     return Answer("undone" if known else "unknown", f"{type(error).__name__} {state or ''}".strip())

@@ -35,6 +35,9 @@ MEMBERS: Final = {
 FORCED: Final = "forced"
 """The event type that is booked by force, and in no other way."""
 
+SPARE: Final = "spare"
+"""A host and an event type of whom nothing is booked."""
+
 EVENT_TYPES: Final = (*HOSTS, "pool", "pair", "class", "course", "course", *EVENT_LIMITS)
 """What is booked, one of them more often."""
 
@@ -48,9 +51,9 @@ HOSTS_SAVED: Final = [
         weekly_hours=_ALWAYS,
         limits=[HOST_LIMITS[slug]] if slug in HOST_LIMITS else [],
     )
-    for slug in HOSTS
+    for slug in (*HOSTS, SPARE)
 ]
-"""Five who are always open, two of them with limits."""
+"""Five who are always open, two of them with limits, and one who is archived and brought back."""
 
 EVENT_TYPES_SAVED: Final = [
     *[EventType(slug=slug, duration=HALF, hosts=[slug]) for slug in HOSTS],
@@ -73,6 +76,7 @@ EVENT_TYPES_SAVED: Final = [
     EventType(slug="class", duration=HALF, capacity=SEATS, hosts=["ada"]),
     EventType(slug="course", duration=HALF, capacity=SEATS, hosts=MEMBERS["course"], requires_approval=True),
     EventType(slug=FORCED, duration=HALF, hosts=["cyd", "dan", "eve"]),
+    EventType(slug=SPARE, duration=HALF, hosts=["ada"]),
 ]
 """One for each host, a pool, a pair, limited ones, one that asks for approval, two with seats, one booked by force."""
 
