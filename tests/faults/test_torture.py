@@ -41,7 +41,8 @@ def told(at: float, what: str) -> None:
 def summary(report: Report) -> str:
     """What somebody wants to know who reads the log."""
     found = [f"seed {report.seed}: {report.operations} calls, {report.workers} workers, {report.bookings} bookings"]
-    found += [str(dict(one.most_common())) for one in (report.calls, report.ends, report.faults)]
+    found += [str(dict(one.most_common())) for one in (report.calls, report.reads, report.ends, report.faults)]
+    found.append(f"99 of 100 waited {report.soon:.2f} s at most")
     return "\n".join(found)
 
 

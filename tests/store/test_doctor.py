@@ -293,7 +293,7 @@ def test_the_doctor_looks_at_a_redis(db: Database) -> None:
         assert "ok redis role master" in told
         assert "ok redis locks a lock was taken, and given back" in told
         assert server.client.dbsize() == 0
-        server.client.acl_setuser("default", enabled=True, nopass=True, commands=["-eval"], reset=False)
+        server.client.acl_setuser("default", enabled=True, nopass=True, commands=["-evalsha"], reset=False)
         result = run("doctor", "--url", db.url(APP_ROLE), "--redis", server.url)
         assert result.exit_code == 1
         assert "NO redis locks no lock could be taken" in " ".join(result.stdout.split())

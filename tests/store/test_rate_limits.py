@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import re
 import subprocess
 import sys
 import threading
@@ -14,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from datetime import timedelta
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -551,6 +553,24 @@ def test_a_window_that_passes_between_two_questions_is_no_fault_of_redis(
         for _ in range(5):
             tenant.explain("visit", start=NINE)
     assert passed
+    assert caplog.messages == []
+
+
+@pytest.mark.parametrize("face", ["sync", "asyncio"])
+def test_the_rights_that_the_page_names_are_enough(
+    limited: Open, redis: redises.RedisServer, caplog: pytest.LogCaptureFixture, face: str
+) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "rate-limits.md").read_text(encoding="utf-8")
+    rights = re.findall(r"\+[a-z|]+", page[page.index("rights of their own") : page.index("beside those of locks")])
+    assert rights
+    said: Any = redis.client
+    greets = ["+ping", "+hello", "+client", "+select", "+info"]
+    said.execute_command("ACL", "SETUSER", "limits", "on", ">secret", "~nxsched:*", "-@all", *greets, *rights)
+    url = redis.url.replace("redis://", "redis://limits:secret@")
+    tenant = limited(RateLimit(rate=ONCE, by="tenant"), face=face, redis=url, locker=NoLocker())
+    tenant.explain("visit", start=NINE)
+    with pytest.raises(RateLimited):
+        tenant.explain("visit", start=NINE)
     assert caplog.messages == []
 
 

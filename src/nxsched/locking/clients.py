@@ -18,9 +18,12 @@ try:
     from redis import asyncio as aio
     from redis.asyncio.retry import Retry as AsyncRetry
     from redis.backoff import NoBackoff
+    from redis.exceptions import NoScriptError
     from redis.retry import Retry
 except ImportError as _missing:
     raise MissingExtra(what="a scheduler with redis=…", extra="redis") from _missing
+
+__all__ = ["Client", "Clients", "NoScriptError", "Watch", "to_its_end"]
 
 T = TypeVar("T")
 

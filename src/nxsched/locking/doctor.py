@@ -55,8 +55,8 @@ def examine(url: str) -> Iterator[Finding]:
                 name="redis locks",
                 well=told[0].outcome == "taken",
                 found="a lock was taken, and given back" if told[0].outcome == "taken" else "no lock could be taken",
-                advice="its log says why; the role needs the rights +eval, +zadd, +zrem, +zcard, +zscore, +zrange, "
-                "+zremrangebyscore, +pexpire and +time on nxsched:*",
+                advice="its log says why; the role needs the rights +evalsha, +eval, +zadd, +zrem, +zcard, "
+                "+zscore, +zrange, +zremrangebyscore, +pexpire and +time on nxsched:*",
             )
     finally:
         locker.close()

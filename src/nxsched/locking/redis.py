@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
-from hashlib import sha256
+from hashlib import sha1, sha256
 from secrets import token_hex
 from time import perf_counter
 from typing import Any, Final
@@ -13,7 +13,7 @@ from typing import Any, Final
 from nxsched.errors import InvalidInput, StoreUnavailable
 from nxsched.locking.breaker import Breaker
 from nxsched.locking.choosing import WhenUnavailable
-from nxsched.locking.clients import Client, Clients, Watch, to_its_end
+from nxsched.locking.clients import Client, Clients, NoScriptError, Watch, to_its_end
 from nxsched.locking.locker import LOG, Contended, OnLock, Outcome, Teller, Unlocked, checked_wait
 
 TIMEOUT: Final = timedelta(milliseconds=40)
@@ -48,6 +48,8 @@ local given = 0
 for _, key in ipairs(KEYS) do given = given + redis.call('ZREM', key, ARGV[1]) end
 return given
 """
+
+_DIGESTS: Final = {one: sha1(one.encode()).hexdigest() for one in (_TAKE, _GIVE_BACK)}  # noqa: S324 - as Redis names them
 
 _TOLD: Final[dict[object, Outcome]] = {b"taken": "taken", b"turned_away": "turned_away", b"same_key": "same_key"}
 _TOLD.update({key.decode(): told for key, told in _TOLD.items() if isinstance(key, bytes)})
@@ -160,14 +162,19 @@ class RedisLocker(Unlocked):
         tag = sha256(contended.tenant.encode()).hexdigest()[:16]
         keys = [f"{self._prefix}:{{{tag}}}:{one.name}" for one in contended.permits]
         more = [contended.request, self._ttl, *(one.of for one in contended.permits)] if script is _TAKE else []
-        return [script, len(keys), *keys, member, *more]
+        return [len(keys), *keys, member, *more]
 
     def _ask(self, script: str, contended: Contended, member: str) -> object:
         """What Redis says, or `None` where it says nothing that can be used."""
         if not self._breaker.may_ask():
             return None
         try:
-            answer: object = self._clients.sync().eval(*self._arguments(script, contended, member))
+            client, values = self._clients.sync(), self._arguments(script, contended, member)
+            answer: object
+            try:
+                answer = client.evalsha(_DIGESTS[script], *values)
+            except NoScriptError:
+                answer = client.eval(script, *values)  # which it knows from then on
         except Exception as error:  # noqa: BLE001 - whatever it is that answers
             return self._failed(error)
         return self._understood(script, answer)
@@ -178,7 +185,12 @@ class RedisLocker(Unlocked):
                 return None
             watch = Watch(self._timeout)
             try:
-                answer: object = await self._clients.of_loop().eval(*self._arguments(script, contended, member))
+                client, values = self._clients.of_loop(), self._arguments(script, contended, member)
+                answer: object
+                try:
+                    answer = await client.evalsha(_DIGESTS[script], *values)
+                except NoScriptError:
+                    answer = await client.eval(script, *values)
             except Exception as error:  # noqa: BLE001 - whatever it is that answers
                 return None if watch.stood_still() else self._failed(error)
             finally:

@@ -87,7 +87,7 @@ def look(connection: Connection, slug: str, tools: Tools) -> EventType | None:
 
 
 class Gate:
-    """A locker, and how many can be served at once: by event types as they were a minute ago or less.
+    """A locker, and how many can be served at once: by event types as they were five minutes ago or less.
 
     What has changed meanwhile costs a refusal too many or a lock too few: the database judges by what is set now.
     """
@@ -152,7 +152,7 @@ class Gate:
         return locked
 
 
-_FRESH: Final = 60.0
+_FRESH: Final = 300.0
 _LOOKS: Final = 2.0
 """Seconds for a look; if it has come to nothing by then, the next caller looks."""
 

@@ -16,7 +16,7 @@ from nxsched.torture.worker import HOWS
 _ENOUGH: Final = 500
 """Tries after which something must have been served in every way."""
 
-SOON: Final = 6.0
+SOON: Final = 1.5
 """Seconds: three times what was measured (docs/reliability.md)."""
 
 
