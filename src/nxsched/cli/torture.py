@@ -55,10 +55,14 @@ def torture(seconds: int, workers: int, seed: int | None, every: float, url: str
     console.print(_table("Calls", report.calls), _table("What came of their tries", report.ends), sep="\n")
     console.print(_table("Reads, and sweeps", report.reads))
     console.print(_table("Faults", report.faults))
-    bookings = f"{report.operations:,} calls by {report.workers} processes made {report.bookings:,} bookings and holds."
-    console.print(bookings)
+    console.print(
+        f"{report.operations:,} calls by {report.workers} processes made {report.bookings:,} bookings and holds;"
+    )
+    console.print(f"{report.asked_again:,} of them had no answer, and were made once more when all was over.")
     if report.waited:
-        console.print(f"99 of 100 calls that a fault may have held up waited {report.soon:.2f} s beside it at most.")
+        console.print(
+            f"Of 100 tries that a fault may have held up, 99 took {report.soon:.2f} s at most, its own time apart."
+        )
     for promise, found in report.violations[:_SHOWN]:
         console.print(f"VIOLATED: {promise}: {found}")
     console.print(f"Violations: {len(report.violations)}")

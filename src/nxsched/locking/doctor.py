@@ -26,8 +26,13 @@ def examine(url: str) -> Iterator[Finding]:
             took = min(_seconds(locker) for _ in range(5)) * 1000
         except Exception as error:  # noqa: BLE001 - whatever it is that answers
             words = f"{type(error).__name__}: {error}"
-            yield Finding(name="redis", well=False, found=words, advice="start it, or give the URL of another; until "
-                          "then bookings go on without locks, or are refused, as `when_unavailable` says")  # fmt: skip
+            yield Finding(
+                name="redis",
+                well=False,
+                found=words,
+                advice="start it, or mend the URL (server, password, number of the database, redis+cluster:// or not); "
+                "until then bookings go on without locks, or are refused, as `when_unavailable` says",
+            )
             return
         version = str(info.get("redis_version", "0"))
         yield Finding(

@@ -67,7 +67,7 @@ class Conductor:
                     self.stage,
                     subject,
                     random.Random(f"{self.report.seed} {subject}"),  # noqa: S311 - to be played again
-                    lambda: [one for one in [*self.living.values()] if one.is_alive()],
+                    lambda: [*self.living.values()],
                     lambda: [*self.dies.values()],
                 )
                 for subject in SUBJECTS
