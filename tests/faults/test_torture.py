@@ -432,8 +432,31 @@ def test_what_cannot_be_tortured_is_told_in_one_line() -> None:
     for arguments, words in (
         (["--url", "mysql://localhost/x"], "--url: must be a postgresql:// URL"),
         (["--url", "postgresql://postgres@127.0.0.1:1/x"], "no database can be made for it: "),
+        (["--url", "shop"], "--url: must be a postgresql:// URL"),
         (["--redis", "redis://:secret@127.0.0.1:1/0"], "--redis: must be redis://host:port, without a password"),
+        (["--redis", "redis://127.0.0.1:99999"], "--redis: must be redis://host:port, without a password"),
+        (["--redis", "redis://127.0.0.1:1"], "no Redis answers at 127.0.0.1:1: "),
     ):
         done = nxsched(*arguments)
         assert (done.returncode, done.stderr.count("\n")) == (2, 1)
         assert done.stderr.startswith(words)
+
+
+@pytest.mark.slow
+def test_who_is_told_to_end_leaves_nothing_behind(server: servers.Server) -> None:
+    command = [sys.executable, "-m", "nxsched", "torture", "--seconds", "3600", "--workers", "2"]
+    with subprocess.Popen([*command, "--url", servers.superuser(server)], stdout=subprocess.PIPE, text=True) as running:
+        assert running.stdout is not None
+        while " s  " not in running.stdout.readline():  # until something breaks
+            pass
+        running.terminate()
+        running.communicate(timeout=60)
+    assert running.returncode == 143
+    with psycopg.connect(servers.superuser(server)) as connection:
+        left = "SELECT datname FROM pg_database WHERE datname LIKE 'nxsched_torture%'"
+        assert connection.execute(left).fetchall() == []
+
+
+def test_without_the_package_redis_it_can_be_had_all_the_same() -> None:
+    program = "import sys; sys.modules['redis'] = None; import nxsched.torture"
+    subprocess.run([sys.executable, "-c", program], check=True)

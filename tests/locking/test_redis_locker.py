@@ -101,7 +101,10 @@ def test_a_place_is_given_back_whatever_happens(locker: RedisLocker, redis: redi
     assert redis.client.keys() == []
 
 
-def test_a_task_that_is_cancelled_leaves_no_place(locker: RedisLocker, redis: redises.RedisServer) -> None:
+@pytest.mark.parametrize("times", [1, 2, 4])
+def test_a_task_that_is_cancelled_leaves_no_place(locker: RedisLocker, redis: redises.RedisServer, times: int) -> None:
+    """However often somebody in a hurry cancels it."""
+
     async def story(steps: int) -> None:
         async def work() -> None:
             async with locker.around_async(ADA):
@@ -110,7 +113,9 @@ def test_a_task_that_is_cancelled_leaves_no_place(locker: RedisLocker, redis: re
         task = asyncio.create_task(work())
         for _ in range(steps):
             await asyncio.sleep(0)
-        task.cancel()
+        for _ in range(times):
+            task.cancel()
+            await asyncio.sleep(0)
         await asyncio.gather(task, return_exceptions=True)
         assert task.cancelled()
         await locker.aclose()

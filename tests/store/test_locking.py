@@ -7,6 +7,7 @@ import re
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -252,6 +253,16 @@ def test_who_waits_for_anothers_look_looks_for_themselves_where_that_one_fails(
         assert second.result() == "done"
 
 
+def test_who_would_need_more_advisory_locks_than_a_server_has_takes_none(db: Database, told: list[LockEvent]) -> None:
+    locker = PostgresLocker(on_lock=told.append)
+    many = Contended(tenant="acme", permits=tuple(Permit(f"host:{n}:ada") for n in range(1001)), key=None)
+    with db.app.connect() as connection:
+        locker.inside(connection, many)
+        assert not connection.in_transaction()
+        locker.inside(connection, replace(many, permits=many.permits[:1000]))
+    assert outcomes(told) == ["unavailable", "taken"]
+
+
 def test_each_try_for_a_lock_is_told_to_the_log(
     acme: Tenant,
     db: Database,
@@ -305,6 +316,7 @@ def test_without_redis_bookings_are_made_or_refused_as_it_is_set(
 def test_what_is_no_locker_is_refused(redis: redises.RedisServer) -> None:
     for options, field in (
         ({"locker": "redis"}, "locker"),
+        ({"locker": PostgresLocker}, "locker"),
         ({"locker": NoLocker(), "when_unavailable": "refuse"}, "when_unavailable"),
         ({"when_unavailable": "never"}, "when_unavailable"),
         ({"redis": "http://x"}, "redis"),
