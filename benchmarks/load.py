@@ -27,7 +27,7 @@ from floor import Floor, Records, example
 from ground import BEGIN, GRACE, HALF, always_open, application, fill, server, superuser
 from rich.console import Console
 from rich.table import Table
-from sqlalchemy import event
+from sqlalchemy import create_engine, event
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from turns import Compared, compare, in_turn
 
@@ -234,6 +234,37 @@ def collisions_apart(
     return compare(f"book from {TASKS} tasks, each on hosts of its own, of {hosts:,}", rows, console)
 
 
+def threads_apart(
+    running: EmbeddedServer, lockers: Mapping[str, Locker], hosts: int, rounds: int, console: Console
+) -> bool:
+    """The same with as many threads."""
+    each = hosts // TASKS
+    url = application(running).replace("postgresql", "postgresql+psycopg", 1)
+    engine = create_engine(url, pool_size=CONNECTIONS, max_overflow=0, pool_timeout=120)
+    with ExitStack() as stack:
+        stack.callback(engine.dispose)
+        threads = stack.enter_context(ThreadPoolExecutor(TASKS))
+        schedulers = {name: stack.enter_context(Scheduler(engine, locker=lockers[name])) for name in lockers}
+
+        def rate(name: str) -> float:
+            tenant = schedulers[name].tenant(TENANT)
+            start = BEGIN + timedelta(days=400) + next(_starts) * HALF
+
+            def work(who: int) -> None:
+                for n in range(each):
+                    tenant.book(f"visit-{who + n * TASKS}", start=start, attendee=GRACE)
+
+            begun = time.perf_counter()
+            for _ in threads.map(work, range(TASKS)):
+                pass
+            return TASKS * each / (time.perf_counter() - begun)
+
+        rates = in_turn({name: partial(rate, name) for name in lockers}, rounds, console)
+    bounds = {"Redis": LEAST_OF_NO_LOCK, "PostgreSQL": None, "Redis is down": LEAST_WHEN_DOWN}
+    rows = [Compared(f"locks: {name}", rates[name], "no locks", rates["none"], bounds[name]) for name in bounds]
+    return compare(f"book from {TASKS} threads, each on hosts of its own, of {hosts:,}", rows, console)
+
+
 def first_call(running: EmbeddedServer, rounds: int, console: Console) -> bool:
     """How much longer the first call takes that finds a Redis which says nothing, against the same of no locker."""
     silent = socket.create_server(("127.0.0.1", 0))  # it lets everybody connect, and never reads
@@ -321,6 +352,7 @@ def main() -> None:
         held: Sequence[bool] = [
             stampede(running, lockers, given.clients, given.rounds, console),
             collisions_apart(running, down, like, given.hosts, given.rounds, console),
+            threads_apart(running, down, given.hosts, given.rounds, console),
             first_call(running, given.rounds, console),
             beside(running, given.rounds, console),
         ]

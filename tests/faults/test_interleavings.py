@@ -211,7 +211,7 @@ def test_in_every_order_of_their_statements_two_come_to_what_one_after_the_other
 @pytest.mark.slow
 @pytest.mark.parametrize("level", ["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"])
 @pytest.mark.parametrize("event_type", ["visit", "one", "class"])
-def test_in_the_applications_transactions_no_more_are_served_than_there_is_room_for(
+def test_in_many_orders_of_two_in_the_applications_transactions_one_is_served(
     furnished: Tenant, db: Database, clock: SettableClock, event_type: str, level: str
 ) -> None:
     def two(n: int) -> Sequence[Operation]:
@@ -223,7 +223,7 @@ def test_in_the_applications_transactions_no_more_are_served_than_there_is_room_
 
     seen: Counter[str] = Counter()
     with exploring(db, 2, clock) as explorer:
-        for taken, outcomes in explorer.every(two):
+        for taken, outcomes in explorer.sample(two, 60, seed=20_261_122):  # there are many thousand
             assert outcomes.count(CONFIRMED) == 1, (taken, outcomes)
             seen.update(outcomes)
     lost = {"READ COMMITTED": {TAKEN, REFUSED}}.get(level, {TAKEN, REFUSED, "transaction_conflict"})
