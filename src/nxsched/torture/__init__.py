@@ -129,10 +129,13 @@ def _left_in_redis(stage: Stage) -> list[str]:
     """Locks of workers that will not end by themselves, or later than their time says."""
     if stage.redis is None:
         return []
-    from redis import Redis  # noqa: PLC0415 - the package is optional, and there where a Redis is
+    from redis import Redis, RedisError  # noqa: PLC0415 - the package is optional, and there where a Redis is
 
     target = stage.redis.proxy.target
-    with Redis(target.host, target.port) as client:
-        locks = {key: client.pttl(key) for key in client.scan_iter(f"{stage.app.username}:*", count=1000)}
+    try:
+        with Redis(target.host, target.port) as client:
+            locks = {key: client.pttl(key) for key in client.scan_iter(f"{stage.app.username}:*", count=1000)}
+    except RedisError as error:
+        return [f"Redis cannot be asked for the locks that are left: {error}"]
     # One that is gone meanwhile has -2, and one that stays for good -1.
     return [f"a lock on Redis: {key!r} ends in {ms} ms" for key, ms in locks.items() if ms == -1 or ms > LOCKS_LAST]

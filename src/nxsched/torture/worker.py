@@ -284,9 +284,8 @@ class Worker:
                 self.journal.note(wrong=f"{method}: {chooser.tenant} sees what is of {others[0]}")
         except Exception as error:  # noqa: BLE001 - whatever reaches a caller
             answer = judged(error)
-            if answer.end == "wrong" and not (
-                method == "hold" and isinstance(error, BookingNotFound)
-            ):  # it is a booking
+            is_a_booking_now = method == "hold" and isinstance(error, BookingNotFound)
+            if answer.end == "wrong" and not is_a_booking_now:
                 self.journal.note(wrong=f"{method}: {answer.said}")
 
     async def one_try(self, call: Call, how: How) -> Answer:
