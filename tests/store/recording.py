@@ -6,10 +6,14 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, Final
 
+import pytest
 from psycopg.sql import Literal
 from sqlalchemy import Connection, Engine, event
+
+from nxsched.store import changes, standing
 
 Json = dict[str, Any]
 
@@ -32,7 +36,10 @@ class Statement:
 
 @contextmanager
 def recorded(engine: Engine) -> Iterator[list[Statement]]:
-    """The statements of a block, savepoints apart, as they come."""
+    """The statements of a block, savepoints apart, as they come.
+
+    Nobody has to wait here: what takes long does so because the machine is busy, and is not read again.
+    """
     found: list[Statement] = []
 
     def listen(_connection: Any, cursor: Any, sql: str, parameters: Any, *_: Any) -> None:  # noqa: ANN401
@@ -41,9 +48,13 @@ def recorded(engine: Engine) -> Iterator[list[Statement]]:
             found.append(statement)
 
     event.listen(engine, "after_cursor_execute", listen)
+    patience = pytest.MonkeyPatch()
+    for module in (standing, changes):
+        patience.setattr(module, "NOTICED", timedelta(minutes=1))
     try:
         yield found
     finally:
+        patience.undo()
         event.remove(engine, "after_cursor_execute", listen)
 
 

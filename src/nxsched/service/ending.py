@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
-from time import monotonic
 
 from sqlalchemy import Connection
 
@@ -18,9 +17,6 @@ from nxsched.store.bookings import was_held
 from nxsched.store.changes import Place
 from nxsched.store.standing import Standing, lock_expired
 from nxsched.store.transactions import tell_time
-
-_NOTICED = 0.05
-"""Seconds after which a statement may have waited for somebody."""
 
 _HOLD_EXPIRED = Done("expire", "booking.hold_expired")
 _EXPIRED = Done("expire", "booking.expired")
@@ -68,12 +64,10 @@ def expire_in_the_way(
     With it ends what has expired in the occurrence `beside`, which is locked too.
 
     Somebody may confirm one of them at this moment, or end it: whoever locks its row first has it. Gives the time after
-    the wait for them, if there was one. A row that went to somebody else says nothing of it, so it is measured here.
+    the wait for them, if there was one.
     """
     span = min(place.busy_from for place in places), max(place.busy_until for place in places)
-    begun = monotonic()
-    over = lock_expired(connection, tools.tenant, hosts, span, tools.now, beside=beside)
-    waited = not over or monotonic() - begun > _NOTICED
+    over, waited = lock_expired(connection, tools.tenant, hosts, span, tools.now, beside=beside)
     if waited:
         tools = tools.at(tell_time(connection))
     expire(connection, tools, over)

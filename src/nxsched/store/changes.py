@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any, Final
 
@@ -176,10 +176,14 @@ changed AS (
     RETURNING b.id
 )"""
 
+NOTICED = timedelta(milliseconds=500)
+"""Places that took longer to be had may have become wrong to have."""
+
 # The time is told outside, after the wait for whoever wants the same time. Who gave up in the end may have changed much
 # meanwhile, so a long wait is told too.
 _WON: Final = """
-SELECT done, clock_timestamp() AS told, clock_timestamp() - statement_timestamp() > interval '500 ms' AS waited
+SELECT done, clock_timestamp() AS told,
+    clock_timestamp() - statement_timestamp() > CAST(:noticed AS interval) AS waited
 FROM (SELECT EXISTS (SELECT FROM changed) AS done OFFSET 0) claims"""
 
 
@@ -354,7 +358,7 @@ def _place(connection: Connection, places: Sequence[Place], values: Mapping[str,
     joins = {place.joins for place in places}
     counted = any(place.counted != NOTHING for place in places)
     placed = _placed(new=new, counted=counted, claims=False in joins, joins=True in joins)
-    row = connection.execute(placed, values).one()
+    row = connection.execute(placed, {**values, "noticed": NOTICED}).one()
     if row.waited and row.done:
         raise Waited("somebody else had the time for a while: run the transaction again")
     return Won(row.done, row.told.astimezone(UTC))

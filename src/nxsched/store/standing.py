@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from time import monotonic
 from typing import Any, Final
 
 from sqlalchemy import Connection, Row, TextClause, text
@@ -18,10 +19,14 @@ from nxsched.store.bookings import COLUMNS, FROM, THEIRS, read_booking
 from nxsched.store.conflicts import Waited
 from nxsched.store.locks import Locks
 
+NOTICED = timedelta(milliseconds=50)
+"""A statement that took longer may have waited for somebody, and what it read is read again."""
+
 # The occurrence first: who joins it, leaves it or stays, decides with the others what becomes of it. The time is told
 # outside, after the wait for the rows.
 _LOCKED_ROWS: Final = f"""
-SELECT *, {{locked}}, clock_timestamp() AS told, clock_timestamp() - statement_timestamp() > interval '50 ms' AS waited
+SELECT *, {{locked}}, clock_timestamp() AS told,
+    clock_timestamp() - statement_timestamp() > CAST(:noticed AS interval) AS waited
 FROM (
 SELECT {COLUMNS}, b.status, e.name AS event_type_name, e.settings::text AS settings, t.name AS tenant_name, t.sender, (
     SELECT jsonb_agg(jsonb_build_object('slug', h.slug, 'name', h.name, 'email', h.email,
@@ -181,10 +186,15 @@ def lock_expired(
     now: datetime,
     *,
     beside: str | None,
-) -> list[Standing]:
-    """What has expired with claims on these hosts that reach into the span, or in an occurrence, locked in order."""
+) -> tuple[list[Standing], bool]:
+    """What has expired with claims on these hosts that reach into the span, or in an occurrence, locked in order.
+
+    And whether there may have been a wait for it: a row that went to somebody else says nothing of it.
+    """
+    begun = monotonic()
     values = {"tenant": tenant, "hosts": list(hosts), "busy_from": span[0], "busy_until": span[1], "now": now}
-    return _standing(connection, _LOCK_IN_THE_WAY, {**values, "beside": beside})
+    found = _standing(connection, _LOCK_IN_THE_WAY, {**values, "beside": beside})
+    return found, not found or timedelta(seconds=monotonic() - begun) > NOTICED
 
 
 def lock_series(connection: Connection, tenant: str, series: str) -> list[Standing]:
@@ -250,7 +260,7 @@ def _settled(connection: Connection, statement: TextClause, values: dict[str, An
 
 
 def _standing(connection: Connection, statement: TextClause, values: dict[str, Any]) -> list[Standing]:
-    rows = connection.execute(statement, values).all()
+    rows = connection.execute(statement, {**values, "noticed": NOTICED}).all()
     if any(row.parties is None for row in rows):  # while we waited for the row, it went to claims we do not see yet
         raise Waited("the booking went to another occurrence in the meantime: run the transaction again")
     return [_stands(row, json.loads(row.parties), values["tenant"]) for row in rows]
