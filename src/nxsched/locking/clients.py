@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import re
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Generic, TypeVar
 from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
 
@@ -23,7 +23,7 @@ try:
 except ImportError as _missing:
     raise MissingExtra(what="a scheduler with redis=…", extra="redis") from _missing
 
-__all__ = ["Client", "Clients", "NoScriptError", "Watch", "to_its_end"]
+__all__ = ["Client", "Clients", "NoScriptError", "OfLoops", "Watch", "to_its_end"]
 
 T = TypeVar("T")
 
@@ -38,6 +38,30 @@ _MOST_CONNECTIONS: Final = 10_000
 _SCHEMES: Final = {"redis", "rediss", "unix", "redis+cluster", "rediss+cluster"}
 
 
+class OfLoops(Generic[T]):
+    """One of something for each event loop, made when it is first asked for."""
+
+    def __init__(self, make: Callable[[], T]) -> None:
+        self._make = make
+        self._lock = threading.Lock()  # other threads have loops, too
+        self._of: WeakKeyDictionary[asyncio.AbstractEventLoop, T] = WeakKeyDictionary()
+
+    def get(self) -> T:
+        """That of the loop that runs."""
+        loop = asyncio.get_running_loop()
+        with self._lock:
+            if loop not in self._of:
+                for over in [one for one in self._of if one.is_closed()]:
+                    del self._of[over]
+                self._of[loop] = self._make()
+            return self._of[loop]
+
+    def pop(self) -> T | None:
+        """Forget that of the loop that runs."""
+        with self._lock:
+            return self._of.pop(asyncio.get_running_loop(), None)
+
+
 class Clients:
     """A client for threads, and one for each event loop; or the application's own, for the face that it fits."""
 
@@ -47,8 +71,8 @@ class Clients:
         self._url = server if isinstance(server, str) else None
         self._given = None if isinstance(server, str) else server
         self._made: Any = None
-        self._of_loops: WeakKeyDictionary[asyncio.AbstractEventLoop, Any] = WeakKeyDictionary()
-        self._turns: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
+        self._of_loops = OfLoops(lambda: self._client(aio.Redis, aio.RedisCluster, AsyncRetry(NoBackoff(), 0)))
+        self._turns = OfLoops(lambda: asyncio.Semaphore(_AT_ONCE))
         if self._url is not None:
             if urlsplit(self._url).scheme not in _SCHEMES:
                 reason = "must be a URL such as redis://cache/0, rediss://cache/0 or redis+cluster://node:6379"
@@ -95,25 +119,11 @@ class Clients:
 
     def of_loop(self) -> Any:  # noqa: ANN401 - a client of either kind
         """The client for the event loop that runs."""
-        if self._given is not None:
-            return self._given
-        loop = asyncio.get_running_loop()
-        with self._lock:  # other threads have loops, too
-            if loop not in self._of_loops:
-                for over in [one for one in self._of_loops if one.is_closed()]:
-                    del self._of_loops[over]
-                self._of_loops[loop] = self._client(aio.Redis, aio.RedisCluster, AsyncRetry(NoBackoff(), 0))
-            return self._of_loops[loop]
+        return self._given if self._given is not None else self._of_loops.get()
 
     def turn(self) -> asyncio.Semaphore:
         """What a task of the event loop that runs has while it asks."""
-        loop = asyncio.get_running_loop()
-        with self._lock:
-            if loop not in self._turns:
-                for over in [one for one in self._turns if one.is_closed()]:
-                    del self._turns[over]
-                self._turns[loop] = asyncio.Semaphore(_AT_ONCE)
-            return self._turns[loop]
+        return self._turns.get()
 
     def _client(self, single: Any, cluster: Any, retry: Any) -> Any:  # noqa: ANN401 - of either kind
         url = self._url or ""
@@ -135,8 +145,7 @@ class Clients:
 
     async def aclose(self) -> None:
         """The same of the event loop that runs."""
-        with self._lock:
-            made = self._of_loops.pop(asyncio.get_running_loop(), None)
+        made = self._of_loops.pop()
         if made is not None:
             await made.aclose()
 

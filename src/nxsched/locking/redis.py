@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
-from hashlib import sha1, sha256
+from hashlib import sha256
 from secrets import token_hex
 from time import perf_counter
 from typing import Any, Final
 
 from nxsched.errors import InvalidInput, StoreUnavailable
+from nxsched.locking.asking import Answer, Asking, NoAnswer, Script
 from nxsched.locking.breaker import Breaker
 from nxsched.locking.choosing import WhenUnavailable
-from nxsched.locking.clients import Client, Clients, NoScriptError, Watch, to_its_end
+from nxsched.locking.clients import Client, Clients
 from nxsched.locking.locker import LOG, Contended, OnLock, Outcome, Teller, Unlocked, checked_wait
 
 TIMEOUT: Final = timedelta(milliseconds=40)
@@ -21,7 +22,7 @@ TIMEOUT: Final = timedelta(milliseconds=40)
 
 # A permit is a sorted set of those who have a place, by when each place ends by the server's clock. All or nothing, in
 # one step; keys of one tenant lie in one slot of a cluster. A client that retries may ask twice for the same place.
-_TAKE: Final = """
+_TAKE: Final = Script("""
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 for i, key in ipairs(KEYS) do
@@ -41,15 +42,13 @@ for _, key in ipairs(KEYS) do
     redis.call('PEXPIRE', key, ARGV[3])
 end
 return 'taken'
-"""
+""")
 
-_GIVE_BACK: Final = """
+_GIVE_BACK: Final = Script("""
 local given = 0
 for _, key in ipairs(KEYS) do given = given + redis.call('ZREM', key, ARGV[1]) end
 return given
-"""
-
-_DIGESTS: Final = {one: sha1(one.encode()).hexdigest() for one in (_TAKE, _GIVE_BACK)}  # noqa: S324 - as Redis names them
+""")
 
 _TOLD: Final[dict[object, Outcome]] = {b"taken": "taken", b"turned_away": "turned_away", b"same_key": "same_key"}
 _TOLD.update({key.decode(): told for key, told in _TOLD.items() if isinstance(key, bytes)})
@@ -93,6 +92,7 @@ class RedisLocker(Unlocked):
         self._prefix = prefix
         self._teller = Teller(on_lock)
         self._clients = Clients(server, self._timeout)
+        self._asking = Asking(self._clients, self._timeout)
 
     def __repr__(self) -> str:
         """Name the server, without a password."""
@@ -121,13 +121,13 @@ class RedisLocker(Unlocked):
         began = perf_counter()
         told: Outcome = "taken"  # so it may be, until there is an answer
         try:
-            answer = await to_its_end(self._ask_async(_TAKE, contended, member))
+            answer = await self._ask_async(_TAKE, contended, member)
             told = "unavailable" if answer is None else _TOLD[answer]
             self._told(contended, answer, began)
             yield
         finally:
             if told == "taken":
-                await to_its_end(self._ask_async(_GIVE_BACK, contended, member))
+                await self._ask_async(_GIVE_BACK, contended, member)
 
     def close(self) -> None:
         """Close the connections that were made here."""
@@ -135,6 +135,7 @@ class RedisLocker(Unlocked):
 
     async def aclose(self) -> None:
         """The same for asyncio."""
+        await self._asking.settle()
         await self._clients.aclose()
 
     def look(self) -> dict[str, Any]:
@@ -157,47 +158,30 @@ class RedisLocker(Unlocked):
             raise StoreUnavailable(reason)
         return outcome
 
-    def _arguments(self, script: str, contended: Contended, member: str) -> list[Any]:
+    def _values(self, script: Script, contended: Contended, member: str) -> list[Any]:
         # One tenant, one slot of a cluster: what stands in the braces says which.
         tag = sha256(contended.tenant.encode()).hexdigest()[:16]
         keys = [f"{self._prefix}:{{{tag}}}:{one.name}" for one in contended.permits]
         more = [contended.request, self._ttl, *(one.of for one in contended.permits)] if script is _TAKE else []
         return [len(keys), *keys, member, *more]
 
-    def _ask(self, script: str, contended: Contended, member: str) -> object:
+    def _ask(self, script: Script, contended: Contended, member: str) -> object:
         """What Redis says, or `None` where it says nothing that can be used."""
         if not self._breaker.may_ask():
             return None
-        try:
-            client, values = self._clients.sync(), self._arguments(script, contended, member)
-            answer: object
-            try:
-                answer = client.evalsha(_DIGESTS[script], *values)
-            except NoScriptError:
-                answer = client.eval(script, *values)  # which it knows from then on
-        except Exception as error:  # noqa: BLE001 - whatever it is that answers
-            return self._failed(error)
+        answer = self._asking.ask(script, self._values(script, contended, member), wait=script is _TAKE)
         return self._understood(script, answer)
 
-    async def _ask_async(self, script: str, contended: Contended, member: str) -> object:
-        async with self._clients.turn():
-            if not self._breaker.may_ask():
-                return None
-            watch = Watch(self._timeout)
-            try:
-                client, values = self._clients.of_loop(), self._arguments(script, contended, member)
-                answer: object
-                try:
-                    answer = await client.evalsha(_DIGESTS[script], *values)
-                except NoScriptError:
-                    answer = await client.eval(script, *values)
-            except Exception as error:  # noqa: BLE001 - whatever it is that answers
-                return None if watch.stood_still() else self._failed(error)
-            finally:
-                watch.end()
-        return self._understood(script, answer)
+    async def _ask_async(self, script: Script, contended: Contended, member: str) -> object:
+        if not self._breaker.may_ask():
+            return None
+        return self._understood(script, await self._asking.ask_async(script, self._values(script, contended, member)))
 
-    def _understood(self, script: str, answer: object) -> object:
+    def _understood(self, script: Script, answer: Answer) -> object:
+        if isinstance(answer, NoAnswer):
+            return None
+        if isinstance(answer, Exception):
+            return self._failed(answer)
         if not (answer in _TOLD if isinstance(answer, str | bytes) else script is _GIVE_BACK and type(answer) is int):
             return self._failed(ValueError(f"an answer that no Redis gives: {answer!r:.80}"))
         if self._breaker.worked():

@@ -1,0 +1,306 @@
+"""What many ask at one moment goes to Redis together: nobody is forgotten, mixed up, or left waiting."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from redis import Redis
+
+import redises
+from nxsched.locking import Contended, LockEvent, Permit, RedisLocker, TurnedAway, asking
+from nxsched.locking.clients import Clients
+
+MANY = 200
+LONG = timedelta(seconds=10)
+
+
+def place(name: str) -> Contended:
+    return Contended(tenant="acme", permits=(Permit(name),))
+
+
+@pytest.fixture
+def told() -> list[LockEvent]:
+    return []
+
+
+@pytest.fixture
+def locker(redis: redises.RedisServer, told: list[LockEvent]) -> Iterator[RedisLocker]:
+    found = RedisLocker(redis.url, timeout=LONG, on_lock=told.append)
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def connections(redis: redises.RedisServer) -> Iterator[Callable[[], int]]:
+    """How many were made so far."""
+    with redis.client as client:
+        before = client.info("stats")["total_connections_received"]
+        yield lambda: client.info("stats")["total_connections_received"] - before
+
+
+def until(true: Callable[[], bool]) -> None:
+    while not true():
+        time.sleep(0.001)
+
+
+def on_threads(number: int, work: Callable[[int], None]) -> None:
+    """Let so many threads begin together. Raises what they raise."""
+    ready = threading.Barrier(number)
+
+    def one(who: int) -> None:
+        ready.wait()
+        work(who)
+
+    with ThreadPoolExecutor(number) as threads:
+        for done in [threads.submit(one, who) for who in range(number)]:
+            done.result(timeout=60)
+
+
+def test_threads_ask_over_one_connection_and_everybody_gets_an_answer(
+    locker: RedisLocker, connections: Callable[[], int], told: list[LockEvent]
+) -> None:
+    def take(who: int) -> None:
+        for _ in range(MANY):  # what was given back without waiting is free for who gave it back
+            with locker.around(place(f"place-{who}")):
+                pass
+
+    on_threads(16, take)
+    assert Counter(one.outcome for one in told) == {"taken": 16 * MANY}
+    assert connections() == 1
+
+
+def test_tasks_ask_over_one_connection_and_everybody_gets_an_answer(
+    locker: RedisLocker, redis: redises.RedisServer, connections: Callable[[], int], told: list[LockEvent]
+) -> None:
+    async def take(who: int) -> None:
+        for _ in range(2):
+            async with locker.around_async(place(f"place-{who}")):
+                await asyncio.sleep(0)
+
+    async def story() -> None:
+        await asyncio.gather(*(take(who) for who in range(MANY)))
+        await locker.aclose()
+
+    asyncio.run(story())
+    assert Counter(one.outcome for one in told) == {"taken": 2 * MANY}
+    assert connections() == 1
+    assert redis.client.keys() == []
+
+
+def test_a_place_is_had_by_one_thread_or_task_at_a_time(locker: RedisLocker) -> None:
+    inside, most, had = 0, 0, 0
+    counting = threading.Lock()
+
+    def come_and_go(by: int) -> None:
+        nonlocal inside, most, had
+        with counting:
+            inside += by
+            most, had = max(most, inside), had + (by > 0)
+
+    def take(who: int) -> None:
+        async def task() -> None:
+            try:
+                async with locker.around_async(place("the place")):
+                    come_and_go(1)
+                    await asyncio.sleep(0)
+                    come_and_go(-1)
+            except TurnedAway:
+                await asyncio.sleep(0)
+
+        async def tasks() -> None:
+            await asyncio.gather(*(task() for _ in range(MANY)))
+            await locker.aclose()
+
+        if who % 4 == 0:
+            return asyncio.run(tasks())
+        for _ in range(MANY):
+            try:
+                with locker.around(place("the place")):
+                    come_and_go(1)
+                    come_and_go(-1)
+            except TurnedAway:
+                pass
+        return None
+
+    on_threads(12, take)
+    assert most == 1
+    assert had > 1
+
+
+@pytest.mark.parametrize("face", ["sync", "asyncio"])
+def test_a_redis_that_has_forgotten_the_scripts_is_told_them_by_whoever_asks(
+    locker: RedisLocker, redis: redises.RedisServer, told: list[LockEvent], face: str
+) -> None:
+    async def take(who: int) -> None:
+        async with locker.around_async(place(f"place-{who}")):
+            await asyncio.sleep(0)
+
+    async def story() -> None:
+        await asyncio.gather(*(take(who) for who in range(MANY)))
+        await locker.aclose()
+
+    def taken(who: int) -> None:
+        with locker.around(place(f"place-{who}")):
+            pass
+
+    for _ in range(5):
+        redis.client.script_flush()
+        on_threads(16, taken) if face == "sync" else asyncio.run(story())
+    assert {one.outcome for one in told} == {"taken"}
+    assert redis.client.keys() == []
+
+
+def test_all_who_wait_for_a_redis_that_has_gone_are_told_so_at_once_and_it_is_asked_once(
+    redis: redises.RedisServer, connections: Callable[[], int], told: list[LockEvent]
+) -> None:
+    """A thousand who each find out for themselves would hold one another up for many time-outs."""
+    locker = RedisLocker(redis.url, timeout=timedelta(milliseconds=300), rest=timedelta(minutes=5), on_lock=told.append)
+
+    def taken(who: int) -> None:
+        with locker.around(place(f"place-{who}")):
+            pass
+
+    on_threads(16, taken)
+    with redis.paused():
+        on_threads(16, taken)
+    locker.close()
+    assert Counter(one.outcome for one in told) == {"taken": 16, "unavailable": 16}
+    assert max(one.seconds for one in told) < 1.0
+    assert connections() <= 1
+
+
+class Held:
+    """A client that lets nobody go who asks it, until it is told what shall happen."""
+
+    def __init__(self, client: Redis) -> None:
+        self._client = client
+        self._over = threading.Event()
+        self._error: BaseException | None = None
+        self.asked = 0
+
+    def pipeline(self, **options: Any) -> Any:  # noqa: ANN401 - of redis
+        self.asked += 1
+        if not self._over.is_set():
+            assert self._over.wait(20)
+            if self._error is not None:
+                raise self._error
+        return self._client.pipeline(**options)
+
+    def go_on(self, error: BaseException | None = None) -> None:
+        self._error = error
+        self._over.set()
+
+
+@pytest.fixture
+def held(redis: redises.RedisServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Held]:
+    with redis.client as client:
+        found = Held(client)
+        monkeypatch.setattr(Clients, "sync", lambda _: found)
+        yield found
+
+
+def begun(locker: RedisLocker, name: str, raises: type[BaseException] | None = None) -> threading.Thread:
+    """A thread that wants a place."""
+
+    def work() -> None:
+        with pytest.raises(raises) if raises else nullcontext(), locker.around(place(name)):
+            pass
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    return thread
+
+
+def test_who_is_interrupted_while_asking_for_others_leaves_nobody_waiting(
+    locker: RedisLocker, held: Held, told: list[LockEvent]
+) -> None:
+    first = begun(locker, "one", raises=KeyboardInterrupt)
+    until(lambda: held.asked == 1)
+    others = [begun(locker, name) for name in ("two", "three")]
+    time.sleep(0.2)  # they wait
+    held.go_on(KeyboardInterrupt())
+    for thread in (first, *others):
+        thread.join(10)
+        assert not thread.is_alive()
+    with locker.around(place("one")):
+        pass
+    assert Counter(one.outcome for one in told) == {"unavailable": 2, "taken": 1}
+
+
+def test_nobody_waits_forever_for_a_thread_that_does_not_come_back(
+    redis: redises.RedisServer, held: Held, told: list[LockEvent], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asking, "_PATIENCE", 0.1)
+    short = timedelta(milliseconds=50)
+    locker = RedisLocker(redis.url, timeout=short, rest=short, on_lock=told.append)
+    first = begun(locker, "one")
+    until(lambda: held.asked == 1)
+    with locker.around(place("two")):
+        assert [one.outcome for one in told] == ["unavailable"]
+    time.sleep(0.1)  # the breaker rests
+    held.go_on()
+    with locker.around(place("three")):
+        pass
+    first.join(10)
+    assert not first.is_alive()
+    assert Counter(one.outcome for one in told) == {"unavailable": 1, "taken": 2}
+    with redis.client as client:
+        until(lambda: client.keys() == [])
+    locker.close()
+
+
+def test_a_process_that_was_forked_while_a_thread_was_asking_asks_for_itself(
+    locker: RedisLocker, held: Held, told: list[LockEvent]
+) -> None:
+    first = begun(locker, "one")
+    until(lambda: held.asked == 1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of Python 3.12, for the threads there are
+        child = os.fork()
+    if child == 0:
+        try:
+            held.go_on()
+            with locker.around(place("two")):
+                pass
+        finally:
+            os._exit(0 if [one.outcome for one in told] == ["taken"] else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    held.go_on()
+    first.join(10)
+    assert not first.is_alive()
+
+
+@pytest.mark.parametrize("steps", range(0, 40, 3))
+def test_tasks_that_are_all_cancelled_leave_no_place(
+    locker: RedisLocker, redis: redises.RedisServer, steps: int
+) -> None:
+    """As at the end of a loop, where whoever asks for them is cancelled, too."""
+
+    async def take(who: int) -> None:
+        async with locker.around_async(place(f"place-{who}")):
+            await asyncio.sleep(60)
+
+    async def story() -> None:
+        tasks = [asyncio.create_task(take(who)) for who in range(MANY)]
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        for one in asyncio.all_tasks() - {asyncio.current_task()}:
+            one.cancel()
+        for task in tasks:
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        await locker.aclose()
+
+    asyncio.run(story())
+    assert redis.client.keys() == []
