@@ -8,6 +8,7 @@ call asks again with its key, as applications should.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import random
 import signal
@@ -446,6 +447,7 @@ def _set_clocks(seconds: float) -> None:
 def work(orders: Orders) -> None:
     """Be a worker."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # meant for who has started us
+    logging.getLogger("nxsched").addHandler(logging.NullHandler())  # what goes wrong, goes wrong on purpose
     worker = Worker(orders)
     if orders.sabotage is not None:
         orders.sabotage(worker)
