@@ -6,8 +6,10 @@ import os
 import random
 import re
 import signal
+import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import psycopg
@@ -71,17 +73,27 @@ def without_the_constraint(stage: Stage) -> None:
     )
 
 
-def events_lost(stage: Stage) -> None:
-    """Now and then somebody's event is not written."""
-    _above(
-        stage,
-        "CREATE FUNCTION lost() RETURNS trigger LANGUAGE plpgsql AS"
-        " $$ BEGIN IF random() < 0.02 THEN RETURN NULL; END IF; RETURN NEW; END $$",
-        "CREATE TRIGGER lost BEFORE INSERT ON nxsched.outbox_event FOR EACH ROW EXECUTE FUNCTION lost()",
+def an_event_deleted_by_hand(stage: Stage) -> None:
+    """One, while all goes on."""
+    delete = (
+        "DELETE FROM nxsched.outbox_event WHERE id = (SELECT id FROM nxsched.outbox_event ORDER BY random() LIMIT 1)"
     )
+
+    def someday() -> None:
+        deleted = 0
+        while deleted == 0:
+            time.sleep(1)
+            with suppress(psycopg.Error), psycopg.connect(_url(stage), autocommit=True) as above:
+                deleted = above.execute(delete).rowcount
+
+    threading.Thread(target=someday, daemon=True).start()
 
 
 def _above(stage: Stage, *statements: str) -> None:
-    with psycopg.connect(stage.above.replace("+psycopg", "", 1), autocommit=True) as above:
+    with psycopg.connect(_url(stage), autocommit=True) as above:
         for statement in statements:
             above.execute(statement)
+
+
+def _url(stage: Stage) -> str:
+    return stage.above.replace("+psycopg", "", 1)

@@ -19,7 +19,7 @@ import servers
 from faults.sabotage import (
     acknowledged_before_the_commit,
     all_for_one,
-    events_lost,
+    an_event_deleted_by_hand,
     without_row_locks,
     without_the_constraint,
 )
@@ -78,7 +78,7 @@ SABOTAGE: dict[str, tuple[dict[str, Any], set[str]]] = {
         {"sabotage": acknowledged_before_the_commit},
         {"what was acknowledged is there", "a call happens whole or not at all"},
     ),
-    "events that are lost": ({"on_stage": events_lost}, {"every change has its event"}),
+    "an event that somebody deletes": ({"on_stage": an_event_deleted_by_hand}, {"every change has its event"}),
 }
 
 
