@@ -460,3 +460,15 @@ def test_who_is_told_to_end_leaves_nothing_behind(server: servers.Server) -> Non
 def test_without_the_package_redis_it_can_be_had_all_the_same() -> None:
     program = "import sys; sys.modules['redis'] = None; import nxsched.torture"
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+@pytest.mark.parametrize(
+    ("package", "options", "extra"),
+    [("greenlet", [], "async"), ("asyncpg", [], "asyncpg"), ("redis", ["--redis", "redis://cache:6379"], "redis")],
+)
+def test_a_package_that_it_needs_is_missed_before_it_begins(package: str, options: list[str], extra: str) -> None:
+    program = f"import sys; sys.modules[{package!r}] = None; from nxsched.cli import main; main()"
+    command = [sys.executable, "-c", program, "torture", "--seconds", "10", *options]
+    found = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert found.returncode == 2, found.stdout + found.stderr
+    assert found.stderr.endswith(f"needs the extra '{extra}': pip install 'nxsched[{extra}]'\n")

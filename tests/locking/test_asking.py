@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
+import signal
 import threading
 import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from datetime import timedelta
 from typing import Any
 
@@ -20,6 +22,8 @@ from redis import Redis
 import redises
 from nxsched.locking import Contended, LockEvent, Permit, RedisLocker, TurnedAway, asking
 from nxsched.locking.clients import Clients
+from nxsched.ratelimit.limiter import InMemory
+from nxsched.ratelimit.rates import item
 
 MANY = 200
 LONG = timedelta(seconds=10)
@@ -281,7 +285,92 @@ def test_a_process_that_was_forked_while_a_thread_was_asking_asks_for_itself(
     assert not first.is_alive()
 
 
-@pytest.mark.parametrize("steps", range(0, 40, 3))
+class Torn(BaseException):
+    """What a signal handler raises."""
+
+
+def test_who_is_torn_out_of_its_wait_is_not_waited_for(locker: RedisLocker, held: Held, told: list[LockEvent]) -> None:
+    """By a signal: then it is not its turn to ask for the others, and they do not stand still until it is."""
+
+    def tear(*_: object) -> None:
+        raise Torn
+
+    first = begun(locker, "one")
+    until(lambda: held.asked == 1)
+    others: list[threading.Thread] = []
+    later = threading.Timer(0.1, lambda: others.extend(begun(locker, name) for name in ("three", "four")))
+    later.start()
+    before = signal.signal(signal.SIGALRM, tear)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.4)
+        with pytest.raises(Torn), locker.around(place("two")):
+            pass
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    held.go_on()
+    later.join()
+    for thread in (first, *others):
+        thread.join(10)
+        assert not thread.is_alive()
+    assert Counter(one.outcome for one in told) == {"taken": 3}  # who waits for nobody is told that Redis is away
+
+
+class SoftTimeLimit(Exception):
+    """What a job's signal handler raises in its thread, whatever that is doing."""
+
+
+def test_what_a_signal_handler_raises_is_not_taken_for_a_redis_that_is_away(
+    locker: RedisLocker, held: Held, told: list[LockEvent]
+) -> None:
+    job = begun(locker, "one", raises=SoftTimeLimit)
+    until(lambda: held.asked == 1)
+    held.go_on(SoftTimeLimit())
+    job.join(10)
+    assert not job.is_alive()
+    with locker.around(place("one")):
+        pass
+    assert [one.outcome for one in told] == ["taken"]
+
+
+def test_a_child_that_is_forked_while_a_lock_of_the_parent_is_held_does_not_wait_for_it(
+    locker: RedisLocker, told: list[LockEvent]
+) -> None:
+    counts = InMemory()
+    with (
+        locker._clients._lock,  # noqa: SLF001 - as another thread may hold them
+        locker._breaker._lock,  # noqa: SLF001
+        locker._asking._threads.lock,  # noqa: SLF001
+        counts._lock,  # noqa: SLF001
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = os.fork()
+        if child == 0:
+            signal.alarm(20)
+            try:
+                with locker.around(place("two")):
+                    room = counts.room(item("1/hour"), "somebody", take=True)
+            finally:
+                os._exit(0 if [one.outcome for one in told] == ["taken"] and room is None else 1)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def test_a_shorter_time_to_live_takes_no_place_away_from_others(redis: redises.RedisServer) -> None:
+    """As while an application is deployed that has a new one."""
+    pool = Contended(tenant="acme", permits=(Permit("pool", 2),))
+    old = RedisLocker(redis.url, timeout=LONG, ttl=timedelta(seconds=30))
+    new = RedisLocker(redis.url, timeout=LONG, ttl=timedelta(milliseconds=50))
+    with old.around(pool):
+        with new.around(pool):
+            time.sleep(0.1)
+        with new.around(pool), pytest.raises(TurnedAway), old.around(pool):
+            pass
+    old.close()
+    new.close()
+
+
+@pytest.mark.parametrize("steps", [*range(12), 15, 20, 30])
 def test_tasks_that_are_all_cancelled_leave_no_place(
     locker: RedisLocker, redis: redises.RedisServer, steps: int
 ) -> None:
@@ -303,4 +392,82 @@ def test_tasks_that_are_all_cancelled_leave_no_place(
         await locker.aclose()
 
     asyncio.run(story())
+    assert redis.client.keys() == []
+
+
+def let_loops_end(redis: redises.RedisServer, number: int) -> None:
+    locker = RedisLocker(redis.url, timeout=LONG)
+
+    async def take(who: int) -> None:
+        while True:
+            async with locker.around_async(place(f"place-{who}")):
+                await asyncio.sleep(0)
+
+    async def story(steps: int) -> list[asyncio.Task[None]]:
+        tasks = [asyncio.create_task(take(who)) for who in range(number)]
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        return tasks
+
+    for steps in range(30):
+        assert all(task.cancelled() for task in asyncio.run(story(steps)))
+        assert redis.client.keys() == [], f"after {steps} steps"
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("number", [1, 64])
+def test_a_loop_that_ends_with_tasks_in_it_ends_and_leaves_no_place(redis: redises.RedisServer, number: int) -> None:
+    """Nobody closes the locker, nor waits for the tasks: the end of the loop cancels them, and who asks for them."""
+    let_loops_end(redis, number)
+    gc.collect()  # connections that nobody closed
+
+
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, MemoryError, ZeroDivisionError])
+def test_whatever_ends_the_task_that_asks_nobody_waits_forever(
+    locker: RedisLocker, redis: redises.RedisServer, error: type[BaseException], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A loop that is interrupted may run on, to close what is open."""
+    real, times = asking._together_async, 0  # noqa: SLF001 - our own
+
+    async def together(*given: Any) -> Any:  # noqa: ANN401 - as it
+        nonlocal times
+        times += 1
+        if times == 1:
+            raise error
+        return await real(*given)
+
+    monkeypatch.setattr(asking, "_together_async", together)
+    monkeypatch.setattr(locker._breaker, "_rest", 0.0)  # noqa: SLF001
+
+    async def take(name: str) -> None:
+        async with locker.around_async(place(name)):
+            await asyncio.sleep(0)
+
+    with asyncio.Runner() as runner:
+        tasks: list[asyncio.Task[None]] = []
+
+        async def story() -> None:
+            tasks.extend(asyncio.create_task(take(f"place-{n}")) for n in range(3))
+            await asyncio.gather(*tasks)
+
+        with suppress(error):
+            runner.run(story())
+        runner.run(asyncio.wait_for(asyncio.wait(tasks), 10))
+        runner.run(asyncio.wait_for(take("again"), 10))
+        runner.run(asyncio.wait_for(locker.aclose(), 10))
+    assert redis.client.keys() == []
+
+
+def test_tasks_that_begin_at_once_are_answered_too(redis: redises.RedisServer, told: list[LockEvent]) -> None:
+    nowhere = RedisLocker("unix:///there/is/none", rest=timedelta(milliseconds=1), on_lock=told.append)
+
+    async def story() -> None:
+        asyncio.get_running_loop().set_task_factory(getattr(asyncio, "eager_task_factory", None))  # of Python 3.12
+        for _ in range(3):
+            async with nowhere.around_async(place("one")):
+                await asyncio.sleep(0.01)
+        await nowhere.aclose()
+
+    asyncio.run(asyncio.wait_for(story(), 10))
+    assert [one.outcome for one in told] == ["unavailable"] * 3
     assert redis.client.keys() == []

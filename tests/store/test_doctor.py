@@ -289,14 +289,27 @@ def test_the_doctor_looks_at_a_redis(db: Database) -> None:
         result = run("doctor", "--url", db.url(APP_ROLE), "--redis", server.url)
         assert result.exit_code == 0, result.stdout
         told = " ".join(result.stdout.split())
-        assert re.search(r"ok redis Redis [\d.]+ ok redis answers in \d+ ms", told)
-        assert "ok redis role master" in told
-        assert "ok redis locks a lock was taken, and given back" in told
-        assert server.client.dbsize() == 0
+        assert re.search(r"ok redis Redis [\d.]+ ok redis role master", told)
+        assert re.search(r"ok redis locks a lock was taken, and given back ok redis answers in \d+ ms", told)
+        assert "ok redis limits an attempt was counted" in told
+        assert {key[:6] for key in server.client.scan_iter()} <= {b"LIMITS"}
+        server.client.acl_setuser("default", enabled=True, nopass=True, commands=["-get"], reset=False)
+        result = run("doctor", "--url", db.url(APP_ROLE), "--redis", server.url)
+        assert result.exit_code == 1
+        told = " ".join(result.stdout.split())
+        assert "NO redis limits attempts cannot be counted" in told
+        assert "ok redis locks" in told
         server.client.acl_setuser("default", enabled=True, nopass=True, commands=["-evalsha"], reset=False)
         result = run("doctor", "--url", db.url(APP_ROLE), "--redis", server.url)
         assert result.exit_code == 1
         assert "NO redis locks no lock could be taken" in " ".join(result.stdout.split())
+        zset = ["+zadd", "+zrem", "+zcard", "+zscore", "+zrange", "+zremrangebyscore"]
+        may = ["+evalsha", "+eval", *zset, "+pttl", "+pexpire", "+time"]
+        server.client.acl_setuser("app", enabled=True, passwords=["+secret"], commands=may, keys=["nxsched:*"])
+        theirs = server.url.replace("redis://", "redis://app:secret@")
+        told = " ".join(run("doctor", "--url", db.url(APP_ROLE), "--redis", theirs).stdout.split())
+        assert "ok redis its user may not ask for its version (+info) ok redis locks a lock was taken" in told
+        assert "NO redis limits" in told
     gone = run("doctor", "--url", db.url(APP_ROLE), NXSCHED_REDIS=server.url)
     assert gone.exit_code == 1
     assert "NO redis ConnectionError: " in " ".join(gone.stdout.split())

@@ -645,7 +645,8 @@ def test_a_client_of_the_applications_own_does_as_well(limited: Open, db: Databa
 @pytest.mark.parametrize(
     ("options", "field", "reason"),
     [
-        ({"rate": "often"}, "rate", 'must be such as "5/minute" or "100/15 minutes", not "often"'),
+        ({"rate": "often"}, "rate", 'must be such as "5/minute" or "100/15 minutes", in seconds, minutes'),
+        ({"rate": "5/week"}, "rate", 'must be such as "5/minute" or "100/15 minutes", in seconds'),
         ({"rate": "5"}, "rate", 'must be such as "5/minute"'),
         ({"rate": 5}, "rate", "must be text, not 5"),
         ({"rate": "1/minute; 5/hour"}, "rate", "must be one rate: give a RateLimit for each"),
@@ -655,9 +656,10 @@ def test_a_client_of_the_applications_own_does_as_well(limited: Open, db: Databa
         ({"rate": "5/0 minutes"}, "rate", "must be counted in a second to 366 days"),
         ({"rate": "9" * 5000 + "/minute"}, "rate", "must have at most 200"),
         ({"by": "ip"}, "by", 'must be one of address, attendee, actor, tenant, not "ip"'),
-        ({"on": "read"}, "on", 'must be of book, cancel, hold, reschedule, slots, not "read"'),
-        ({"on": ["book", 7]}, "on", "must be of book, cancel, hold, reschedule, slots"),
-        ({"on": 7}, "on", "must be of book, cancel, hold, reschedule, slots"),
+        ({"on": "read"}, "on", 'must be one or more of book, cancel, hold, reschedule, slots, not "read"'),
+        ({"on": ["book", 7]}, "on", "must be one or more of book, cancel, hold, reschedule, slots"),
+        ({"on": []}, "on", "must be one or more of book, cancel, hold, reschedule, slots, not []"),
+        ({"on": 7}, "on", "must be one or more of book, cancel, hold, reschedule, slots"),
         ({"by": "attendee", "on": ["book", "slots"]}, "on", "slots are read without an attendee"),
     ],
 )

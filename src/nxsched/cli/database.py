@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import click
@@ -69,7 +70,7 @@ def migrate(url: str | None, to: str, app_role: str | None, worker_role: str | N
     metavar="URL",
     envvar="NXSCHED_REDIS",
     show_envvar=True,
-    help="The Redis that gives locks, if there is one: redis://host/0.",
+    help="The Redis that gives locks and counts attempts, if there is one: redis://host/0.",
 )
 def doctor(url: str | None, worker_url: str | None, redis_url: str | None) -> None:
     """Say what is wrong with a database, and what to do.
@@ -95,6 +96,10 @@ def doctor(url: str | None, worker_url: str | None, redis_url: str | None) -> No
             from nxsched.locking.doctor import examine as examine_redis  # noqa: PLC0415 - its package is optional
 
             findings += examine_redis(redis_url)
+            if find_spec("limits") and all(one.well for one in findings if one.name == "redis"):
+                from nxsched.ratelimit.doctor import examine as examine_limits  # noqa: PLC0415 - as above
+
+                findings.append(examine_limits(redis_url))
         table = Table(box=None, pad_edge=False)
         for column in ("", "What", "Found"):
             table.add_column(column, overflow="fold")

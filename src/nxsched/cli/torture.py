@@ -36,12 +36,12 @@ def torture(seconds: int, workers: int, seed: int | None, every: float, url: str
       nxsched torture --seconds 60
       nxsched torture --seconds 1800 --workers 8 --url postgresql://postgres@localhost/postgres
     """  # noqa: D301 - click ends the wrapping of lines at a backspace
-    from nxsched.torture import torture as run  # noqa: PLC0415 - nor should `nxsched slots` wait for it
-
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was made is removed, too
     seed = random.SystemRandom().randrange(1_000_000) if seed is None else seed
     console = Console(highlight=False, markup=False, emoji=False)
     with one_line_errors():
+        from nxsched.torture import torture as run  # noqa: PLC0415 - nor should `nxsched slots` wait for it
+
         console.print(f"Seed {seed}: {seconds} seconds, {workers} workers.")
         report = run(
             seconds=seconds,

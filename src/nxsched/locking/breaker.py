@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 import time
 
+from nxsched.forks import in_children
+
 
 class Breaker:
     """Closed while all is well. Safe between threads; `rest` is in seconds."""
@@ -13,6 +15,10 @@ class Breaker:
         self._rest = rest
         self._lock = threading.Lock()
         self._until: float | None = None
+        in_children(self, Breaker._begin_anew)
+
+    def _begin_anew(self) -> None:
+        self._lock = threading.Lock()
 
     def may_ask(self) -> bool:
         """Whether to ask: always, or after a failure once in a `rest`, whoever comes first."""

@@ -22,6 +22,9 @@ def chosen(
     if when_unavailable not in {"proceed", "refuse"}:
         raise InvalidInput(field="when_unavailable", reason=f'must be "proceed" or "refuse", not {when_unavailable!r}')
     if locker is None:
+        if redis is None and when_unavailable != "proceed":
+            reason = "says what happens while Redis is away: give redis=…, too, which is None"
+            raise InvalidInput(field="when_unavailable", reason=reason)
         if redis is None:
             return NoLocker()
         from nxsched.locking.redis import RedisLocker  # noqa: PLC0415 - its package is optional

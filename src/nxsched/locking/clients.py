@@ -7,27 +7,36 @@ import re
 import threading
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from math import inf
 from typing import Any, Final, Generic, TypeVar
 from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
 
 from nxsched.errors import InvalidInput, MissingExtra
+from nxsched.forks import in_children
+from nxsched.locking.locker import LOG
 
 try:
     from redis import ConnectionPool, Redis, RedisCluster
     from redis import asyncio as aio
     from redis.asyncio.retry import Retry as AsyncRetry
     from redis.backoff import NoBackoff
-    from redis.exceptions import NoScriptError
+    from redis.exceptions import NoScriptError, RedisError
     from redis.retry import Retry
 except ImportError as _missing:
     raise MissingExtra(what="a scheduler with redis=…", extra="redis") from _missing
 
-__all__ = ["Client", "Clients", "NoScriptError", "OfLoops", "Watch", "to_its_end"]
+__all__ = ["OF_REDIS", "Client", "Clients", "NoScriptError", "OfLoops", "Watch", "to_its_end"]
 
 T = TypeVar("T")
 
 Client = Redis | RedisCluster | aio.Redis | aio.RedisCluster
+
+OF_REDIS: Final = (
+    RedisError, OSError, EOFError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, AssertionError,
+    RuntimeError,
+)  # fmt: skip
+"""What may come of whatever it is that answers, and not what a signal handler raises in a thread that asks."""
 
 _AT_ONCE: Final = 32
 """What one event loop asks at a time: more would wait for one another, and look like a Redis that is slow."""
@@ -91,6 +100,17 @@ class Clients:
             reason = f"must be a URL or a client of the package redis, not {type(server).__name__}"
             raise InvalidInput(field="redis", reason=reason)
 
+        elif (seconds := _longest_wait(server)) > _LONG:
+            LOG.warning(
+                "the client of redis that was given waits for up to %.0f s for a Redis that stands still, and so do "
+                "bookings: give it a socket_timeout such as 0.05 and Retry(NoBackoff(), 0), or give a URL",
+                seconds,
+            )
+        in_children(self, Clients._begin_anew)
+
+    def _begin_anew(self) -> None:
+        self._lock, self._made = threading.Lock(), None
+
     def __str__(self) -> str:
         """Without what is secret."""
         if self._url is None:
@@ -148,6 +168,24 @@ class Clients:
         made = self._of_loops.pop()
         if made is not None:
             await made.aclose()
+
+
+def _longest_wait(client: Any) -> float:  # noqa: ANN401 - a client of either kind
+    """How many seconds a client waits for an answer, all of its tries together, without the time between them."""
+    options = getattr(client, "connection_kwargs", None)
+    if isinstance(client, RedisCluster):
+        options = client.nodes_manager.connection_kwargs
+    elif options is None:
+        options = client.connection_pool.connection_kwargs
+    timeout, retry = options.get("socket_timeout", _DEFAULT), options.get("retry")
+    tries = 1 if retry is None else 1 + max(0, retry.get_retries())
+    return inf if timeout is None else float(timeout) * tries
+
+
+_DEFAULT: Final = 5.0
+"""Seconds of redis-py where nothing is said."""
+
+_LONG: Final = 1.0
 
 
 async def to_its_end(asking: Coroutine[Any, Any, T]) -> T:

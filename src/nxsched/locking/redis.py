@@ -39,7 +39,7 @@ for i, key in ipairs(KEYS) do
 end
 for _, key in ipairs(KEYS) do
     redis.call('ZADD', key, now + ARGV[3], ARGV[1])
-    redis.call('PEXPIRE', key, ARGV[3])
+    if redis.call('PTTL', key) < tonumber(ARGV[3]) then redis.call('PEXPIRE', key, ARGV[3]) end
 end
 return 'taken'
 """)
@@ -107,8 +107,11 @@ class RedisLocker(Unlocked):
         """Have a place for each permit while something runs."""
         member = self._member(contended)
         began = perf_counter()
-        told = self._told(contended, self._ask(_TAKE, contended, member), began)
+        told: Outcome = "taken"  # so it may be, until there is an answer
         try:
+            answer = self._ask(_TAKE, contended, member)
+            told = "unavailable" if answer is None else _TOLD[answer]
+            self._told(contended, told, began)
             yield
         finally:
             if told == "taken":
@@ -119,11 +122,11 @@ class RedisLocker(Unlocked):
         """The same for asyncio."""
         member = self._member(contended)
         began = perf_counter()
-        told: Outcome = "taken"  # so it may be, until there is an answer
+        told: Outcome = "taken"
         try:
             answer = await self._ask_async(_TAKE, contended, member)
             told = "unavailable" if answer is None else _TOLD[answer]
-            self._told(contended, answer, began)
+            self._told(contended, told, began)
             yield
         finally:
             if told == "taken":
@@ -131,6 +134,7 @@ class RedisLocker(Unlocked):
 
     def close(self) -> None:
         """Close the connections that were made here."""
+        self._asking.close()
         self._clients.close()
 
     async def aclose(self) -> None:
@@ -147,16 +151,14 @@ class RedisLocker(Unlocked):
         """Who has the place: nobody else has the same, and who repeats the request can see it is theirs."""
         return f"{contended.request}:{token_hex(12)}"
 
-    def _told(self, contended: Contended, answer: object, began: float) -> Outcome:
-        """What came of a try; whoever may not go on is told so."""
-        outcome = "unavailable" if answer is None else _TOLD[answer]
+    def _told(self, contended: Contended, outcome: Outcome, began: float) -> None:
+        """Whoever may not go on is told so."""
         self._teller.tell(outcome, contended, perf_counter() - began)
         if outcome == "turned_away":
             raise self._teller.turn_away(contended)
         if outcome == "unavailable" and self._refuses:
             reason = "Redis cannot be asked for a lock, and nothing is booked meanwhile (when_unavailable); try again"
             raise StoreUnavailable(reason)
-        return outcome
 
     def _values(self, script: Script, contended: Contended, member: str) -> list[Any]:
         # One tenant, one slot of a cluster: what stands in the braces says which.
@@ -175,7 +177,8 @@ class RedisLocker(Unlocked):
     async def _ask_async(self, script: Script, contended: Contended, member: str) -> object:
         if not self._breaker.may_ask():
             return None
-        return self._understood(script, await self._asking.ask_async(script, self._values(script, contended, member)))
+        values = self._values(script, contended, member)
+        return self._understood(script, await self._asking.ask_async(script, values, to_its_end=script is _GIVE_BACK))
 
     def _understood(self, script: Script, answer: Answer) -> object:
         if isinstance(answer, NoAnswer):

@@ -15,6 +15,7 @@ from limits.strategies import SlidingWindowCounterRateLimiter as Strategy
 
 from nxsched.domain import checks
 from nxsched.errors import InvalidInput, RateLimited
+from nxsched.forks import in_children
 from nxsched.locking.choosing import WhenUnavailable
 from nxsched.ratelimit.rates import ACTS, ORDER, Act, RateLimit, item, key
 
@@ -50,6 +51,10 @@ class InMemory:
     """Counts of this process alone."""
 
     def __init__(self) -> None:
+        self._begin()
+        in_children(self, InMemory._begin)
+
+    def _begin(self) -> None:
         self._lock = threading.Lock()
         self._strategy = Strategy(MemoryStorage())
 

@@ -31,16 +31,17 @@ _LONGEST: Final = timedelta(days=366)
 class RateLimit:
     """At most so many attempts in a while, in each tenant apart: `RateLimit(rate="5/minute", by="address")`.
 
-    `rate` is such as `"5/minute"`, `"100/15 minutes"` or `"1000 per day"`. `by` says whose attempts are counted
-    together: those of one `"address"`, one `"attendee"` (by e-mail address), one `"actor"` (by role and id), or of the
-    whole `"tenant"`; where a call does not say who it is, they are not counted. `on` says attempts at what: `"book"`,
-    `"hold"`, `"reschedule"`, `"cancel"`, and reads of `"slots"`; one or several, all of which share one count. Without
-    it they are all that `by` knows: reads of slots have no attendee. Raises `InvalidInput`.
+    `rate` is such as `"5/minute"`, `"100/15 minutes"` or `"1000 per day"`, in seconds, minutes, hours, days, months (of
+    30 days) or a year. `by` says whose attempts are counted together: those of one `"address"`, one `"attendee"` (by
+    e-mail address), one `"actor"` (by role and id), or of the whole `"tenant"`; where a call does not say who it is,
+    they are not counted. `on` says attempts at what: `"book"`, `"hold"`, `"reschedule"`, `"cancel"`, and reads of
+    `"slots"`; one or several, all of which share one count. Without it they are all that `by` knows: reads of slots
+    have no attendee. Raises `InvalidInput`.
     """
 
     rate: str
     by: By
-    on: Act | Collection[Act] = ()
+    on: Act | Collection[Act] | None = None
 
     def __post_init__(self) -> None:
         """Check the values, and keep what is counted as a frozen set."""
@@ -48,14 +49,14 @@ class RateLimit:
         if self.by not in ORDER:
             raise InvalidInput(field="by", reason=f"must be one of {', '.join(ORDER)}, not {checks.shown(self.by)}")
         known = ACTS - {"slots"} if self.by == "attendee" else ACTS
-        on: object = [self.on] if isinstance(self.on, str) else self.on
-        if not isinstance(on, Collection) or not all(isinstance(act, str) and act in ACTS for act in on):
-            reason = f"must be of {', '.join(sorted(ACTS))}, not {checks.shown(self.on)}"
+        on: object = known if self.on is None else [self.on] if isinstance(self.on, str) else self.on
+        if not isinstance(on, Collection) or not on or not all(isinstance(act, str) and act in ACTS for act in on):
+            reason = f"must be one or more of {', '.join(sorted(ACTS))}, not {checks.shown(self.on)}"
             raise InvalidInput(field="on", reason=reason)
         if not known.issuperset(on):
             reason = "slots are read without an attendee: count them by address, actor or tenant"
             raise InvalidInput(field="on", reason=reason)
-        object.__setattr__(self, "on", frozenset(on) or known)
+        object.__setattr__(self, "on", frozenset(on))
 
     @property
     def acts(self) -> frozenset[Act]:
@@ -69,7 +70,8 @@ def item(rate: object) -> RateLimitItem:
     try:
         found = parse_many(words)
     except ValueError as error:
-        reason = f'must be such as "5/minute" or "100/15 minutes", not {checks.shown(rate)}'
+        units = "seconds, minutes, hours, days, months or a year"
+        reason = f'must be such as "5/minute" or "100/15 minutes", in {units}, not {checks.shown(rate)}'
         raise InvalidInput(field="rate", reason=reason) from error
     if re.search(r"(/|per)\s*0+\s*[a-z]", words, re.IGNORECASE):  # which the package takes for one
         raise InvalidInput(field="rate", reason="must be counted in a second to 366 days")

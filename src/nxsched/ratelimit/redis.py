@@ -21,7 +21,7 @@ from limits.strategies import SlidingWindowCounterRateLimiter as Strategy
 
 from nxsched.errors import StoreUnavailable
 from nxsched.locking.breaker import Breaker
-from nxsched.locking.clients import Clients, Watch, to_its_end
+from nxsched.locking.clients import OF_REDIS, Clients, Watch, to_its_end
 from nxsched.ratelimit.limiter import TIMEOUT
 
 LOG: Final = logging.getLogger("nxsched.ratelimit")
@@ -52,7 +52,7 @@ class OnRedis:
                     break
                 if stats := _known(one, strategy.get_window_stats(one, key), again=again):
                     break
-        except Exception as error:  # noqa: BLE001 - whatever it is that answers
+        except OF_REDIS as error:
             self._failed(error)
             return None
         self._worked()

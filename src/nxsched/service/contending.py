@@ -16,6 +16,7 @@ from nxsched.domain.commands import Book, BookSeries, PlaceHold
 from nxsched.domain.event_types import EventType
 from nxsched.domain.instants import epoch_exact
 from nxsched.errors import EventTypeNotFound, TenantNotFound
+from nxsched.forks import in_children
 from nxsched.locking import Contended, Locker, NoLocker, Permit, TurnedAway
 from nxsched.service import setup, slots
 from nxsched.service.tools import Tools
@@ -95,6 +96,10 @@ class Gate:
     def __init__(self, locker: Locker) -> None:
         self.locker = locker
         self._seen: dict[tuple[str, str], tuple[EventType | None, float]] = {}
+        self._begin_to_look()
+        in_children(self, Gate._begin_to_look)
+
+    def _begin_to_look(self) -> None:
         self._looking: dict[tuple[str, str], Future[None]] = {}
         self._lock = Lock()
 

@@ -6,7 +6,8 @@ from sqlalchemy import URL
 
 from nxsched.domain.checks import shown
 from nxsched.errors import InvalidInput, MissingExtra
-from nxsched.store.connect import ASYNC_DRIVERS, MADE, OPTIONS, check_driver, checked_url, needs_libpq
+from nxsched.forks import in_children
+from nxsched.store.connect import ASYNC_DRIVERS, OPTIONS, check_driver, checked_url, leave_to_parent, needs_libpq
 
 try:  # all modules have these from here, so that who lacks greenlet is told what to install
     import greenlet  # type: ignore[import-untyped]  # noqa: F401 - SQLAlchemy says only once that it is missing
@@ -30,7 +31,7 @@ def engine(field: str, url: str | URL) -> AsyncEngine:
     """An engine for a URL, as `nxsched.store.connect` makes one."""
     with needs_libpq():
         made = create_async_engine(checked_url(field, url), **OPTIONS)
-    MADE.add(made.sync_engine)
+    in_children(made.sync_engine, leave_to_parent)
     return made
 
 

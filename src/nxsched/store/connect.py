@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
-from weakref import WeakSet
 
 from sqlalchemy import URL, Connection, Engine, create_engine, make_url, text
 from sqlalchemy.exc import ArgumentError
 
 from nxsched.domain.checks import shown
 from nxsched.errors import InvalidInput, MissingExtra
+from nxsched.forks import in_children
 
 DRIVER: Final = "psycopg"
 
@@ -30,9 +29,6 @@ SELECT current_user WHERE EXISTS (
     AND relname <> 'schema_version' AND NOT row_security_active(oid))
 """)
 
-MADE: Final[WeakSet[Engine]] = WeakSet()
-"""Engines that are ours, for children after a fork to leave alone."""
-
 _log = logging.getLogger(__name__)
 
 
@@ -43,8 +39,7 @@ def engine(field: str, url: str | URL) -> Engine:
     """
     with needs_libpq():
         made = create_engine(checked_url(field, url), **OPTIONS)
-    MADE.add(made)
-    return made
+    return in_children(made, leave_to_parent)
 
 
 OPTIONS: Final[dict[str, Any]] = {
@@ -84,14 +79,9 @@ def needs_libpq() -> Iterator[None]:
         raise MissingExtra(what="PostgreSQL, on a machine without libpq,", extra="binary") from error
 
 
-def _leave_to_parent() -> None:
-    """In a child after a fork: the connections are the parent's, and two cannot talk on one."""
-    for one in [*MADE]:
-        one.dispose(close=False)
-
-
-if hasattr(os, "register_at_fork"):  # not on Windows
-    os.register_at_fork(after_in_child=_leave_to_parent)
+def leave_to_parent(engine: Engine) -> None:
+    """In a child after a fork: the connections are the parent's."""
+    engine.dispose(close=False)
 
 
 def made_or_checked(field: str, given: object) -> Engine:

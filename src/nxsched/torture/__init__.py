@@ -10,6 +10,7 @@ import multiprocessing
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
+from importlib.util import find_spec
 from typing import Any, Final
 
 import psycopg
@@ -17,6 +18,7 @@ from sqlalchemy import create_engine
 from sqlalchemy.pool import NullPool
 
 from nxsched.domain import checks
+from nxsched.errors import MissingExtra
 from nxsched.scheduler import Scheduler
 from nxsched.torture.checker import check
 from nxsched.torture.conductor import Conductor, ask_again
@@ -54,6 +56,9 @@ def torture(  # noqa: PLR0913 - keywords
     begin, to see the checker cry out. Raises `InvalidInput` and `StoreUnavailable`.
     """
     checks.whole("workers", workers, least=1, most=64)
+    for package, extra in {"asyncpg": "asyncpg", **({"redis": "redis"} if redis else {})}.items():
+        if find_spec(package) is None:
+            raise MissingExtra(what="a torture" + " with redis=…" * (package == "redis"), extra=extra)
     processes: Any = multiprocessing.get_context("forkserver")
     processes.set_forkserver_preload(["nxsched.torture.worker", "psycopg", "psycopg_binary", "asyncpg"])
     report = Report(seed)

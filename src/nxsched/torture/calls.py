@@ -161,7 +161,7 @@ Asking = tuple[str, dict[str, Any]]
 class Chooser:
     """Chooses what to ask a tenant for; `starts` gives those that are fought over just now.
 
-    `blocked` are the periods that this process has blocked, by the keys of the calls.
+    `blocked` are the periods that this process has blocked and not yet taken away, by the keys of the calls.
     """
 
     tenant: str
@@ -169,6 +169,7 @@ class Chooser:
     board: Board
     starts: Callable[[], Sequence[datetime]]
     blocked: list[tuple[str, str]] = field(default_factory=list)
+    ever_blocked: set[str] = field(default_factory=set)
 
     def call(self, key: str) -> Call:
         """A call with a key of its own."""

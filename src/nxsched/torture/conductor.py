@@ -23,12 +23,14 @@ from nxsched.torture.faults import QUIET, REDIS, SUBJECTS, Planned, Tormentor
 from nxsched.torture.journal import AFTERWARDS, Asked, Journal
 from nxsched.torture.report import Report, Span
 from nxsched.torture.stage import Stage
-from nxsched.torture.worker import KEYS_LAST, SECRET, Answer, Orders, Worker, judged, told_of, work
+from nxsched.torture.worker import KEYS_LAST, SECRET, Answer, Locks, Orders, Worker, judged, told_of, work
 from nxsched.torture.world import TENANTS
 
-_CLOCKS: Final = (0.0, 3 * 3600.0, -5 * 3600.0, 0.5)
-_LOCKS: Final = ("redis", "postgres", "none", "redis")
-"""How the clocks of workers are wrong, in seconds, and what locks they take, in turn."""
+_CLOCKS: Final = (3 * 3600.0, 0.0, 0.5, -5 * 3600.0)
+"""How the clocks of workers are wrong, in seconds: of each process otherwise than of the one before it."""
+
+_LOCKS: Final[Sequence[Locks]] = ("redis", "postgres", "none", "redis or nothing")
+"""What locks workers take, in turn."""
 
 _HANGS: Final = 60.0
 
@@ -128,24 +130,25 @@ class Conductor:
 
     def _start(self, n: int) -> None:
         name = self.names[n] = f"w{n}.{self.report.workers}"
-        self.report.workers += 1
         self.dies[n] = self.processes.RawValue("i", 0)
         orders = Orders(
             name=name,
-            seed=self.report.seed * 1000 + self.report.workers,
+            seed=self.report.seed * 1000 + self.report.workers + 1,
             url=self.stage.url,
-            redis=self.stage.redis.url if self.stage.redis and _LOCKS[n % len(_LOCKS)] == "redis" else None,
+            redis=self.stage.redis.url if self.stage.redis else None,
+            limits=self.stage.redis is not None and self.stage.redis.process is not None,
             locks=_LOCKS[n % len(_LOCKS)],
             journal=self.stage.folder / f"{name}.journal",
             first=self.first,
             begins=self.began,
             until=self.began + self.seconds,
-            clock_off_by=_CLOCKS[n % len(_CLOCKS)],
+            clock_off_by=_CLOCKS[(n + self.report.workers // self.workers) % len(_CLOCKS)],
             boards=self.boards,
             prefix=self.stage.app.username or "",
             dies=self.dies[n],
             sabotage=self.sabotage,
         )
+        self.report.workers += 1
         process = self.processes.Process(target=work, args=(orders,), daemon=True)
         process.start()
         self.living[n] = process

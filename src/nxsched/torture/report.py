@@ -6,6 +6,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
@@ -21,11 +22,15 @@ SOON: Final = 1.5
 
 
 class Span(NamedTuple):
-    """A fault in seconds of the monotonic clock; `excuses`, whether a call may wait for as long as it lasts."""
+    """A fault in seconds of the monotonic clock; `excuses`, whether a call may wait for as long as it lasts.
+
+    `of` names the worker to whom alone it happened.
+    """
 
     began: float
     ended: float
     excuses: bool
+    of: str | None = None
 
 
 @dataclass
@@ -67,18 +72,25 @@ class Report:
         for how in HOWS:
             if not self.told_how[str(how)] and self.ends.total() > _ENOUGH:
                 self.violations.append(Violation("all faces and levels are served", f"never: {how}"))
+        for note in notes:
+            if "exhausted" in note:
+                began, ended = note["exhausted"]
+                self.spans.append(Span(began, ended, excuses=True, of=note["of"]))
         self.waited = _waited(self.spans, asked, self.ended)
         if self.soon > SOON:
             found = f"99 of 100 that a fault may have held up took up to {self.soon:.1f} s beside it"
             self.violations.append(Violation("calls are answered soon after a fault", found))
+        self._count_notes(notes)
+
+    def _count_notes(self, notes: Sequence[Mapping[str, Any]]) -> None:
         for note in notes:
             if "wrong" in note:
                 self.violations.append(Violation("callers see no errors but ours", note["wrong"]))
             if "looks" in note:
                 self.reads[note["looks"]] += 1
-        cancelled = sum("cancelled" in one for one in notes)
-        if cancelled:
-            self.faults["tasks cancelled"] += cancelled
+            for kind, name in {"cancelled": "tasks cancelled", "exhausted": "a worker's pool exhausted"}.items():
+                if kind in note:
+                    self.faults[name] += 1
 
 
 def _waited(spans: Sequence[Span], asked: Mapping[str, Asked], killed: Mapping[str, float]) -> list[float]:
@@ -86,18 +98,24 @@ def _waited(spans: Sequence[Span], asked: Mapping[str, Asked], killed: Mapping[s
 
     `killed` says when processes were found dead: until then those waited whom they have not answered.
     """
-    broken = _joined([(one.began, one.ended) for one in spans])
-    excused = _joined([(one.began, one.ended) for one in spans if one.excuses])
     found: list[float] = []
-    for one in asked.values():
-        for tried in one.tries:
-            over = tried.ended or killed.get(one.key.rpartition(".")[0])
+    for worker, calls in groupby(sorted(asked.values(), key=_worker), key=_worker):
+        theirs = [one for one in spans if one.of in {None, worker}]
+        broken = _joined([(one.began, one.ended) for one in theirs])
+        excused = _joined([(one.began, one.ended) for one in theirs if one.excuses])
+        for tried in (one for call in calls for one in call.tries):
+            over = tried.ended or killed.get(worker)
             if over is not None and next(_meeting(broken, tried.began, over), None):
                 held = sum(
                     min(ended, over) - max(began, tried.began) for began, ended in _meeting(excused, tried.began, over)
                 )
                 found.append(over - tried.began - max(0.0, held))
     return found
+
+
+def _worker(call: Asked) -> str:
+    """Whose call it is, by its key."""
+    return call.key.rpartition(".")[0]
 
 
 def _meeting(spans: Sequence[tuple[float, float]], began: float, ended: float) -> Iterator[tuple[float, float]]:

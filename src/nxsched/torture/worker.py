@@ -14,14 +14,15 @@ import random
 import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
-from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import QueuePool
 
@@ -37,13 +38,14 @@ from nxsched.errors import (
     LockTimeout,
     NxschedError,
     PolicyViolation,
+    RateLimited,
     SlotUnavailable,
     StoreUnavailable,
     TransactionConflict,
 )
 from nxsched.locking import Locker, NoLocker, PostgresLocker
 from nxsched.scheduler import Scheduler
-from nxsched.store.async_connect import AsyncEngine
+from nxsched.store.async_connect import AsyncEngine, create_async_engine
 from nxsched.torture.calls import BY_LINK, Board, Call, Chooser, Known, days
 from nxsched.torture.journal import End, Journal, Told, written
 from nxsched.torture.world import EVENT_TYPES, HOSTS
@@ -57,6 +59,10 @@ SECRET: Final = "only for the links of a torture"  # noqa: S105 - nobody else ha
 
 _LANES: Final = 4
 """Calls at a time, on twice as few connections."""
+
+_POOL_TIMEOUT: Final = 2.0
+_HOARDS: Final = 2.2
+"""Seconds."""
 
 _TRIES: Final = 6
 _GONE: Final = {"store_unavailable", "OperationalError", "DBAPIError 08003"}
@@ -95,20 +101,25 @@ HOWS: Final = [
 
 OWN: Final = [How("sync", None), How("psycopg", None)]
 
+Locks = Literal["redis", "redis or nothing", "postgres", "none"]
+"""With Redis or nothing, nobody books while Redis is away, and who is turned away tries again for a while."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Orders:
     """What a process begins with: where to connect to, when to end, and how its clock is wrong.
 
-    `dies` counts statements down: at the one where it comes to nothing, the process kills itself. `sabotage` is done to
-    the worker before it begins, by tests that want to see the checker cry out.
+    With `limits` attempts are counted on Redis, and none is too many. `dies` counts statements down: at the one where
+    it comes to nothing, the process kills itself. `sabotage` is done to the worker before it begins, by tests that want
+    to see the checker cry out.
     """
 
     name: str
     seed: int
     url: str
     redis: str | None
-    locks: str
+    limits: bool
+    locks: Locks
     journal: Path
     first: datetime
     begins: float
@@ -147,11 +158,11 @@ class Worker:
         _set_clocks(orders.clock_off_by)
         url = orders.url
         self.engine: Engine = self.watched(
-            create_engine(url, pool_size=_LANES // 2, max_overflow=0, pool_timeout=2, hide_parameters=True)
+            create_engine(url, pool_size=_LANES // 2, max_overflow=0, pool_timeout=_POOL_TIMEOUT, hide_parameters=True)
         )
         theirs = {"psycopg": url, "asyncpg": url.replace("+psycopg", "+asyncpg", 1).replace("sslmode=", "ssl=", 1)}
         self.async_engines: dict[str, AsyncEngine] = {
-            driver: create_async_engine(url, pool_size=_LANES // 2, max_overflow=0, pool_timeout=2)
+            driver: create_async_engine(url, pool_size=_LANES // 2, max_overflow=0, pool_timeout=_POOL_TIMEOUT)
             for driver, url in theirs.items()
         }
         for one in self.async_engines.values():
@@ -161,6 +172,12 @@ class Worker:
             "statement_timeout": timedelta(seconds=STATEMENT_TIMEOUT),
         }
         options: dict[str, Any] = {"keys_last": KEYS_LAST, "secrets": [SECRET], **waits}
+        if orders.redis and orders.limits and find_spec("limits"):
+            from nxsched.ratelimit import RateLimit  # noqa: PLC0415 - its package is optional
+
+            limits = [RateLimit(rate="1000000/minute", by=by) for by in ("tenant", "attendee")]
+            options |= {"redis": orders.redis, "rate_limits": limits}
+            options["when_unavailable"] = "refuse" if orders.locks == "redis or nothing" else "proceed"
         self.scheduler: Scheduler = Scheduler(self.engine, locker=self._locker(), **options)
         self.async_schedulers: dict[str, AsyncScheduler] = {
             driver: AsyncScheduler(engine, locker=self._locker(), **options)
@@ -172,11 +189,15 @@ class Worker:
         return days(self.orders.first, time.monotonic() - self.orders.begins)
 
     def _locker(self) -> Locker:
-        if self.orders.redis is not None:
-            from nxsched.locking import RedisLocker  # noqa: PLC0415 - its package is optional
+        locks, redis = self.orders.locks, self.orders.redis
+        if redis is None or not locks.startswith("redis"):
+            return PostgresLocker() if locks == "postgres" else NoLocker()
+        from nxsched.locking import RedisLocker  # noqa: PLC0415 - its package is optional
 
-            return RedisLocker(self.orders.redis, prefix=self.orders.prefix)
-        return PostgresLocker() if self.orders.locks == "postgres" else NoLocker()
+        if locks == "redis":
+            return RedisLocker(redis, prefix=self.orders.prefix)
+        patient = timedelta(seconds=0.1)
+        return RedisLocker(redis, prefix=self.orders.prefix, wait=patient, when_unavailable="refuse")
 
     def watched(self, engine: Engine) -> Engine:
         """Die before a statement, or before a COMMIT, when the time has come."""
@@ -198,6 +219,7 @@ class Worker:
         async with asyncio.TaskGroup() as group:
             for _ in range(_LANES):
                 group.create_task(self.lane())
+            group.create_task(self.hoard())
         for pool in (self.engine.pool, *(one.sync_engine.pool for one in self.async_engines.values())):
             if isinstance(pool, QueuePool) and pool.checkedout():
                 self.journal.note(wrong=f"{pool.checkedout()} connections were not given back")
@@ -226,6 +248,17 @@ class Worker:
                     break
                 await asyncio.sleep(0.05 * 2**tried)
                 how = self.chance.choice(OWN)
+
+    async def hoard(self) -> None:
+        """Now and then, keep all connections of the pool for threads for longer than anybody waits for one."""
+        while (at := time.monotonic() + self.chance.uniform(1, 15)) < self.orders.until - _HOARDS:
+            await asyncio.sleep(at - time.monotonic())
+            began = time.monotonic()
+            with suppress(SQLAlchemyError), ExitStack() as held:  # somebody else may have them, or the server be away
+                for _ in range(_LANES // 2):
+                    held.enter_context(await asyncio.to_thread(self.engine.connect))
+                await asyncio.sleep(_HOARDS)
+                self.journal.note(exhausted=[began, time.monotonic()], of=self.orders.name)
 
     async def with_its_token(self, call: Call) -> Call | None:
         """The call, with the token of the link if it is made by one; `None` where the booking has no link any more."""
@@ -381,7 +414,9 @@ class Worker:
                 self.orders.boards[call.tenant].put(known)
         if isinstance(made, BlockedPeriod) and made.id is not None:
             of_it = next(one for one in self.choosers if one.tenant == call.tenant)
-            of_it.blocked.append((call.key, made.id))
+            if call.key not in of_it.ever_blocked:  # who asks once more is told once more
+                of_it.blocked.append((call.key, made.id))
+            of_it.ever_blocked.add(call.key)
         return Answer("told", "", told_of(made))
 
 
@@ -407,6 +442,7 @@ _EXPECTED: Final = (
     InvalidToken,
     InvalidTransition,
     PolicyViolation,
+    RateLimited,
     LockTimeout,
     TransactionConflict,
     StoreUnavailable,
