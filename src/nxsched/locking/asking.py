@@ -174,10 +174,10 @@ class Asking:
             try:
                 async with asyncio.timeout(2 * self._timeout + _PATIENCE):
                     await told
-            except TimeoutError as error:
+            except TimeoutError:  # a loop that stands still, or one of whose callbacks was torn to pieces by a signal
                 if self._tasks.get() is tasks:
                     self._tasks.pop()
-                return error
+                return NoAnswer()
             except asyncio.CancelledError as error:
                 if not to_its_end:
                     raise
