@@ -201,6 +201,8 @@ async def to_its_end(asking: Coroutine[Any, Any, T]) -> T:
         while not task.done():
             with suppress(asyncio.CancelledError):  # somebody may be in a hurry, and cancel twice
                 await asyncio.wait([task])
+        if not task.cancelled():
+            task.exception()  # nobody will ask for it
         raise
 
 
