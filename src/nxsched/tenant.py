@@ -190,7 +190,8 @@ class Tenant:
     ) -> BlockedPeriod:
         """Block time of a host, or of the whole tenant where `host` is `None`; gives the period with its `id`.
 
-        Bookings that exist stay as they are. Raises `HostNotFound`.
+        Bookings that exist stay as they are. Raises `HostNotFound`, and `BlockedPeriodNotFound` where a call that is
+        repeated with its key has blocked a period that was taken away since.
         """
         return self._write(actions.BLOCK, Block(host=host, period=period), within, idempotency_key, actor)
 

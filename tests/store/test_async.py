@@ -673,3 +673,28 @@ def test_a_connection_that_ends_while_it_is_opened_is_told_like_any_other(
 
     asyncio.run(story())
     assert count(db, "booking") == 1
+
+
+def test_a_connection_of_asyncpg_that_is_in_disorder_is_told_like_any_other(
+    acme: Tenant, db: Database, clock: SettableClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one whose task was cancelled and that broke at the same moment: asyncpg finds itself in a state of its own."""
+
+    async def broken(*_: object, **__: object) -> None:
+        raise asyncpg.InternalClientError("cannot switch to state 12; another operation (2) is in progress")
+
+    async def story() -> None:
+        engine = async_engine(db, "asyncpg")
+        async with AsyncScheduler(engine, clock=clock) as scheduler:
+            tenant = await scheduler.tenant(acme.id)
+            async with engine.connect() as connection:
+                await connection.begin()
+                monkeypatch.setattr(asyncpg.Connection, "prepare", broken)
+                with pytest.raises(StoreUnavailable, match=r"cannot be reached: .*another operation"):
+                    await tenant.book("visit", start=NINE, attendee=GRACE, within=connection)
+                monkeypatch.undo()
+            await tenant.book("visit", start=NINE, attendee=GRACE)
+        await engine.dispose()
+
+    asyncio.run(story())
+    assert count(db, "booking") == 1

@@ -340,6 +340,17 @@ def test_what_is_unblocked_is_offered_again(acme: Tenant) -> None:
     assert refused.value.field == "id"
 
 
+def test_who_repeats_a_call_that_blocked_what_was_taken_away_since_is_told_so(acme: Tenant) -> None:
+    period = BlockedPeriod(start=TUESDAY)
+    blocked = acme.block("ada", period, idempotency_key="holiday")
+    assert acme.block("ada", period, idempotency_key="holiday") == blocked
+    assert blocked.id is not None
+    acme.unblock(blocked.id)
+    with pytest.raises(BlockedPeriodNotFound):
+        acme.block("ada", period, idempotency_key="holiday")
+    assert acme.blocked_periods("ada") == []
+
+
 def test_blocked_periods_come_by_their_beginning(acme: Tenant) -> None:
     days = [date(2026, 5, 1), date(2025, 1, 1), date(2026, 3, 2)]
     for day in days:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Final, Self
 
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, StatementError
+from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, OperationalError, StatementError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from nxsched.errors import (
@@ -76,6 +76,7 @@ def translation(error: BaseException, tenant: str | None = None, *, at_commit: b
     if found is None and tenant is not None and _names_no_tenant(error):
         found = TenantNotFound(id=tenant)
     lost = error.connection_invalidated or isinstance(error, OperationalError | InterfaceError)
+    lost |= isinstance(error, InternalError) and state is None  # asyncpg itself, of a connection that was cut off
     if found is None and (lost or (state or "").startswith(_AWAY)):
         found = _away(words, at_commit=at_commit)
     return found

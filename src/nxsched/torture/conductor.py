@@ -178,7 +178,7 @@ def ask_again(stage: Stage, asked: Mapping[str, Asked]) -> Path:
             try:
                 made: Any = call.of(scheduler.tenant(call.tenant))(**call.spelled())
             except Exception as error:  # noqa: BLE001 - whatever reaches a caller
-                answer = judged(error)
+                answer = judged(error, method=call.method)
             else:
                 answer = Answer("told", "", told_of(made))
             journal.end(call.key, *answer)

@@ -30,6 +30,7 @@ from nxsched.async_scheduler import AsyncScheduler
 from nxsched.domain.availability import BlockedPeriod
 from nxsched.domain.bookings import Booking, Hold, Page
 from nxsched.errors import (
+    BlockedPeriodNotFound,
     BookingNotFound,
     HoldExpired,
     InvalidInput,
@@ -347,7 +348,7 @@ class Worker:
             if how.level is None:
                 return self.told(call, call.of(tenant)(**call.spelled()))
         except Exception as error:  # noqa: BLE001 - whatever reaches a caller
-            return judged(error)
+            return judged(error, method=call.method)
         committing = False
         engine = self.engine.execution_options(isolation_level=how.level)
         try:
@@ -355,7 +356,7 @@ class Worker:
                 try:
                     made = call.of(tenant)(**call.spelled(), within=within)
                 except Exception as error:  # noqa: BLE001 - as above
-                    return judged(error, how.level)
+                    return judged(error, how.level, method=call.method)
                 time.sleep(self.own_work())
                 if self.thinks_better():
                     within.rollback()
@@ -372,7 +373,7 @@ class Worker:
             if how.level is None:
                 return self.told(call, await call.of(tenant)(**call.spelled()))
         except Exception as error:  # noqa: BLE001 - as above
-            return judged(error)
+            return judged(error, method=call.method)
         committing = False
         engine: AsyncEngine = self.async_engines[how.face].execution_options(isolation_level=how.level)
         try:
@@ -380,7 +381,7 @@ class Worker:
                 try:
                     made = await call.of(tenant)(**call.spelled(), within=within)
                 except Exception as error:  # noqa: BLE001 - as above
-                    return judged(error, how.level)
+                    return judged(error, how.level, method=call.method)
                 await asyncio.sleep(self.own_work())
                 if self.thinks_better():
                     await within.rollback()
@@ -450,8 +451,10 @@ _EXPECTED: Final = (
 """What a caller has to reckon with: others are the caller's mistakes, which workers do not make."""
 
 
-def judged(error: Exception, level: str | None = None) -> Answer:
+def judged(error: Exception, level: str | None = None, *, method: str = "") -> Answer:
     """What an error of a call says of it; any that is not to be reckoned with is wrong."""
+    if isinstance(error, BlockedPeriodNotFound) and method == "block":  # asked again, when it was done and undone
+        return Answer("told", error.code)
     if isinstance(error, StoreUnavailable) and error.may_have_happened:
         return Answer("unknown", error.code)
     expected = isinstance(error, _EXPECTED)
