@@ -15,11 +15,14 @@ from typing import Any
 import pytest
 from redis import Redis, RedisCluster
 from redis import asyncio as aio
+from redis.backoff import NoBackoff
 from redis.crc import key_slot
+from redis.retry import Retry
 
 import redises
 from nxsched import InvalidInput, LockTimeout, StoreUnavailable
 from nxsched.locking import Contended, LockEvent, Permit, RedisLocker, TurnedAway, clients
+from nxsched.locking.choosing import chosen
 from nxsched.locking.clients import Watch
 from nxsched.locking.redis import _TAKE
 
@@ -444,3 +447,32 @@ def test_an_event_loop_that_is_busy_is_told_from_a_redis_that_is_slow() -> None:
             watch.end()
 
     assert asyncio.run(story())
+
+
+@pytest.mark.parametrize(
+    ("client", "waits"),
+    [
+        (Redis(), "55"),  # five seconds, eleven times
+        (Redis(socket_timeout=None), "inf"),
+        (Redis(socket_timeout=0.05, retry=Retry(NoBackoff(), 0)), None),
+        (Redis.from_url("redis://cache/0?socket_timeout=0.05"), None),
+        (aio.Redis(), "55"),
+        (aio.RedisCluster(host="cache"), "5"),
+    ],
+)
+def test_a_client_that_waits_for_long_is_warned_of(
+    client: Any,  # noqa: ANN401 - of each kind
+    waits: str | None,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    RedisLocker(client)
+    if waits is None:
+        assert caplog.messages == []
+    else:
+        assert f"waits for up to {waits} s for a Redis that stands still" in caplog.messages[0]
+
+
+def test_what_happens_while_redis_is_away_is_not_said_where_there_is_none() -> None:
+    with pytest.raises(InvalidInput, match=r"give redis=…, too, which is None") as caught:
+        chosen(None, None, "refuse", for_asyncio=False)
+    assert caught.value.field == "when_unavailable"

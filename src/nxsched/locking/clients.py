@@ -52,8 +52,12 @@ class OfLoops(Generic[T]):
 
     def __init__(self, make: Callable[[], T]) -> None:
         self._make = make
-        self._lock = threading.Lock()  # other threads have loops, too
         self._of: WeakKeyDictionary[asyncio.AbstractEventLoop, T] = WeakKeyDictionary()
+        self._begin()
+        in_children(self, OfLoops._begin)
+
+    def _begin(self) -> None:
+        self._lock = threading.Lock()  # other threads have loops, too
 
     def get(self) -> T:
         """That of the loop that runs."""
@@ -80,6 +84,7 @@ class Clients:
         self._url = server if isinstance(server, str) else None
         self._given = None if isinstance(server, str) else server
         self._made: Any = None
+        self._of_parents: list[Any] = []
         self._of_loops = OfLoops(lambda: self._client(aio.Redis, aio.RedisCluster, AsyncRetry(NoBackoff(), 0)))
         self._turns = OfLoops(lambda: asyncio.Semaphore(_AT_ONCE))
         if self._url is not None:
@@ -109,6 +114,8 @@ class Clients:
         in_children(self, Clients._begin_anew)
 
     def _begin_anew(self) -> None:
+        # What ends in the child as if it were its own would wait for locks of the client's, too.
+        self._of_parents.append(self._made)
         self._lock, self._made = threading.Lock(), None
 
     def __str__(self) -> str:
