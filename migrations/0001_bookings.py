@@ -214,6 +214,7 @@ INDEXES = (
     """outbox_event_oldest ON nxsched.outbox_event (tenant_id, booking_id, version)
         WHERE done_at IS NULL AND dead_at IS NULL""",
     "outbox_event_done ON nxsched.outbox_event (tenant_id, done_at) WHERE done_at IS NOT NULL",
+    "outbox_event_dead ON nxsched.outbox_event (dead_at) WHERE dead_at IS NOT NULL AND done_at IS NULL",
     "idempotency_key_expiry ON nxsched.idempotency_key (tenant_id, expires_at)",
 )
 

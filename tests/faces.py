@@ -17,6 +17,7 @@ FACES = {
     "scheduler.py": "async_scheduler.py",
     "tenant.py": "async_tenant.py",
     "self_service.py": "async_self_service.py",
+    "outbox.py": "async_outbox.py",
 }
 
 _NAMES = {
@@ -24,6 +25,8 @@ _NAMES = {
     "Scheduler": "AsyncScheduler",
     "ManagedBooking": "AsyncManagedBooking",
     "AttendeeBookings": "AsyncAttendeeBookings",
+    "Outbox": "AsyncOutbox",
+    "Relay": "AsyncRelay",
     "Units": "AsyncUnits",
     "Joined": "AsyncJoined",
     "Engine": "AsyncEngine",
@@ -42,6 +45,9 @@ _IMPORTS = {
         "import async_connect, connect, migrate\nfrom nxsched.store.async_connect import AsyncEngine"
     ),
     "upgrading import async_run_upgrade": "async_unit import async_run_upgrade",
+    "relay.relay import": "relay.async_relay import",
+    "deliver: Callable[[OutboxEvent], None]": "deliver: Callable[[OutboxEvent], Awaitable[None]]",
+    "collections.abc import Callable,": "collections.abc import Awaitable, Callable,",
 }
 
 _WAITS = re.compile(
@@ -65,7 +71,7 @@ def face(source: str) -> str:
                     lines[method.lineno - 1] = lines[method.lineno - 1].replace("def ", "async def ", 1)
     found = _WAITS.sub(r"await \1", "".join(lines))
     found = re.sub(r"\b(" + "|".join(_NAMES) + r")\b", lambda match: _NAMES[match[1]], found)
-    for module in ("self_service", "tenant"):
+    for module in ("self_service", "tenant", "outbox"):
         found = found.replace(f"nxsched.{module} import", f"nxsched.async_{module} import")
     found = re.sub(
         r"from nxsched\.service\.unit import (.*?), Async(.*)\n",

@@ -8,6 +8,7 @@ from nxsched.domain.availability import BlockedPeriod, BookedTime, BusyTime, Slo
 from nxsched.domain.bookings import Actor, Attendee, AuditEntry, Booking, BookingStatus, Hold, Page, Swept
 from nxsched.domain.event_types import BookingWindow, EventType, HostGroup, Limit
 from nxsched.domain.hosts import Host, Override, Travel, WeeklyHours
+from nxsched.domain.outbox import Backoff, OutboxEvent, OutboxState, OutboxStatus, Relayed
 from nxsched.domain.policies import Policies
 from nxsched.domain.questions import Question
 from nxsched.domain.refusals import Refusal
@@ -16,6 +17,7 @@ from nxsched.domain.tenants import TenantDetails
 from nxsched.errors import (
     BlockedPeriodNotFound,
     BookingNotFound,
+    EventNotFound,
     EventTypeNotFound,
     HoldExpired,
     HostNotFound,
@@ -28,35 +30,45 @@ from nxsched.errors import (
     NxschedError,
     PolicyViolation,
     RateLimited,
+    RetryLater,
     SchemaOutdated,
     SlotTaken,
     SlotUnavailable,
     StoreUnavailable,
     TenantNotFound,
     TransactionConflict,
+    Undeliverable,
 )
 from nxsched.slots.answer import Slots
 
 if TYPE_CHECKING:
+    from nxsched.async_outbox import AsyncOutbox
     from nxsched.async_scheduler import AsyncScheduler
     from nxsched.async_self_service import AsyncAttendeeBookings, AsyncManagedBooking
     from nxsched.async_tenant import AsyncTenant
+    from nxsched.outbox import Outbox
     from nxsched.ratelimit import RateLimit
+    from nxsched.relay.async_relay import AsyncRelay
+    from nxsched.relay.options import RelayReport
+    from nxsched.relay.relay import Relay
     from nxsched.scheduler import Scheduler
+    from nxsched.schemas import event_schema
     from nxsched.self_service import AttendeeBookings, ManagedBooking
     from nxsched.tenant import Tenant
 
 __version__ = "0.1.0"
 
 __all__ = [
-    "Actor", "AsyncAttendeeBookings", "AsyncManagedBooking", "AsyncScheduler", "AsyncTenant", "Attendee",
-    "AttendeeBookings", "AuditEntry", "BlockedPeriod", "BlockedPeriodNotFound", "BookedTime", "Booking",
-    "BookingNotFound", "BookingStatus", "BookingWindow", "BusyTime", "Clock", "EventType", "EventTypeNotFound",
-    "Hold", "HoldExpired", "Host", "HostGroup", "HostNotFound", "IdempotencyConflict", "InvalidInput",
-    "InvalidToken", "InvalidTransition", "Limit", "LockTimeout", "ManagedBooking", "MissingExtra", "NxschedError",
-    "Override", "Page", "Policies", "PolicyViolation", "Question", "RateLimit", "RateLimited", "Refusal", "Scheduler",
-    "SchemaOutdated", "SettableClock", "Slot", "SlotTaken", "SlotUnavailable", "Slots", "StoreUnavailable", "Strategy",
-    "Swept", "Tenant", "TenantDetails", "TenantNotFound", "TransactionConflict", "Travel", "WeeklyHours", "__version__",
+    "Actor", "AsyncAttendeeBookings", "AsyncManagedBooking", "AsyncOutbox", "AsyncRelay", "AsyncScheduler",
+    "AsyncTenant", "Attendee", "AttendeeBookings", "AuditEntry", "Backoff", "BlockedPeriod", "BlockedPeriodNotFound",
+    "BookedTime", "Booking", "BookingNotFound", "BookingStatus", "BookingWindow", "BusyTime", "Clock",
+    "EventNotFound", "EventType", "EventTypeNotFound", "Hold", "HoldExpired", "Host", "HostGroup", "HostNotFound",
+    "IdempotencyConflict", "InvalidInput", "InvalidToken", "InvalidTransition", "Limit", "LockTimeout",
+    "ManagedBooking", "MissingExtra", "NxschedError", "Outbox", "OutboxEvent", "OutboxState", "OutboxStatus",
+    "Override", "Page", "Policies", "PolicyViolation", "Question", "RateLimit", "RateLimited", "Refusal", "Relay",
+    "RelayReport", "Relayed", "RetryLater", "Scheduler", "SchemaOutdated", "SettableClock", "Slot", "SlotTaken",
+    "SlotUnavailable", "Slots", "StoreUnavailable", "Strategy", "Swept", "Tenant", "TenantDetails", "TenantNotFound",
+    "TransactionConflict", "Travel", "Undeliverable", "WeeklyHours", "__version__", "event_schema",
 ]  # fmt: skip
 
 
@@ -65,9 +77,15 @@ _LATER = {
     "AsyncManagedBooking": "async_self_service",
     "AsyncScheduler": "async_scheduler",
     "AsyncTenant": "async_tenant",
+    "AsyncOutbox": "async_outbox",
+    "AsyncRelay": "relay.async_relay",
     "AttendeeBookings": "self_service",
     "ManagedBooking": "self_service",
+    "event_schema": "schemas",
+    "Outbox": "outbox",
     "RateLimit": "ratelimit",
+    "Relay": "relay.relay",
+    "RelayReport": "relay.options",
     "Scheduler": "scheduler",
     "Tenant": "tenant",
 }

@@ -257,6 +257,32 @@ class TransactionConflict(NxschedError):
     code: ClassVar[str] = "transaction_conflict"
 
 
+class EventNotFound(NxschedError, LookupError):
+    """There is no such event in the outbox, or it was delivered and tidied away."""
+
+    code: ClassVar[str] = "event_not_found"
+
+    def __init__(self, *, id: str) -> None:  # noqa: A002 - its name everywhere
+        super().__init__(f"there is no event {id} in the outbox: what was delivered is deleted after a while")
+        self.id = id
+
+
+class RetryLater(NxschedError):
+    """Raised by an application's `deliver`: the receiver wants to be asked again, and not before `after`."""
+
+    code: ClassVar[str] = "retry_later"
+
+    def __init__(self, reason: str, *, after: timedelta | None = None) -> None:
+        super().__init__(reason)
+        self.after = after
+
+
+class Undeliverable(NxschedError):
+    """Raised by an application's `deliver`: the event will never be taken, so it is dead at once."""
+
+    code: ClassVar[str] = "undeliverable"
+
+
 def _again(kind: type[NxschedError], args: tuple[object, ...], facts: dict[str, object]) -> NxschedError:
     error = kind.__new__(kind, *args)
     error.__dict__.update(facts)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
@@ -15,10 +15,12 @@ from nxsched.domain import checks
 from nxsched.domain.bookings import Actor, Swept
 from nxsched.domain.bounds import MAX_RANGE_DAYS
 from nxsched.domain.commands import SaveTenant
+from nxsched.domain.outbox import Backoff, OutboxEvent
 from nxsched.domain.tenants import TenantDetails
 from nxsched.errors import NxschedError
 from nxsched.locking import Locker
 from nxsched.locking.choosing import WhenUnavailable
+from nxsched.outbox import Outbox
 from nxsched.service import actions
 from nxsched.service.sweeping import sweep_events
 from nxsched.service.unit import Call, Joined, units_on
@@ -30,6 +32,8 @@ from nxsched.tenant import Tenant
 if TYPE_CHECKING:
     from nxsched.embedded import EmbeddedServer
     from nxsched.ratelimit import RateLimit
+    from nxsched.relay.options import RelayReport
+    from nxsched.relay.relay import Relay
 
 
 class Scheduler:
@@ -37,9 +41,9 @@ class Scheduler:
 
     `database` is a URL (`postgresql://app@host/database`) or a SQLAlchemy `Engine` of the application's own. The role
     that logs in should be neither a superuser nor the owner of the tables: `nxsched doctor` looks. `worker_url` logs in
-    as the worker's role, for what crosses tenants: `tenants()` and `sweep()`. Nothing is connected to before it is
-    used. Safe to share between threads, and a forked child has connections of its own; as a context manager it closes
-    itself.
+    as the worker's role, for what crosses tenants: `tenants()`, `sweep()`, `relay()` and `outbox`. Nothing is connected
+    to before it is used. Safe to share between threads, and a forked child has connections of its own; as a context
+    manager it closes itself.
 
     A transaction of our own waits at most `lock_timeout` for others, and `statement_timeout` for a statement.
     Idempotency keys are remembered for `keys_last`, at most 366 days. The database tells the time unless there is a
@@ -50,6 +54,9 @@ class Scheduler:
     database is asked: `nxsched.locking.RedisLocker`. While Redis is away they `"proceed"` without it, or, with
     `when_unavailable="refuse"`, raise `StoreUnavailable`. `locker` is another locker, or one with options of its own.
     Attempts that exceed one of `rate_limits` raise `RateLimited`: they are counted on Redis, else in this process.
+
+    Changes of bookings leave events, which `relay` delivers. A commit of our own that has left some wakes the relays,
+    at most every 50 ms, unless `wake_relays` is off; they look by themselves every second, too.
 
     Raises `InvalidInput` for a URL or engine of another database or driver, and `MissingExtra` where there is no libpq.
     """
@@ -68,6 +75,7 @@ class Scheduler:
         lock_timeout: timedelta = timedelta(seconds=5),
         statement_timeout: timedelta = timedelta(seconds=30),
         keys_last: timedelta = timedelta(days=1),
+        wake_relays: bool = True,
     ) -> None:
         self._own = isinstance(database, str | URL)
         self._engine: Engine = connect.made_or_checked("database", database)
@@ -86,6 +94,7 @@ class Scheduler:
             lock_timeout=lock_timeout,
             statement_timeout=statement_timeout,
             keys_last=keys_last,
+            wake_relays=wake_relays,
         )
         self._worker = self._units if worker is None else self._units.on(worker, own=self._worker_own)
         self._server: EmbeddedServer | None = None
@@ -203,6 +212,49 @@ class Scheduler:
         if failed:
             raise failed[0]
         return done
+
+    @property
+    def outbox(self) -> Outbox:
+        """The events that are to be delivered, of all tenants: to look at, to have tried again, to give up."""
+        return Outbox(self._worker)
+
+    def relay(  # noqa: PLR0913 - keywords
+        self,
+        deliver: Callable[[OutboxEvent], None],
+        *,
+        concurrency: int = 1,
+        batch: int = 100,
+        lease: timedelta = timedelta(minutes=1),
+        poll: timedelta = timedelta(seconds=1),
+        backoff: Backoff | None = None,
+        on_report: Callable[[RelayReport], None] | None = None,
+        report_every: timedelta = timedelta(seconds=15),
+    ) -> Relay:
+        """A relay, which gives the events of all tenants to `deliver`: `run_once()`, or `run(stop)`.
+
+        `deliver` gets one `OutboxEvent`, outside any transaction, and returns when it is delivered. What it raises
+        means that it was not: it is tried again after a while, as `backoff` says, and is dead after the last attempt.
+        `RetryLater` says when at the earliest, `Undeliverable` that it never will be. It should give up by itself
+        before half of the `lease` is over.
+
+        A relay takes a `batch` of events at a time, for the time of the `lease`, and delivers so many of them at once
+        (`concurrency`). Who dies leaves them to others when the lease ends. It looks every `poll`, and when it is
+        woken. `on_report` is told how things stand, at most every `report_every`. Raises `InvalidInput`.
+        """
+        from nxsched.relay.options import Options  # noqa: PLC0415 - who books does not wait for it
+        from nxsched.relay.relay import Relay  # noqa: PLC0415 - as above
+
+        options = Options(
+            deliver=deliver,
+            batch=batch,
+            concurrency=concurrency,
+            lease=lease,
+            poll=poll,
+            backoff=Backoff() if backoff is None else backoff,
+            on_report=on_report,
+            report_every=report_every,
+        )
+        return Relay(self._worker, options)
 
     def verify(self) -> None:
         """Raise `SchemaOutdated`, with the command to run, unless the tables are those that this version works with.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import threading
-from collections.abc import Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
@@ -13,7 +13,17 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
-from nxsched import AsyncAttendeeBookings, AsyncManagedBooking, AsyncScheduler, AsyncTenant, Scheduler, SettableClock
+from nxsched import (
+    AsyncAttendeeBookings,
+    AsyncManagedBooking,
+    AsyncOutbox,
+    AsyncRelay,
+    AsyncScheduler,
+    AsyncTenant,
+    OutboxEvent,
+    Scheduler,
+    SettableClock,
+)
 from nxsched.embedded import APP_ROLE, WORKER_ROLE
 
 if TYPE_CHECKING:
@@ -32,7 +42,7 @@ def on_face(*values: object, face: str) -> object:
 
 every_face = pytest.mark.parametrize("scheduler", [on_face(face=face) for face in FACES], indirect=True)
 
-_SEEN = (AsyncScheduler, AsyncTenant, AsyncManagedBooking, AsyncAttendeeBookings)
+_SEEN = (AsyncScheduler, AsyncTenant, AsyncManagedBooking, AsyncAttendeeBookings, AsyncOutbox, AsyncRelay)
 
 
 def async_engine(db: Database, driver: str = "psycopg", role: str = APP_ROLE, **options: Any) -> AsyncEngine:
@@ -71,9 +81,11 @@ class Bridge:
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401, D105 - whatever it is
         found = getattr(self._seen, name)
         if not callable(found):
-            return found
+            return Bridge(self._loop, found, self._joins) if isinstance(found, _SEEN) else found
 
         def call(*args: Any, **options: Any) -> Any:  # noqa: ANN401 - whatever it gives
+            if name == "relay":
+                args = tuple(_as_async(one) for one in args)
             takes = "within" in inspect.signature(found).parameters and "within" not in options
             given = self._joined(found, *args, **options) if self._joins and takes else found(*args, **options)
             given = self._loop.run(given) if inspect.iscoroutine(given) else given
@@ -95,6 +107,14 @@ class Bridge:
             yield connection
         finally:
             self._loop.run(connection.close())
+
+
+def _as_async(deliver: Callable[[OutboxEvent], None]) -> Callable[[OutboxEvent], Awaitable[None]]:
+    async def delivered(event: OutboxEvent) -> None:
+        await asyncio.sleep(0)
+        deliver(event)
+
+    return delivered
 
 
 async def _started(engine: AsyncEngine) -> AsyncConnection:

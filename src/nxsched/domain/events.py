@@ -15,6 +15,13 @@ from nxsched.domain.tenants import TenantDetails
 PAYLOAD_FORMAT: Final = 1
 """The version of the payloads' shape; it rises when a reader has to change."""
 
+KINDS: Final = (
+    "booking.held", "booking.hold_expired", "booking.hold_released", "booking.created", "booking.confirmed",
+    "booking.declined", "booking.rescheduled", "booking.reassigned", "booking.updated", "booking.cancelled",
+    "booking.expired", "booking.completed", "booking.no_show",
+)  # fmt: skip
+"""The kinds of events; `nxsched/schemas` has the shape of each."""
+
 _AUDITED: Final = ("status", "start", "end", "hosts", "attendee", "seats", "answers", "location", "metadata",
     "reference", "expires_at", "sequence", "assigned_because")  # fmt: skip
 """The fields whose changes the audit trail holds."""

@@ -161,6 +161,8 @@ class AsyncUnits:
                 result = await connection.run_sync(self.units.inside, work, asked, call)
                 edge.at_commit = True
                 await connection.commit()
+                if await connection.run_sync(self.units.bell.is_due):
+                    await connection.run_sync(self.units.bell.ring)
         return result
 
     async def _joined(self, work: Work[C, R], asked: C, call: Call, within: object) -> R:

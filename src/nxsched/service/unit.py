@@ -34,6 +34,7 @@ from nxsched.service.contending import Gate, look, refuse_taken, waiting
 from nxsched.service.ids import new_id
 from nxsched.service.tokens import Keyring
 from nxsched.service.tools import Tools
+from nxsched.store.bell import Bell
 from nxsched.store.conflicts import FAILED_BEFORE, Waited, translated
 from nxsched.store.connect import ASYNC_DRIVERS, DRIVER, ISOLATION
 from nxsched.store.keys import take_key
@@ -118,6 +119,7 @@ class Units:
     keyring: Keyring = field(default_factory=Keyring)
     gate: Gate = field(default_factory=lambda: Gate(NoLocker()))
     limiter: Limiter | None = None
+    bell: Bell = field(default_factory=Bell)
     _retrying: tuple[Retrying, ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -263,6 +265,8 @@ class Units:
             result = self.inside(connection, work, asked, call)
             edge.at_commit = True
             connection.commit()
+            if self.bell.is_due(connection):
+                self.bell.ring(connection)
         return result
 
     def inside(self, connection: Connection, work: Work[C, R], asked: C, call: Call) -> R:
@@ -346,6 +350,7 @@ def units_on(  # noqa: PLR0913 - the options of a scheduler
     lock_timeout: timedelta,
     statement_timeout: timedelta,
     keys_last: timedelta,
+    wake_relays: bool,
 ) -> Units:
     """Units as an application asks for them. Raises `InvalidInput`."""
     if clock is not None and not callable(getattr(clock, "now", None)):
@@ -360,6 +365,7 @@ def units_on(  # noqa: PLR0913 - the options of a scheduler
         lock_timeout=_milliseconds("lock_timeout", lock_timeout),
         statement_timeout=_milliseconds("statement_timeout", statement_timeout),
         keys_last=_key_time(keys_last),
+        bell=Bell(checks.flag("wake_relays", wake_relays)),
     )
 
 

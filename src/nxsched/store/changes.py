@@ -16,6 +16,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, TextualSelect, text
 
 from nxsched.domain.bookings import Booking
+from nxsched.store.bell import leaves_events
 from nxsched.store.conflicts import Waited
 from nxsched.store.locks import NOTHING, Locks
 from nxsched.store.statements import statement
@@ -359,6 +360,7 @@ def _place(connection: Connection, places: Sequence[Place], values: Mapping[str,
     counted = any(place.counted != NOTHING for place in places)
     placed = _placed(new=new, counted=counted, claims=False in joins, joins=True in joins)
     row = connection.execute(placed, {**values, "noticed": NOTICED}).one()
+    leaves_events(connection)
     if row.waited and row.done:
         raise Waited("somebody else had the time for a while: run the transaction again")
     return Won(row.done, row.told.astimezone(UTC))
@@ -373,9 +375,11 @@ def change_bookings(
     """
     rows = [{**one.row(), **_counted(counted)} for one in changes]
     connection.execute(_CHANGE, record.values(rows))
+    leaves_events(connection)
 
 
 def change_details(connection: Connection, record: Record, changes: Sequence[Change]) -> None:
     """Change bookings that are locked, in nothing that their occurrences depend on."""
     rows = [{**one.row(), **_counted(NOTHING)} for one in changes]
     connection.execute(_CHANGE_DETAILS, record.values(rows))
+    leaves_events(connection)

@@ -279,6 +279,7 @@ outbox_event: Final = _table(
     Index("outbox_event_undone", "due_at", postgresql_where=_UNDONE),
     Index("outbox_event_oldest", "tenant_id", "booking_id", "version", postgresql_where=_UNDONE),
     Index("outbox_event_done", "tenant_id", "done_at", postgresql_where=text("done_at IS NOT NULL")),
+    Index("outbox_event_dead", "dead_at", postgresql_where=text("dead_at IS NOT NULL AND done_at IS NULL")),
     key=("id",),
 )
 

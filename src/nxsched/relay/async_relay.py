@@ -1,0 +1,144 @@
+"""A relay for asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
+from datetime import datetime
+
+from tenacity import AsyncRetrying
+
+from nxsched.domain.outbox import OutboxEvent, Relayed
+from nxsched.relay.async_ear import AsyncEar
+from nxsched.relay.options import LOG, PASSING, Batch, Options, Reporter, counted
+from nxsched.service import relaying
+from nxsched.service.async_unit import AsyncUnits
+from nxsched.service.relaying import Told
+from nxsched.service.unit import Call
+
+
+class AsyncRelay:
+    """Delivers the events of all tenants, with asyncio: `scheduler.relay(deliver)` makes one.
+
+    Events of one booking come in their order, each when the one before it is delivered or dead; those of different
+    bookings come in any order. Each is delivered at least once: who dies after a delivery and before it is written down
+    has it delivered again. Several relays, in tasks or processes, share the work.
+    """
+
+    def __init__(self, units: AsyncUnits, options: Options) -> None:
+        options.check_deliver(for_asyncio=True)
+        self._units = units
+        self._options = options
+        self._looked = False
+
+    async def run_once(self, stop: asyncio.Event | None = None) -> Relayed:
+        """Deliver what is due when it begins, and return: for a scheduled task, or a test.
+
+        What fails is tried again by a later run. Raises `StoreUnavailable` where the database is away, and
+        `InvalidInput` where the login sees one tenant at a time; never what `deliver` raises.
+        """
+        return await self._drain(stop or asyncio.Event())
+
+    async def run(self, stop: asyncio.Event | None = None) -> Relayed:
+        """Deliver until `stop` is set, and give what was done; a database that is away is waited for.
+
+        What is being delivered when `stop` is set is finished, and nothing else is begun. Raises `InvalidInput` where
+        the login sees one tenant at a time.
+        """
+        stop = stop or asyncio.Event()
+        reporter = Reporter(self._options)
+        async with AsyncEar(self._units.engine) as ear:
+            woken = False
+            while not stop.is_set():
+                done = Relayed()
+                try:
+                    done = await self._drain(stop)
+                    reporter.done += done
+                    if reporter.is_due:
+                        reporter.report(await self._units.run(relaying.status, None, _NO_TENANT))
+                except PASSING as error:
+                    LOG.warning("the relay goes on when the database is there again: %s", error)
+                woken = await ear.wait(self._options.pause(busy=woken or done != Relayed()), stop)
+        return reporter.done
+
+    async def _drain(self, stop: asyncio.Event) -> Relayed:
+        """Deliver batch after batch, until there is nothing left that was due at the beginning."""
+        if not self._looked:
+            await self._units.run(relaying.see_all, None, _NO_TENANT)
+            self._looked = True
+        done, before = Relayed(), None
+        while not stop.is_set():
+            now, batch = await self._take(before)
+            before = before or now
+            if not batch.events:
+                break
+            done += await self._deliver(batch, stop)
+        return done
+
+    async def _take(self, before: datetime | None) -> tuple[datetime, Batch]:
+        wants, since = self._options.wants(before), time.monotonic()
+        now, events = await self._units.run(relaying.take, wants, _NO_TENANT)
+        return now, Batch(self._options, wants, events, since)
+
+    async def _deliver(self, batch: Batch, stop: asyncio.Event) -> Relayed:
+        """Deliver a batch. What was not begun goes back, whatever happens."""
+        done = Relayed()
+
+        async def attempt(event: OutboxEvent) -> None:
+            if not stop.is_set() and not batch.bury(event) and not batch.is_for_others(event):
+                await self._attempt(batch, event)
+
+        try:
+            async with aclosing(self._each(attempt, batch)) as attempts:
+                async for _ in attempts:
+                    if told := batch.due():
+                        done += await self._settle(batch, told)
+        finally:
+            if told := batch.rest(last=True):
+                done += await self._settle(batch, told)
+        return done
+
+    async def _attempt(self, batch: Batch, event: OutboxEvent) -> None:
+        try:
+            await self._options.deliver(event)
+        except Exception as error:  # noqa: BLE001 - whatever an application raises means that it was not delivered
+            batch.tell(event, error)
+        except BaseException as error:  # we are told to end
+            batch.tell(event, error)
+            raise
+        else:
+            batch.tell(event, None)
+
+    async def _settle(self, batch: Batch, told: Told) -> Relayed:
+        """Write down what became of events, while nobody else may have them."""
+        ours: set[str] = await AsyncRetrying(**batch.retrying())(self._units.run, relaying.settle, told, _NO_TENANT)
+        return counted(told, ours)
+
+    async def _each(self, attempt: Callable[[OutboxEvent], Awaitable[None]], batch: Batch) -> AsyncGenerator[None]:
+        """Make an attempt with each event, several at a time where there are to be more than one."""
+        if self._options.concurrency == 1:
+            for event in batch.events:
+                await attempt(event)
+                yield
+            return
+        places = asyncio.Semaphore(self._options.concurrency)
+
+        async def placed(event: OutboxEvent) -> None:
+            async with places:
+                await attempt(event)
+
+        begun = [asyncio.create_task(placed(event)) for event in batch.events]
+        try:
+            for done in asyncio.as_completed(begun):
+                await done
+                yield
+        finally:  # where this is interrupted, nobody is to deliver what is given back
+            for one in begun:
+                one.cancel()
+            await asyncio.gather(*begun, return_exceptions=True)
+
+
+_NO_TENANT = Call(tenant="")
+"""Of what concerns all tenants."""

@@ -1,0 +1,202 @@
+"""How a relay works, and what it has in hand: the same for threads and for event loops."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import socket
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from inspect import iscoroutinefunction
+from typing import Any, Final
+
+from tenacity import retry_if_exception_type, stop_after_delay, wait_random_exponential
+
+from nxsched.domain import checks
+from nxsched.domain.outbox import Backoff, OutboxEvent, OutboxStatus, Relayed, span
+from nxsched.errors import InvalidInput, LockTimeout, StoreUnavailable, TransactionConflict
+from nxsched.service.ids import new_id
+from nxsched.service.relaying import Lease, Told, judged, untouched
+from nxsched.store.outbox import Settled
+
+LOG: Final = logging.getLogger("nxsched.relay")
+
+MOST_BATCH: Final = 1_000
+"""Events of one lease."""
+
+SOON: Final = 0.06
+"""Seconds after which a relay that was woken, or had work, looks again: who commits rings at most every 50 ms."""
+
+SETTLED_EVERY: Final = 1.0
+"""Seconds after which what was delivered is written down, though others of the batch are not."""
+
+PASSING: Final = (StoreUnavailable, LockTimeout, TransactionConflict)
+"""Errors that a relay outlasts."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RelayReport:
+    """For an application's metrics: what a relay has done since it began, and how the outbox stands."""
+
+    done: Relayed
+    status: OutboxStatus
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """How a relay works. Raises `InvalidInput`."""
+
+    deliver: Callable[[OutboxEvent], Any]
+    batch: int
+    concurrency: int
+    lease: timedelta
+    poll: timedelta
+    backoff: Backoff
+    on_report: Callable[[RelayReport], None] | None
+    report_every: timedelta
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        checks.whole("batch", self.batch, least=1, most=MOST_BATCH)
+        checks.whole("concurrency", self.concurrency, least=1, most=MOST_BATCH)
+        checks.kind("backoff", self.backoff, Backoff)
+        span("poll", self.poll)
+        span("report_every", self.report_every)
+        if span("lease", self.lease) < timedelta(seconds=1):
+            raise InvalidInput(field="lease", reason=f"must be a second or more, not {checks.shown(self.lease)}")
+        for name, given in (("deliver", self.deliver), ("on_report", self.on_report)):
+            if given is not None and not callable(given):
+                raise InvalidInput(field=name, reason=f"must be a function, not {checks.shown(given)}")
+        if self.deliver is None:
+            raise InvalidInput(field="deliver", reason="is required: what is an event to be given to?")
+
+    def check_deliver(self, *, for_asyncio: bool) -> None:
+        """Refuse a function of the other face: it would deliver nothing, or hold up the loop."""
+        is_async = iscoroutinefunction(self.deliver) or iscoroutinefunction(getattr(self.deliver, "__call__", None))  # noqa: B004 - an object may have an async one
+        if is_async and not for_asyncio:
+            raise InvalidInput(field="deliver", reason="is `async def`: AsyncScheduler has a relay for it")
+        if for_asyncio and not is_async:
+            raise InvalidInput(
+                field="deliver", reason="must be `async def`; what blocks goes to a thread: await asyncio.to_thread(…)"
+            )
+
+    def pause(self, *, busy: bool) -> float:
+        """Seconds until a relay looks again if nobody wakes it. Several do not all look at one moment."""
+        return SOON if busy else self.poll.total_seconds() * random.uniform(0.75, 1.25)  # noqa: S311 - no secret
+
+    def wants(self, before: datetime | None) -> Lease:
+        """A lease under a new name; `outbox show` says who has an event."""
+        owner = f"{socket.gethostname()}:{os.getpid()}:{new_id()}"
+        return Lease(owner=owner, lasts=self.lease, most=self.batch, before=before)
+
+
+class Batch:
+    """Events that are leased, and what became of them; the lease is counted from before it was asked for."""
+
+    def __init__(self, options: Options, wants: Lease, events: Sequence[OutboxEvent], since: float) -> None:
+        self._options = options
+        self.owner = wants.owner
+        self.events = events
+        self._since = since
+        self._open = {one.id: one for one in events}
+        self._told: list[Settled] = []
+        self._settled_at = time.monotonic()
+
+    @property
+    def left(self) -> float:
+        """Seconds until the lease ends."""
+        return self._since + self._options.lease.total_seconds() - time.monotonic()
+
+    def is_for_others(self, event: OutboxEvent) -> bool:
+        """Whether half of the lease is over, so that an event which was not begun had better be leased anew.
+
+        The first one is begun in any case, or there would be no end of it.
+        """
+        return event is not self.events[0] and self.left < self._options.lease.total_seconds() / 2
+
+    def tell(self, event: OutboxEvent, error: BaseException | None) -> None:
+        """An attempt was made; `error` is what it ended with."""
+        one = judged(event, error, self._options.backoff)
+        if one.outcome != "delivered":
+            self._log(one, error)
+        self._open.pop(event.id)
+        self._told.append(one)
+
+    def bury(self, event: OutboxEvent) -> bool:
+        """Whether an event has had its attempts and never an answer: each time the relay died with it."""
+        if event.attempts <= self._options.backoff.attempts:
+            return False
+        error = f"the relay died, or lost its lease, at each of {self._options.backoff.attempts} attempts"
+        LOG.error("event %s (%s of %s) is dead: %s", event.id, event.kind, event.tenant, error)
+        self._open.pop(event.id)
+        self._told.append(Settled(event=event, outcome="dead", error=error))
+        return True
+
+    def due(self) -> Told | None:
+        """What is to be written down by now, if there is something."""
+        return self.rest() if time.monotonic() - self._settled_at > SETTLED_EVERY else None
+
+    def rest(self, *, last: bool = False) -> Told | None:
+        """What has become of events since the last time; with `last`, that nothing has of the others."""
+        told, self._told = self._told, []
+        if last:
+            told += map(untouched, self._open.values())
+            self._open = {}
+        self._settled_at = time.monotonic()
+        return Told(owner=self.owner, done=told) if told else None
+
+    def retrying(self) -> dict[str, Any]:
+        """How to go on trying to write it down: as long as nobody else may have the events."""
+        return {
+            "retry": retry_if_exception_type(PASSING),
+            "stop": stop_after_delay(max(self.left, 0)),
+            "wait": wait_random_exponential(multiplier=0.05, max=2),
+            "reraise": True,
+        }
+
+    def _log(self, one: Settled, error: BaseException | None) -> None:
+        event, of = one.event, self._options.backoff.attempts
+        what = f"event {event.id} ({event.kind} of {event.tenant})"
+        if one.outcome == "dead":
+            LOG.error("%s is dead after attempt %d: %s", what, event.attempts, one.error, exc_info=error)
+        else:
+            wait = one.wait.total_seconds()
+            LOG.warning("%s failed in attempt %d of %d, again in %.0f s: %s", what, event.attempts, of, wait, one.error)
+
+
+def counted(told: Told, ours: set[str]) -> Relayed:
+    """What was written down, and what was not ours any more."""
+    kept = [one.outcome for one in told.done if one.event.id in ours]
+    lost = [one.event for one in told.done if one.event.id not in ours and one.outcome != "untouched"]
+    for event in lost:
+        LOG.warning("event %s was delivered after its lease had ended: somebody else may have it too", event.id)
+    return Relayed(
+        delivered=kept.count("delivered"), failed=kept.count("failed"), dead=kept.count("dead"), lost=len(lost)
+    )
+
+
+@dataclass(slots=True)
+class Reporter:
+    """Tells an application's metrics, from time to time, what a relay has done."""
+
+    options: Options
+    done: Relayed = field(default_factory=Relayed)
+    next: float = 0.0
+
+    @property
+    def is_due(self) -> bool:
+        """Whether it is time to look how the outbox stands."""
+        return self.options.on_report is not None and time.monotonic() >= self.next
+
+    def report(self, status: OutboxStatus) -> None:
+        """Tell it. What is wrong with the metrics must not stop deliveries."""
+        self.next = time.monotonic() + self.options.report_every.total_seconds()
+        if self.options.on_report is None:
+            return
+        try:
+            self.options.on_report(RelayReport(done=self.done, status=status))
+        except Exception:
+            LOG.exception("on_report failed")

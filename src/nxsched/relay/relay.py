@@ -1,0 +1,145 @@
+"""A relay for threads: it delivers what is due, one event after the other or several at a time."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed, wait
+from contextlib import contextmanager
+from datetime import datetime
+
+from tenacity import Retrying
+
+from nxsched.domain.outbox import OutboxEvent, Relayed
+from nxsched.relay.ear import Ear
+from nxsched.relay.options import LOG, PASSING, Batch, Options, Reporter, counted
+from nxsched.service import relaying
+from nxsched.service.relaying import Told
+from nxsched.service.unit import Call, Units
+
+
+class Relay:
+    """Delivers the events of all tenants: `scheduler.relay(deliver)` makes one.
+
+    Events of one booking come in their order, each when the one before it is delivered or dead; those of different
+    bookings come in any order. Each is delivered at least once: who dies after a delivery and before it is written down
+    has it delivered again. Several relays, in threads or processes, share the work.
+    """
+
+    def __init__(self, units: Units, options: Options) -> None:
+        options.check_deliver(for_asyncio=False)
+        self._units = units
+        self._options = options
+        self._looked = False
+
+    def run_once(self, stop: threading.Event | None = None) -> Relayed:
+        """Deliver what is due when it begins, and return: for a scheduled task, or a test.
+
+        What fails is tried again by a later run. Raises `StoreUnavailable` where the database is away, and
+        `InvalidInput` where the login sees one tenant at a time; never what `deliver` raises.
+        """
+        with self._workers() as pool:
+            return self._drain(stop or threading.Event(), pool)
+
+    def run(self, stop: threading.Event | None = None) -> Relayed:
+        """Deliver until `stop` is set, and give what was done; a database that is away is waited for.
+
+        What is being delivered when `stop` is set is finished, and nothing else is begun. Raises `InvalidInput` where
+        the login sees one tenant at a time.
+        """
+        stop = stop or threading.Event()
+        reporter = Reporter(self._options)
+        with Ear(self._units.engine) as ear, self._workers() as pool:
+            woken = False
+            while not stop.is_set():
+                done = Relayed()
+                try:
+                    done = self._drain(stop, pool)
+                    reporter.done += done
+                    if reporter.is_due:
+                        reporter.report(self._units.run(relaying.status, None, _NO_TENANT))
+                except PASSING as error:
+                    LOG.warning("the relay goes on when the database is there again: %s", error)
+                woken = ear.wait(self._options.pause(busy=woken or done != Relayed()), stop)
+        return reporter.done
+
+    def _drain(self, stop: threading.Event, pool: ThreadPoolExecutor | None) -> Relayed:
+        """Deliver batch after batch, until there is nothing left that was due at the beginning."""
+        if not self._looked:
+            self._units.run(relaying.see_all, None, _NO_TENANT)
+            self._looked = True
+        done, before = Relayed(), None
+        while not stop.is_set():
+            now, batch = self._take(before)
+            before = before or now
+            if not batch.events:
+                break
+            done += self._deliver(batch, stop, pool)
+        return done
+
+    def _take(self, before: datetime | None) -> tuple[datetime, Batch]:
+        wants, since = self._options.wants(before), time.monotonic()
+        now, events = self._units.run(relaying.take, wants, _NO_TENANT)
+        return now, Batch(self._options, wants, events, since)
+
+    def _deliver(self, batch: Batch, stop: threading.Event, pool: ThreadPoolExecutor | None) -> Relayed:
+        """Deliver a batch. What was not begun goes back, whatever happens."""
+        done = Relayed()
+
+        def attempt(event: OutboxEvent) -> None:
+            if not stop.is_set() and not batch.bury(event) and not batch.is_for_others(event):
+                self._attempt(batch, event)
+
+        try:
+            for _ in _each(attempt, batch, pool):
+                if told := batch.due():
+                    done += self._settle(batch, told)
+        finally:
+            if told := batch.rest(last=True):
+                done += self._settle(batch, told)
+        return done
+
+    def _attempt(self, batch: Batch, event: OutboxEvent) -> None:
+        try:
+            self._options.deliver(event)
+        except Exception as error:  # noqa: BLE001 - whatever an application raises means that it was not delivered
+            batch.tell(event, error)
+        except BaseException as error:  # we are told to end
+            batch.tell(event, error)
+            raise
+        else:
+            batch.tell(event, None)
+
+    def _settle(self, batch: Batch, told: Told) -> Relayed:
+        """Write down what became of events, while nobody else may have them."""
+        ours = Retrying(**batch.retrying())(self._units.run, relaying.settle, told, _NO_TENANT)
+        return counted(told, ours)
+
+    @contextmanager
+    def _workers(self) -> Iterator[ThreadPoolExecutor | None]:
+        """Threads that deliver, where there is to be more than one."""
+        if self._options.concurrency == 1:
+            yield None
+            return
+        with ThreadPoolExecutor(self._options.concurrency, thread_name_prefix="nxsched-relay") as pool:
+            yield pool
+
+
+def _each(attempt: Callable[[OutboxEvent], None], batch: Batch, pool: ThreadPoolExecutor | None) -> Iterator[None]:
+    """Make an attempt with each event, several at a time where there are threads for it."""
+    if pool is None:
+        yield from map(attempt, batch.events)
+        return
+    begun = [pool.submit(attempt, event) for event in batch.events]
+    try:
+        for done in as_completed(begun):
+            yield done.result()
+    finally:  # where this is interrupted, nobody is to deliver what has been given back
+        for one in begun:
+            one.cancel()
+        wait(begun)
+
+
+_NO_TENANT = Call(tenant="")
+"""Of what concerns all tenants."""
