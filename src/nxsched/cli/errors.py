@@ -16,6 +16,10 @@ _OPTIONS = {
     "app_role": "--app-role",
     "worker_role": "--worker-role",
     "redis": "--redis",
+    "worker_url": "--worker-url",
+    "tenant": "--tenant",
+    "booking": "--booking",
+    "id": "ID",
     "url": "--url",
 }
 """What a person has written, for what the error of a value names."""

@@ -17,7 +17,14 @@ from tenacity import retry_if_exception_type, stop_after_delay, wait_random_expo
 
 from nxsched.domain import checks
 from nxsched.domain.outbox import Backoff, OutboxEvent, OutboxStatus, Relayed, span
-from nxsched.errors import InvalidInput, LockTimeout, StoreUnavailable, TransactionConflict
+from nxsched.errors import (
+    InvalidInput,
+    LockTimeout,
+    RetryLater,
+    StoreUnavailable,
+    TransactionConflict,
+    Undeliverable,
+)
 from nxsched.service.ids import new_id
 from nxsched.service.relaying import Lease, Told, judged, untouched
 from nxsched.store.outbox import Settled
@@ -161,7 +168,10 @@ class Batch:
         event, of = one.event, self._options.backoff.attempts
         what = f"event {event.id} ({event.kind} of {event.tenant})"
         if one.outcome == "dead":
-            LOG.error("%s is dead after attempt %d: %s", what, event.attempts, one.error, exc_info=error)
+            meant = isinstance(error, Undeliverable | RetryLater)  # what was not meant had better be found
+            LOG.error(
+                "%s is dead after attempt %d: %s", what, event.attempts, one.error, exc_info=None if meant else error
+            )
         else:
             wait = one.wait.total_seconds()
             LOG.warning("%s failed in attempt %d of %d, again in %.0f s: %s", what, event.attempts, of, wait, one.error)
