@@ -267,20 +267,16 @@ class EventNotFound(NxschedError, LookupError):
         self.id = id
 
 
-class RetryLater(NxschedError):
-    """Raised by an application's `deliver`: the receiver wants to be asked again, and not before `after`."""
-
-    code: ClassVar[str] = "retry_later"
+class RetryLater(Exception):
+    """For the application's `deliver` to raise: the receiver wants to be asked again, and not before `after`."""
 
     def __init__(self, reason: str, *, after: timedelta | None = None) -> None:
         super().__init__(reason)
         self.after = after
 
 
-class Undeliverable(NxschedError):
-    """Raised by an application's `deliver`: the event will never be taken, so it is dead at once."""
-
-    code: ClassVar[str] = "undeliverable"
+class Undeliverable(Exception):
+    """For the application's `deliver` to raise: the event will never be taken, so it is dead at once."""
 
 
 def _again(kind: type[NxschedError], args: tuple[object, ...], facts: dict[str, object]) -> NxschedError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 import faces
 import nxsched
 
-PAIRS = ("Scheduler", "Tenant", "ManagedBooking", "AttendeeBookings")
+PAIRS = ("Scheduler", "Tenant", "ManagedBooking", "AttendeeBookings", "Outbox", "Relay")
 
 
 @pytest.mark.parametrize("source", faces.FACES)
@@ -37,7 +38,15 @@ def plain(found: Any) -> Callable[..., object]:  # noqa: ANN401 - whatever a cla
 
 
 def without_async(words: object) -> str:
-    return str(words or "").replace("Async", "").replace("async_", "").replace("between tasks", "between threads")
+    found = re.sub(r"Awaitable\[(\w+)\]", r"\1", str(words or "").replace("Async", "").replace("async_", ""))
+    for theirs, ours in (
+        ("between tasks", "between threads"),
+        ("in tasks", "in threads"),
+        ("asyncio.Event", "threading.Event"),
+        (", with asyncio:", ":"),
+    ):
+        found = found.replace(theirs, ours)
+    return found
 
 
 @pytest.mark.parametrize("name", PAIRS)
@@ -59,5 +68,5 @@ def test_all_that_goes_to_the_database_is_awaited_and_nothing_else(name: str) ->
         for method, found in public(getattr(nxsched, f"Async{name}")).items()
         if inspect.iscoroutinefunction(plain(found))
     }
-    stays = {"__init__", "id", "engine", "for_attendee", "for_caller", "with_token"}
+    stays = {"__init__", "id", "engine", "for_attendee", "for_caller", "outbox", "relay", "with_token"}
     assert waits == public(getattr(nxsched, name)).keys() - stays

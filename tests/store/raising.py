@@ -16,6 +16,7 @@ from nxsched import (
     Actor,
     BlockedPeriodNotFound,
     BookingNotFound,
+    EventNotFound,
     EventType,
     EventTypeNotFound,
     HoldExpired,
@@ -130,6 +131,12 @@ def a_key_of_another_request(world: World) -> Told:
 @scene(BookingNotFound)
 def an_id_that_no_booking_has(world: World) -> Told:
     return Told(partial(world.acme.cancel, UNKNOWN), f"there is no booking {UNKNOWN}", {"id": UNKNOWN})
+
+
+@scene(EventNotFound, OWN_TRANSACTIONS)
+def an_id_that_no_event_has(world: World) -> Told:
+    words = f"there is no event {UNKNOWN} in the outbox: what was delivered is deleted after a while"
+    return Told(partial(world.scheduler.outbox.event, UNKNOWN), words, {"id": UNKNOWN})
 
 
 @scene(BookingNotFound)

@@ -33,10 +33,15 @@ class Statement:
         """Whether it only begins or ends a savepoint."""
         return self.sql.split(maxsplit=1)[0] in {"SAVEPOINT", "RELEASE", "ROLLBACK"}
 
+    @property
+    def is_ring(self) -> bool:
+        """Whether it only wakes the relays, which a process does at most every 50 ms."""
+        return self.sql.startswith("NOTIFY")
+
 
 @contextmanager
 def recorded(engine: Engine) -> Iterator[list[Statement]]:
-    """The statements of a block, savepoints apart, as they come.
+    """The statements of a block, savepoints and what wakes relays apart, as they come.
 
     Nobody has to wait here: what takes long does so because the machine is busy, and is not read again.
     """
@@ -44,7 +49,7 @@ def recorded(engine: Engine) -> Iterator[list[Statement]]:
 
     def listen(_connection: Any, cursor: Any, sql: str, parameters: Any, *_: Any) -> None:  # noqa: ANN401
         statement = Statement(sql, parameters, cursor.rowcount)
-        if not statement.is_savepoint:
+        if not statement.is_savepoint and not statement.is_ring:
             found.append(statement)
 
     event.listen(engine, "after_cursor_execute", listen)

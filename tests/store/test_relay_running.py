@@ -12,7 +12,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import create_engine, event, text
+from sqlalchemy import Connection, Engine, create_engine, text
 from sqlalchemy.pool import NullPool
 
 from nxsched import (
@@ -330,7 +330,7 @@ def test_who_runs_once_is_told_that_the_database_is_away(db: Database, shop: Ten
 
 
 def test_what_was_delivered_is_written_down_when_the_database_is_there_again(
-    db: Database, live: Scheduler, shop: Tenant
+    db: Database, live: Scheduler, shop: Tenant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     got: list[str] = []
 
@@ -340,13 +340,14 @@ def test_what_was_delivered_is_written_down_when_the_database_is_there_again(
 
     failing: list[StoreUnavailable] = []
     with Scheduler(db.app, worker_url=db.url(WORKER_ROLE)) as scheduler:
-        units = scheduler.outbox._units  # noqa: SLF001 - its engine
+        connect = Engine.connect
 
-        @event.listens_for(units.engine, "engine_connect")
-        def _fail(_: Any) -> None:  # noqa: ANN401
+        def failing_connect(engine: Engine) -> Connection:
             if failing:
                 raise failing.pop()
+            return connect(engine)
 
+        monkeypatch.setattr(Engine, "connect", failing_connect)
         booked = book(shop)
         assert scheduler.relay(deliver).run_once() == Relayed(delivered=1)
     assert got == [booked]

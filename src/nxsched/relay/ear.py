@@ -74,9 +74,11 @@ class Ear:
         self._close()
 
     def _close(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            try:
-                connection.close()
-            except SQLAlchemyError:
-                LOG.debug("the connection was broken", exc_info=True)
+        # What was taken out of the pool is not closed with it where its end fails.
+        for one in (self._connection, self._raw):
+            if one is not None:
+                try:
+                    one.close()
+                except Exception:  # noqa: BLE001 - of a connection that was cut off it may be anything
+                    LOG.debug("the connection was broken", exc_info=True)
+        self._connection = self._raw = None
