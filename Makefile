@@ -106,6 +106,7 @@ bench: $(VENV)/dev ## Measure the calculator and the store against their bounds
 	$(BIN)/python benchmarks/store.py
 	$(BIN)/python benchmarks/lifecycle.py
 	$(BIN)/python benchmarks/load.py
+	$(BIN)/python benchmarks/outbox.py
 
 build: $(VENV)/dev ## Build wheel and sdist into dist/
 	$(BIN)/python -m build --quiet

@@ -18,6 +18,11 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
         ("calculator.py", ("--rounds", "1"), ["any of 100 hosts", "exponent"]),
         ("store.py", ("--rounds", "1", "--each", "5", "--most", "10000"), ["written by hand", "SELECTs", "Growth"]),
         ("lifecycle.py", ("--rounds", "1", "--each", "5"), ["Joins to one class", "reschedule", "asyncio"]),
+        (
+            "outbox.py",
+            ("--rounds", "1", "--events", "400", "--finished", "400", "--bookings", "9"),
+            ["by hand", "looking"],
+        ),
         ("load.py", ("--rounds", "1", "--clients", "50", "--hosts", "64"), ["one slot", "by hand", "silent", "beside"]),
     ],
 )

@@ -16,6 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
+from sqlalchemy import text
 
 from nxsched import (
     Attendee,
@@ -40,6 +41,7 @@ from nxsched.service.unit import Call
 from store.booked import ACTS, GRACE, rows
 from store.bridged import every_face
 from store.conftest import DAY, HALF, HOUR, NINE, NOW, Database
+from store.recording import nodes, plan, recorded
 
 MINUTE = timedelta(minutes=1)
 
@@ -663,3 +665,52 @@ def test_what_was_delivered_is_swept_after_a_while_and_the_dead_stay(
     clock.move(30 * DAY)
     assert scheduler.sweep().events == 1
     assert {one.id for one in scheduler.outbox.events()} == {waits}
+
+
+# What it costs.
+
+
+def test_a_batch_takes_two_statements_for_its_lease_and_two_for_what_became_of_it(
+    db: Database, acme: Tenant, clock: SettableClock
+) -> None:
+    for at in range(5):
+        book(acme, at * HOUR)
+    with Scheduler(db.app, worker_url=db.worker, clock=clock) as scheduler:
+        relay = scheduler.relay(Receiver())
+        relay.run_once()
+        book(acme, 5 * HOUR)
+        with recorded(db.worker) as sent:
+            assert relay.run_once() == Relayed(delivered=1)
+    assert len(sent) == 6, "and two that find nothing more"
+
+
+def test_a_lease_reads_no_more_than_it_needs_whatever_is_done_or_waits(
+    db: Database, acme: Tenant, clock: SettableClock
+) -> None:
+    """Ten thousand that are done, as many that wait for an older one of their booking, some that are due."""
+    book(acme)
+    with db.superuser.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        for what, count, version, done, due in (
+            ("done", 10_000, 1, NOW, NOW),
+            ("head", 5_000, 1, None, NOW + DAY),
+            ("head", 5_000, 2, None, NOW + DAY),
+            ("due", 1_000, 1, None, NOW),
+        ):
+            connection.execute(
+                text(
+                    "INSERT INTO nxsched.outbox_event"
+                    " (tenant_id, id, booking_id, version, kind, payload, occurred_at, due_at, done_at)"
+                    " SELECT 'acme', gen_random_uuid(), md5(:what || n)::uuid, :version, 'booking.confirmed', '{}',"
+                    " :now, :due, :done FROM generate_series(1, :count) n"
+                ),
+                {"what": what, "count": count, "version": version, "done": done, "due": due, "now": NOW},
+            )
+        connection.exec_driver_sql("VACUUM ANALYZE nxsched.outbox_event")
+    with Scheduler(db.app, worker_url=db.worker, clock=clock) as scheduler, recorded(db.worker) as sent:
+        assert len(take(scheduler)) == 100
+    (asked,) = (one for one in sent if "SKIP LOCKED" in one.sql)
+    with db.worker.begin() as connection:
+        top = plan(connection, asked, "ANALYZE")
+        connection.rollback()
+    assert not [one for one in nodes(top) if one["Node Type"] == "Seq Scan"]
+    assert max(one["Actual Rows"] * one["Actual Loops"] for one in nodes(top)) <= 200
