@@ -101,6 +101,11 @@ class Outbox:
     def _superuser(self) -> psycopg.Connection:
         return psycopg.connect(superuser(self.running), autocommit=True)
 
+    def empty(self) -> None:
+        """Take out all there is."""
+        with self._superuser() as connection:
+            connection.execute("TRUNCATE nxsched.outbox_event")
+
     def fill(self, finished: int) -> None:
         """Nothing but so many events, and so many that are done long ago."""
         with self._superuser() as connection:
@@ -113,8 +118,7 @@ class Outbox:
 
     def drained(self, work: Callable[..., None], count: int, finished: int = 0) -> float:
         """Events a second, by so many processes."""
-        with self._superuser() as connection:
-            connection.execute("TRUNCATE nxsched.outbox_event")
+        self.empty()
         ready, begin, done = processes.Semaphore(0), processes.Event(), processes.Queue()
         started = [processes.Process(target=work, args=(self.url, n, ready, begin, done)) for n in range(count)]
         for one in started:
@@ -164,7 +168,7 @@ def lag(running: EmbeddedServer, outbox: Outbox, bookings: int, console: Console
         table.add_column(column, justify="right" if column else "left")
     start = BEGIN
     for wake in (True, False):
-        outbox.fill(0)
+        outbox.empty()
         told, ready = processes.Queue(), processes.Semaphore(0)
         relay = processes.Process(target=listen, args=(outbox.url, told, ready), daemon=True)
         relay.start()

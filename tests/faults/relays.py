@@ -76,7 +76,7 @@ def _acknowledge_first() -> None:
         batch.tell(one, None)
         told = batch.rest()
         assert isinstance(told, Told)
-        self._settle(batch, told)
+        self._settle(batch, told, None)
         batch._open[one.id] = one  # noqa: SLF001 - sabotage
         attempt(self, batch, one)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from datetime import datetime
 
 from tenacity import AsyncRetrying
@@ -94,11 +94,12 @@ class AsyncRelay:
             async with aclosing(self._each(attempt, batch)) as attempts:
                 async for _ in attempts:
                     if told := batch.due():
-                        done += await self._settle(batch, told)
-        finally:
-            if told := batch.rest(last=True):
-                done += await self._settle(batch, told)
-        return done
+                        done += await self._settle(batch, told, stop)
+        except BaseException:
+            with suppress(*PASSING):  # the other error says more
+                await self._settle(batch, batch.rest(last=True), None)
+            raise
+        return done + await self._settle(batch, batch.rest(last=True), stop)
 
     async def _attempt(self, batch: Batch, event: OutboxEvent) -> None:
         try:
@@ -111,9 +112,11 @@ class AsyncRelay:
         else:
             batch.tell(event, None)
 
-    async def _settle(self, batch: Batch, told: Told) -> Relayed:
+    async def _settle(self, batch: Batch, told: Told | None, stop: asyncio.Event | None) -> Relayed:
         """Write down what became of events, while nobody else may have them."""
-        ours: set[str] = await AsyncRetrying(**batch.retrying())(self._units.run, relaying.settle, told, _NO_TENANT)
+        if told is None:
+            return Relayed()
+        ours: set[str] = await AsyncRetrying(**batch.retrying(stop))(self._units.run, relaying.settle, told, _NO_TENANT)
         return counted(told, ours)
 
     async def _each(self, attempt: Callable[[OutboxEvent], Awaitable[None]], batch: Batch) -> AsyncGenerator[None]:

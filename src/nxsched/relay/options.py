@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import random
 import socket
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from inspect import iscoroutinefunction
-from typing import Any, Final
+from typing import Any, Final, cast
 
-from tenacity import retry_if_exception_type, stop_after_delay, wait_random_exponential
+from tenacity import (
+    retry_if_exception_type,
+    stop_after_attempt,
+    stop_after_delay,
+    stop_any,
+    stop_when_event_set,
+    wait_random_exponential,
+)
 
 from nxsched.domain import checks
 from nxsched.domain.outbox import Backoff, OutboxEvent, OutboxStatus, Relayed, span
@@ -110,6 +119,7 @@ class Batch:
         self._since = since
         self._open = {one.id: one for one in events}
         self._told: list[Settled] = []
+        self._lock = threading.Lock()  # several threads tell what became of events
         self._settled_at = time.monotonic()
 
     @property
@@ -129,8 +139,7 @@ class Batch:
         one = judged(event, error, self._options.backoff)
         if one.outcome != "delivered":
             self._log(one, error)
-        self._open.pop(event.id)
-        self._told.append(one)
+        self._keep(one)
 
     def bury(self, event: OutboxEvent) -> bool:
         """Whether an event has had its attempts and never an answer: each time the relay died with it."""
@@ -138,9 +147,13 @@ class Batch:
             return False
         error = f"the relay died, or lost its lease, at each of {self._options.backoff.attempts} attempts"
         LOG.error("event %s (%s of %s) is dead: %s", event.id, event.kind, event.tenant, error)
-        self._open.pop(event.id)
-        self._told.append(Settled(event=event, outcome="dead", error=error))
+        self._keep(Settled(event=event, outcome="dead", error=error))
         return True
+
+    def _keep(self, one: Settled) -> None:
+        with self._lock:
+            self._open.pop(one.event.id)
+            self._told.append(one)
 
     def due(self) -> Told | None:
         """What is to be written down by now, if there is something."""
@@ -148,18 +161,25 @@ class Batch:
 
     def rest(self, *, last: bool = False) -> Told | None:
         """What has become of events since the last time; with `last`, that nothing has of the others."""
-        told, self._told = self._told, []
-        if last:
-            told += map(untouched, self._open.values())
-            self._open = {}
+        with self._lock:
+            told, self._told = self._told, []
+            if last:
+                told += map(untouched, self._open.values())
+                self._open = {}
         self._settled_at = time.monotonic()
         return Told(owner=self.owner, done=told) if told else None
 
-    def retrying(self) -> dict[str, Any]:
-        """How to go on trying to write it down: as long as nobody else may have the events."""
+    def retrying(self, stop: threading.Event | asyncio.Event | None) -> dict[str, Any]:
+        """How to go on trying to write it down: as long as nobody else may have the events, and nobody says `stop`.
+
+        Without an event it is tried once: somebody wants to end.
+        """
+        left = stop_after_delay(max(self.left, 0))
         return {
             "retry": retry_if_exception_type(PASSING),
-            "stop": stop_after_delay(max(self.left, 0)),
+            "stop": stop_after_attempt(1)
+            if stop is None
+            else stop_any(left, stop_when_event_set(cast("threading.Event", stop))),
             "wait": wait_random_exponential(multiplier=0.05, max=2),
             "reraise": True,
         }

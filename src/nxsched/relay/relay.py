@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 
 from tenacity import Retrying
@@ -94,11 +94,12 @@ class Relay:
         try:
             for _ in _each(attempt, batch, pool):
                 if told := batch.due():
-                    done += self._settle(batch, told)
-        finally:
-            if told := batch.rest(last=True):
-                done += self._settle(batch, told)
-        return done
+                    done += self._settle(batch, told, stop)
+        except BaseException:
+            with suppress(*PASSING):  # the other error says more
+                self._settle(batch, batch.rest(last=True), None)
+            raise
+        return done + self._settle(batch, batch.rest(last=True), stop)
 
     def _attempt(self, batch: Batch, event: OutboxEvent) -> None:
         try:
@@ -111,9 +112,11 @@ class Relay:
         else:
             batch.tell(event, None)
 
-    def _settle(self, batch: Batch, told: Told) -> Relayed:
+    def _settle(self, batch: Batch, told: Told | None, stop: threading.Event | None) -> Relayed:
         """Write down what became of events, while nobody else may have them."""
-        ours = Retrying(**batch.retrying())(self._units.run, relaying.settle, told, _NO_TENANT)
+        if told is None:
+            return Relayed()
+        ours = Retrying(**batch.retrying(stop))(self._units.run, relaying.settle, told, _NO_TENANT)
         return counted(told, ours)
 
     @contextmanager
