@@ -195,7 +195,7 @@ def test_the_pages_on_frameworks_answer_with_the_statuses_of_the_reference() -> 
     told = {code: int(status) for status, codes in table for code in re.findall(r"`(\w+)`", codes)}
     errors = (getattr(nxsched, name) for name in nxsched.__all__)
     codes = {error.code for error in errors if isinstance(error, type) and issubclass(error, nxsched.NxschedError)}
-    assert codes - told.keys() == {"nxsched_error", "schema_outdated", "missing_extra"}
+    assert codes - told.keys() == {"nxsched_error", "schema_outdated", "missing_extra", "event_not_found"}
     for page in ("fastapi", "django", "flask"):
         found = re.search(r"^CODES = (\{.*?^\})", text(f"docs/how-to/{page}.md"), re.MULTILINE | re.DOTALL)
         assert found, page

@@ -114,7 +114,7 @@ class Batch:
 
     def __init__(self, options: Options, wants: Lease, events: Sequence[OutboxEvent], since: float) -> None:
         self._options = options
-        self.owner = wants.owner
+        self.owner: str = wants.owner
         self.events = events
         self._since = since
         self._open = {one.id: one for one in events}
