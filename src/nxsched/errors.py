@@ -268,11 +268,15 @@ class EventNotFound(NxschedError, LookupError):
 
 
 class RetryLater(Exception):
-    """For the application's `deliver` to raise: the receiver wants to be asked again, and not before `after`."""
+    """For the application's `deliver` to raise: the receiver wants to be asked again, and not before `after`.
 
-    def __init__(self, reason: str, *, after: timedelta | None = None) -> None:
+    `after` is a timedelta, or seconds, as in the header `Retry-After`; a relay waits for no longer than its `Backoff`'s
+    `longest`.
+    """
+
+    def __init__(self, reason: str, *, after: timedelta | float | None = None) -> None:
         super().__init__(reason)
-        self.after = after
+        self.after = timedelta(seconds=after) if isinstance(after, int | float) else after
 
 
 class Undeliverable(Exception):

@@ -143,6 +143,14 @@ def test_without_any_extra_the_library_works(bare: Path, tmp_path: Path) -> None
     assert run(bare / "python", "-c", code, clinic, cwd=tmp_path).stdout == here.stdout
 
 
+def test_the_installed_package_has_the_schema_of_every_kind_of_event(bare: Path, tmp_path: Path) -> None:
+    code = (
+        "import nxsched; from nxsched.domain.events import KINDS;"
+        " print(len([nxsched.event_schema(kind)['$defs']['payload']['properties'] for kind in KINDS]))"
+    )
+    assert run(bare / "python", "-c", code, cwd=tmp_path).stdout == "13\n"
+
+
 def test_the_installed_package_finds_its_migrations(programs: Path, tmp_path: Path) -> None:
     here = run(sys.executable, "-m", "nxsched", "migrate", "--sql", cwd=tmp_path)
     assert run(programs / "nxsched", "migrate", "--sql", cwd=tmp_path).stdout == here.stdout

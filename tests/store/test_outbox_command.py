@@ -42,9 +42,10 @@ def test_a_list_shows_what_is_not_delivered(db: Database, dead: tuple[str, str])
     assert first.endswith("dead     1         Undeliverable: [red]no\N{REPLACEMENT CHARACTER} such receiver")
     assert second.split()[-4:] == ["waiting", "1", "RetryLater:", "busy"]
     assert [line.split()[0] for line in run(db, "list", "--state", "dead").stdout.splitlines()[1:]] == [dead[0]]
-    assert run(db, "list", "--tenant", "nobody").stdout == "There are no such events.\n"
+    assert run(db, "list", "--state", "discarded").stdout == "There are no such events.\n"
     more = run(db, "list", "--limit", "1")
     assert more.stderr == "There are more: --limit 1 shows the first ones.\n"
+    assert run(db, "list", "--limit", "1", "--json").stderr == more.stderr
     as_json = [json.loads(line) for line in run(db, "list", "--json").stdout.splitlines()]
     assert [one["id"] for one in as_json] == [*dead]
     assert as_json[0]["payload"]["booking"]["attendee"]["name"] == "Zoë [bold]\u200d"
@@ -62,8 +63,16 @@ def test_events_are_tried_again_or_given_up(db: Database, dead: tuple[str, str])
     with Scheduler(db.app, worker_url=db.worker) as scheduler:  # by the database's clock, as the command
         scheduler.relay(lambda event: got.append(event.id)).run_once()
     assert got == [dead[0]]
-    again = run(db, "retry", dead[0])
-    assert (again.exit_code, again.stderr) == (2, f"ID: was delivered already: {dead[0]}\n")
+    again = run(db, "retry", dead[0], dead[1])
+    assert (again.exit_code, again.stderr) == (2, f"id: was delivered already: {dead[0]}\n")
+    assert again.stdout == f"{dead[1]} waits to be delivered.\n", "it goes on with the others"
+
+
+def test_what_a_terminal_would_obey_is_escaped(db: Database, scheduler: Scheduler, acme: Tenant) -> None:
+    acme.book("visit", start=NINE, attendee=Attendee(name="Grace"), metadata={"a": "\x9b31m\u202e"})
+    event = scheduler.outbox.events()[0].id
+    assert run(db, "show", event).stdout.isascii()
+    assert run(db, "list", "--json").stdout.isascii()
 
 
 def test_the_status_says_how_things_stand(db: Database, dead: tuple[str, str]) -> None:
@@ -81,6 +90,7 @@ def test_the_status_says_how_things_stand(db: Database, dead: tuple[str, str]) -
         (["list", "--booking", "\x1b"], "there is no booking \N{REPLACEMENT CHARACTER}"),
         (["retry", "0198a1b2-0000-7000-8000-000000000001"], "there is no event 0198a1b2-0000-7000-8000-000000000001"),
         (["list", "--tenant", ""], "--tenant: must not be empty"),
+        (["status", "--tenant", "nobody"], "there is no tenant 'nobody'"),
         (["list", "--state", "lost"], "'lost' is not one of"),
     ],
 )

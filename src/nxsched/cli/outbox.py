@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from nxsched.cli.errors import one_line_errors
+from nxsched.errors import EventNotFound, InvalidInput
 
 if TYPE_CHECKING:
     from nxsched.domain.outbox import OutboxEvent
@@ -63,15 +66,16 @@ def list_events(
         page = scheduler.outbox.events(tenant=tenant, booking=booking, state=state, limit=limit)
         if as_json:
             for one in page:
-                click.echo(json.dumps(_plain(one), ensure_ascii=False))
-            return
+                click.echo(json.dumps(_plain(one)))  # in ASCII: a terminal obeys some of the other characters
         table = Table(box=None, pad_edge=False)
         for column in ("Id", "Tenant", "Kind", "Version", "Happened", "State", "Attempts", "Error"):
             table.add_column(column, overflow="fold")
         for one in page:
             cells = (one.id, one.tenant, one.kind, str(one.version), _shown(one.occurred_at), one.state.value)
             table.add_row(*map(Text, cells), Text(str(one.attempts)), Text(one.error or ""))
-        if page.items:
+        if as_json:
+            pass
+        elif page.items:
             _console().print(table)
         else:
             click.echo("There are no such events.")
@@ -91,7 +95,7 @@ def show(worker_url: str | None, ids: tuple[str, ...]) -> None:
     """  # noqa: D301 - see above
     with one_line_errors(), _scheduler(worker_url) as scheduler:
         for id_ in ids:
-            click.echo(json.dumps(_plain(scheduler.outbox.event(id_)), ensure_ascii=False, indent=2))
+            click.echo(json.dumps(_plain(scheduler.outbox.event(id_)), indent=2))
 
 
 @outbox.command()
@@ -105,8 +109,7 @@ def retry(worker_url: str | None, ids: tuple[str, ...]) -> None:
       nxsched outbox retry 0198a1b2-0000-7000-8000-000000000001
     """  # noqa: D301 - see above
     with one_line_errors(), _scheduler(worker_url) as scheduler:
-        for id_ in ids:
-            click.echo(f"{scheduler.outbox.retry(id_).id} waits to be delivered.")
+        _each(ids, lambda id_: f"{scheduler.outbox.retry(id_).id} waits to be delivered.")
 
 
 @outbox.command()
@@ -120,8 +123,7 @@ def discard(worker_url: str | None, ids: tuple[str, ...]) -> None:
       nxsched outbox discard 0198a1b2-0000-7000-8000-000000000001
     """  # noqa: D301 - see above
     with one_line_errors(), _scheduler(worker_url) as scheduler:
-        for id_ in ids:
-            click.echo(f"{scheduler.outbox.discard(id_).id} is discarded.")
+        _each(ids, lambda id_: f"{scheduler.outbox.discard(id_).id} is discarded.")
 
 
 @outbox.command()
@@ -149,6 +151,21 @@ def status(worker_url: str | None, tenant: str | None, *, as_json: bool) -> None
         _console().print(table)
 
 
+def _each(ids: tuple[str, ...], change: Callable[[str], str]) -> None:
+    """Change all of them that can be changed, and name the others; exit status 2 where there are some."""
+    failed = False
+    for id_ in ids:
+        try:
+            click.echo(change(id_))
+        except (EventNotFound, InvalidInput) as error:
+            if isinstance(error, InvalidInput) and error.field != "id":
+                raise
+            click.echo(" ".join(str(error).split()), err=True)
+            failed = True
+    if failed:
+        sys.exit(2)
+
+
 def _plain(event: OutboxEvent) -> dict[str, Any]:
     return {
         "id": event.id,
@@ -161,6 +178,8 @@ def _plain(event: OutboxEvent) -> dict[str, Any]:
         "attempts": event.attempts,
         "due_at": event.due_at.isoformat(),
         "error": event.error,
+        "leased_by": event.leased_by,
+        "leased_until": event.leased_until and event.leased_until.isoformat(),
         "payload": event.payload,
     }
 

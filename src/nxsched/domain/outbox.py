@@ -34,7 +34,8 @@ class OutboxEvent:
     `id` is the same however often it is delivered: by it a receiver knows what it has had already. Versions of a
     booking run from 1 without a gap, and it is delivered in that order. `payload` is JSON, in the shape of
     `event_schema(kind)`. `attempts` counts the present one. `due_at` is when it is tried next, `error` what the last
-    attempt failed with. Times are UTC.
+    attempt failed with; `leased_by` names the relay that has it, or has delivered it: host, process, batch. Times are
+    UTC.
     """
 
     id: str
@@ -43,11 +44,13 @@ class OutboxEvent:
     booking_id: str
     version: int
     occurred_at: datetime
-    payload: Mapping[str, Any] = field(repr=False)
+    payload: Mapping[str, Any] = field(repr=False, hash=False)
     state: OutboxState
     attempts: int
     due_at: datetime
     error: str | None = None
+    leased_by: str | None = None
+    leased_until: datetime | None = None
 
     def to_cloudevent(self, *, source: str | None = None) -> dict[str, Any]:
         """The event in the JSON shape of CloudEvents 1.0, with the payload as its `data`.
@@ -134,7 +137,8 @@ class Relayed:
 class OutboxStatus:
     """How the outbox stands: `depth` events are undelivered, and `lag` is the age of the oldest of them.
 
-    `failing` of them have been tried in vain, and `dead` events have been given up.
+    Those that wait for their next attempt count as well. `failing` of them have been tried in vain, and `dead` events
+    have been given up.
     """
 
     depth: int

@@ -39,7 +39,10 @@ class AsyncRelay:
         What fails is tried again by a later run. Raises `StoreUnavailable` where the database is away, and
         `InvalidInput` where the login sees one tenant at a time; never what `deliver` raises.
         """
-        return await self._drain(stop or asyncio.Event())
+        reporter = Reporter(self._options)
+        await self._drain(stop or asyncio.Event(), reporter)
+        await self._report(reporter, last=True)
+        return reporter.done
 
     async def run(self, stop: asyncio.Event | None = None) -> Relayed:
         """Deliver until `stop` is set, and give what was done; a database that is away is waited for.
@@ -52,39 +55,43 @@ class AsyncRelay:
         async with AsyncEar(self._units.engine) as ear:
             woken = False
             while not stop.is_set():
-                done = Relayed()
+                before = reporter.done
                 try:
-                    done = await self._drain(stop)
-                    reporter.done += done
-                    if reporter.is_due:
-                        reporter.report(await self._units.run(relaying.status, None, _NO_TENANT))
+                    await self._drain(stop, reporter)
+                    await self._report(reporter)
                 except PASSING as error:
                     LOG.warning("the relay goes on when the database is there again: %s", error)
-                woken = await ear.wait(self._options.pause(busy=woken or done != Relayed()), stop)
+                woken = await ear.wait(self._options.pause(busy=woken or reporter.done != before), stop)
+        with suppress(*PASSING):
+            await self._report(reporter, last=True)
         return reporter.done
 
-    async def _drain(self, stop: asyncio.Event) -> Relayed:
+    async def _drain(self, stop: asyncio.Event, reporter: Reporter) -> None:
         """Deliver batch after batch, until there is nothing left that was due at the beginning."""
         if not self._looked:
             await self._units.run(relaying.see_all, None, _NO_TENANT)
             self._looked = True
-        done, before = Relayed(), None
+        before: datetime | None = None
         while not stop.is_set():
             now, batch = await self._take(before)
             before = before or now
             if not batch.events:
                 break
-            done += await self._deliver(batch, stop)
-        return done
+            await self._deliver(batch, stop, reporter)
+            await self._report(reporter)
+
+    async def _report(self, reporter: Reporter, *, last: bool = False) -> None:
+        """Look how the outbox stands, and tell it, if it is time to."""
+        if reporter.is_due or (last and reporter.is_wanted):
+            reporter.report(await self._units.run(relaying.status, None, _NO_TENANT))
 
     async def _take(self, before: datetime | None) -> tuple[datetime, Batch]:
         wants, since = self._options.wants(before), time.monotonic()
         now, events = await self._units.run(relaying.take, wants, _NO_TENANT)
         return now, Batch(self._options, wants, events, since)
 
-    async def _deliver(self, batch: Batch, stop: asyncio.Event) -> Relayed:
+    async def _deliver(self, batch: Batch, stop: asyncio.Event, reporter: Reporter) -> None:
         """Deliver a batch. What was not begun goes back, whatever happens."""
-        done = Relayed()
 
         async def attempt(event: OutboxEvent) -> None:
             if not stop.is_set() and not batch.bury(event) and not batch.is_for_others(event):
@@ -94,12 +101,12 @@ class AsyncRelay:
             async with aclosing(self._each(attempt, batch)) as attempts:
                 async for _ in attempts:
                     if told := batch.due():
-                        done += await self._settle(batch, told, stop)
+                        reporter.done += await self._settle(batch, told, stop)
         except BaseException:
             with suppress(*PASSING):  # the other error says more
-                await self._settle(batch, batch.rest(last=True), None)
+                reporter.done += await self._settle(batch, batch.rest(last=True), None)
             raise
-        return done + await self._settle(batch, batch.rest(last=True), stop)
+        reporter.done += await self._settle(batch, batch.rest(last=True), stop)
 
     async def _attempt(self, batch: Batch, event: OutboxEvent) -> None:
         try:

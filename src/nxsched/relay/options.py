@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from inspect import iscoroutinefunction
+from inspect import isawaitable, iscoroutine, iscoroutinefunction
 from typing import Any, Final, cast
 
 from tenacity import (
@@ -86,6 +86,11 @@ class Options:
         for name, given in (("deliver", self.deliver), ("on_report", self.on_report)):
             if given is not None and not callable(given):
                 raise InvalidInput(field=name, reason=f"must be a function, not {checks.shown(given)}")
+        if iscoroutinefunction(self.on_report):
+            raise InvalidInput(field="on_report", reason="must not be `async def`: nobody awaits it")
+        if self.concurrency > self.batch:
+            reason = f"must be at least concurrency, which is {self.concurrency}: no more are there to be delivered"
+            raise InvalidInput(field="batch", reason=reason)
         if self.deliver is None:
             raise InvalidInput(field="deliver", reason="is required: what is an event to be given to?")
 
@@ -145,7 +150,9 @@ class Batch:
         """Whether an event has had its attempts and never an answer: each time the relay died with it."""
         if event.attempts <= self._options.backoff.attempts:
             return False
-        error = f"the relay died, or lost its lease, at each of {self._options.backoff.attempts} attempts"
+        error = f"no answer to the last of {event.attempts - 1} attempts: the relay died, or lost its lease"
+        if event.error:
+            error += f"; before that: {event.error}"
         LOG.error("event %s (%s of %s) is dead: %s", event.id, event.kind, event.tenant, error)
         self._keep(Settled(event=event, outcome="dead", error=error))
         return True
@@ -197,10 +204,18 @@ class Batch:
             LOG.warning("%s failed in attempt %d of %d, again in %.0f s: %s", what, event.attempts, of, wait, one.error)
 
 
+def refuse_coroutine(found: object) -> None:
+    """Raise `InvalidInput` for what nobody would await: nothing has been delivered."""
+    if isawaitable(found):
+        if iscoroutine(found):
+            found.close()
+        raise InvalidInput(field="deliver", reason="gave a coroutine, which nobody awaits: AsyncScheduler has a relay")
+
+
 def counted(told: Told, ours: set[str]) -> Relayed:
     """What was written down, and what was not ours any more."""
     kept = [one.outcome for one in told.done if one.event.id in ours]
-    lost = [one.event for one in told.done if one.event.id not in ours and one.outcome != "untouched"]
+    lost = [one.event for one in told.done if one.event.id not in ours and one.outcome == "delivered"]
     for event in lost:
         LOG.warning("event %s was delivered after its lease had ended: somebody else may have it too", event.id)
     return Relayed(
@@ -217,9 +232,14 @@ class Reporter:
     next: float = 0.0
 
     @property
+    def is_wanted(self) -> bool:
+        """Whether somebody wants to be told."""
+        return self.options.on_report is not None
+
+    @property
     def is_due(self) -> bool:
         """Whether it is time to look how the outbox stands."""
-        return self.options.on_report is not None and time.monotonic() >= self.next
+        return self.is_wanted and time.monotonic() >= self.next
 
     def report(self, status: OutboxStatus) -> None:
         """Tell it. What is wrong with the metrics must not stop deliveries."""

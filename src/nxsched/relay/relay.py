@@ -13,7 +13,7 @@ from tenacity import Retrying
 
 from nxsched.domain.outbox import OutboxEvent, Relayed
 from nxsched.relay.ear import Ear
-from nxsched.relay.options import LOG, PASSING, Batch, Options, Reporter, counted
+from nxsched.relay.options import LOG, PASSING, Batch, Options, Reporter, counted, refuse_coroutine
 from nxsched.service import relaying
 from nxsched.service.relaying import Told
 from nxsched.service.unit import Call, Units
@@ -39,8 +39,11 @@ class Relay:
         What fails is tried again by a later run. Raises `StoreUnavailable` where the database is away, and
         `InvalidInput` where the login sees one tenant at a time; never what `deliver` raises.
         """
+        reporter = Reporter(self._options)
         with self._workers() as pool:
-            return self._drain(stop or threading.Event(), pool)
+            self._drain(stop or threading.Event(), pool, reporter)
+        self._report(reporter, last=True)
+        return reporter.done
 
     def run(self, stop: threading.Event | None = None) -> Relayed:
         """Deliver until `stop` is set, and give what was done; a database that is away is waited for.
@@ -53,39 +56,45 @@ class Relay:
         with Ear(self._units.engine) as ear, self._workers() as pool:
             woken = False
             while not stop.is_set():
-                done = Relayed()
+                before = reporter.done
                 try:
-                    done = self._drain(stop, pool)
-                    reporter.done += done
-                    if reporter.is_due:
-                        reporter.report(self._units.run(relaying.status, None, _NO_TENANT))
+                    self._drain(stop, pool, reporter)
+                    self._report(reporter)
                 except PASSING as error:
                     LOG.warning("the relay goes on when the database is there again: %s", error)
-                woken = ear.wait(self._options.pause(busy=woken or done != Relayed()), stop)
+                woken = ear.wait(self._options.pause(busy=woken or reporter.done != before), stop)
+        with suppress(*PASSING):
+            self._report(reporter, last=True)
         return reporter.done
 
-    def _drain(self, stop: threading.Event, pool: ThreadPoolExecutor | None) -> Relayed:
+    def _drain(self, stop: threading.Event, pool: ThreadPoolExecutor | None, reporter: Reporter) -> None:
         """Deliver batch after batch, until there is nothing left that was due at the beginning."""
         if not self._looked:
             self._units.run(relaying.see_all, None, _NO_TENANT)
             self._looked = True
-        done, before = Relayed(), None
+        before: datetime | None = None
         while not stop.is_set():
             now, batch = self._take(before)
             before = before or now
             if not batch.events:
                 break
-            done += self._deliver(batch, stop, pool)
-        return done
+            self._deliver(batch, stop, pool, reporter)
+            self._report(reporter)
+
+    def _report(self, reporter: Reporter, *, last: bool = False) -> None:
+        """Look how the outbox stands, and tell it, if it is time to."""
+        if reporter.is_due or (last and reporter.is_wanted):
+            reporter.report(self._units.run(relaying.status, None, _NO_TENANT))
 
     def _take(self, before: datetime | None) -> tuple[datetime, Batch]:
         wants, since = self._options.wants(before), time.monotonic()
         now, events = self._units.run(relaying.take, wants, _NO_TENANT)
         return now, Batch(self._options, wants, events, since)
 
-    def _deliver(self, batch: Batch, stop: threading.Event, pool: ThreadPoolExecutor | None) -> Relayed:
+    def _deliver(
+        self, batch: Batch, stop: threading.Event, pool: ThreadPoolExecutor | None, reporter: Reporter
+    ) -> None:
         """Deliver a batch. What was not begun goes back, whatever happens."""
-        done = Relayed()
 
         def attempt(event: OutboxEvent) -> None:
             if not stop.is_set() and not batch.bury(event) and not batch.is_for_others(event):
@@ -94,16 +103,16 @@ class Relay:
         try:
             for _ in _each(attempt, batch, pool):
                 if told := batch.due():
-                    done += self._settle(batch, told, stop)
+                    reporter.done += self._settle(batch, told, stop)
         except BaseException:
             with suppress(*PASSING):  # the other error says more
-                self._settle(batch, batch.rest(last=True), None)
+                reporter.done += self._settle(batch, batch.rest(last=True), None)
             raise
-        return done + self._settle(batch, batch.rest(last=True), stop)
+        reporter.done += self._settle(batch, batch.rest(last=True), stop)
 
     def _attempt(self, batch: Batch, event: OutboxEvent) -> None:
         try:
-            self._options.deliver(event)
+            refuse_coroutine(self._options.deliver(event))
         except Exception as error:  # noqa: BLE001 - whatever an application raises means that it was not delivered
             batch.tell(event, error)
         except BaseException as error:  # we are told to end

@@ -18,11 +18,11 @@ from nxsched.domain.bounds import MAX_PAGE
 from nxsched.domain.commands import booking_id
 from nxsched.domain.instants import microseconds
 from nxsched.domain.outbox import Backoff, OutboxEvent, OutboxState, OutboxStatus
-from nxsched.errors import BookingNotFound, EventNotFound, InvalidInput, RetryLater, Undeliverable
+from nxsched.errors import BookingNotFound, EventNotFound, InvalidInput, RetryLater, TenantNotFound, Undeliverable
 from nxsched.service.tools import Tools
 from nxsched.store import outbox
 from nxsched.store.outbox import Settled, Wanted
-from nxsched.store.tenants import sees_all_tenants
+from nxsched.store.tenants import fetch_tenant, sees_all_tenants
 
 MOST_ERROR: Final = 1_000
 """Characters of an error that are kept."""
@@ -78,7 +78,7 @@ def judged(event: OutboxEvent, error: BaseException | None, backoff: Backoff) ->
         return Settled(event=event, outcome="dead", error=words)
     # Full jitter: many that fail together, because their receiver is away, do not come back together.
     wait = backoff.most(event.attempts) * random.random()  # noqa: S311 - no secret
-    if isinstance(error, RetryLater) and error.after is not None:
+    if isinstance(error, RetryLater) and isinstance(error.after, timedelta):
         wait = max(wait, min(error.after, backoff.longest))
     return Settled(event=event, outcome="failed", error=words, wait=wait)
 
@@ -126,6 +126,7 @@ class Asked:
 def events(connection: Connection, wanted: Wanted, tools: Tools) -> Page[OutboxEvent]:
     """A page of events, and the way to the next one."""
     see_all(connection, None, tools)
+    _look_for(connection, wanted.tenant)
     found = outbox.find_events(connection, wanted, tools.now)
     items = found[: wanted.limit - 1]
     return Page(items=tuple(items), after=_cursor(items[-1]) if len(found) > len(items) else None)
@@ -163,7 +164,7 @@ def _changed(
     if found is None:
         there = event(connection, id_, tools)
         reason = {
-            OutboxState.LEASED: "is being delivered just now: look at it again when its lease has ended",
+            OutboxState.LEASED: f"is being delivered by {there.leased_by}, until {there.leased_until}: wait for that",
             OutboxState.DELIVERED: "was delivered already",
             OutboxState.DISCARDED: "was discarded already",
         }.get(there.state, "was changed by somebody else at this moment: try again")
@@ -181,7 +182,14 @@ def _id(given: object) -> str:
 def status(connection: Connection, tenant: str | None, tools: Tools) -> OutboxStatus:
     """How the outbox stands, of a tenant or of all."""
     see_all(connection, None, tools)
+    _look_for(connection, tenant)
     return outbox.status(connection, tenant, tools.now)
+
+
+def _look_for(connection: Connection, tenant: str | None) -> None:
+    """Nothing of a tenant that is not there would look as if all were well."""
+    if tenant is not None and fetch_tenant(connection, checks.text("tenant", tenant)) is None:
+        raise TenantNotFound(id=tenant)
 
 
 def _cursor(last: OutboxEvent) -> str:

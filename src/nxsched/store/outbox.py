@@ -17,12 +17,15 @@ from nxsched.store.statements import statement
 CHANNEL: Final = "nxsched_outbox"
 """Where a commit that left events is announced."""
 
-_COLUMNS: Final = "id tenant kind booking_id version occurred_at payload attempts due_at error leased delivered dead"
+_COLUMNS: Final = (
+    "id tenant kind booking_id version occurred_at payload attempts due_at error leased delivered dead owner"
+    " leased_until"
+)
 # JSON comes as text: an application may have told the driver to read it in a way of its own.
 _SEEN: Final = """e.id::text AS id, e.tenant_id AS tenant, e.kind, e.booking_id::text AS booking_id, e.version,
     e.occurred_at, e.payload::text AS payload, e.attempts, e.due_at, e.last_error AS error,
     coalesce(e.leased_until > CAST(:now AS timestamptz), false) AS leased, e.done_at IS NOT NULL AS delivered,
-    e.dead_at IS NOT NULL AS dead"""
+    e.dead_at IS NOT NULL AS dead, e.lease_owner AS owner, e.leased_until"""
 
 _UNDONE: Final = "done_at IS NULL AND dead_at IS NULL"
 
@@ -272,6 +275,8 @@ def _event(row: Any) -> OutboxEvent:  # noqa: ANN401 - a row
         attempts=row.attempts,
         due_at=row.due_at.astimezone(UTC),
         error=row.error,
+        leased_by=row.owner,
+        leased_until=row.leased_until and row.leased_until.astimezone(UTC),
     )
 
 
