@@ -276,7 +276,7 @@ class RetryLater(Exception):
 
     def __init__(self, reason: str, *, after: timedelta | float | None = None) -> None:
         super().__init__(reason)
-        self.after = timedelta(seconds=after) if isinstance(after, int | float) else after
+        self.after: timedelta | None = timedelta(seconds=after) if isinstance(after, int | float) else after
 
 
 class Undeliverable(Exception):
