@@ -254,7 +254,7 @@ UPDATE nxsched.audit_entry SET changes = changes - 'attendee'
 WHERE tenant_id = current_setting('nxsched.tenant_id') AND EXISTS (
     SELECT FROM jsonb_path_query(changes, '$.attendee[*]') AS one(who)
     WHERE one.who->>'reference' = person OR lower(one.who->>'email') = lower(address));
-UPDATE nxsched.outbox_event SET payload = jsonb_set(payload, '{booking,attendee}', 'null')
+UPDATE nxsched.outbox_event SET last_error = NULL, payload = jsonb_set(payload, '{booking,attendee}', 'null')
 WHERE tenant_id = current_setting('nxsched.tenant_id') AND (
     payload->'booking'->'attendee'->>'reference' = person
     OR lower(payload->'booking'->'attendee'->>'email') = lower(address));

@@ -36,7 +36,7 @@ class Statement:
     @property
     def is_ring(self) -> bool:
         """Whether it only wakes the relays, which a process does at most every 50 ms."""
-        return self.sql.startswith("NOTIFY")
+        return "pg_notify" in self.sql
 
 
 @contextmanager

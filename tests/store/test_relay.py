@@ -425,6 +425,27 @@ def test_who_runs_once_is_told_how_things_stand_too(scheduler: Scheduler, acme: 
     assert (told[-1].done, told[-1].status.depth) == (Relayed(delivered=1), 0)
 
 
+def test_the_error_of_an_event_does_not_outlast_the_erasure_of_whom_it_names(
+    scheduler: Scheduler, acme: Tenant, db: Database
+) -> None:
+    def deliver(event: OutboxEvent) -> None:
+        who = event.payload["booking"]["attendee"]
+        if event.kind == "booking.confirmed" and who["email"]:
+            acme.erase_attendee(email=GRACE.email)  # while it is being delivered
+        raise Undeliverable(f"no {who and who['email']} here")
+
+    relay = scheduler.relay(deliver)
+    held = acme.place_hold("visit", start=NINE, ttl=HOUR, attendee=GRACE)
+    relay.run_once()
+    assert scheduler.outbox.events()[0].error == "Undeliverable: no grace@example.test here"
+    acme.confirm_hold(held.id, attendee=Attendee(name="Bob"))
+    theirs = book(acme, HOUR)
+    relay.run_once()
+    assert [one.error for one in scheduler.outbox.events(booking=held.id)] == [None, "Undeliverable: no None here"]
+    assert scheduler.outbox.events(booking=theirs)[0].error == "Undeliverable"
+    assert "grace@" not in str(rows(db, "SELECT last_error, payload FROM nxsched.outbox_event"))
+
+
 # Leases.
 
 
@@ -453,6 +474,8 @@ def test_what_may_have_killed_a_relay_goes_alone_and_takes_no_others_with_it(
     for at in range(3):
         book(acme, at * HOUR)
     take(scheduler)
+    clock.move(MINUTE)
+    assert len(take(scheduler)) == 3, "one death is no pattern"
     book(acme, 3 * HOUR)
     clock.move(MINUTE)
     assert [len(take(scheduler)) for _ in range(5)] == [1, 1, 1, 1, 0]

@@ -212,7 +212,7 @@ def test_many_commits_ring_once(db: Database, shop: Tenant, monkeypatch: pytest.
 
 
 def test_a_ring_that_fails_takes_nothing_back(shop: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bell, "CHANNEL", "no channel; at all")
+    monkeypatch.setattr(bell, "CHANNEL", "'no channel")
     booking = book(shop)
     assert shop.booking(booking).status == "confirmed"
 
@@ -391,6 +391,68 @@ def test_an_object_with_an_async_call_is_taken_for_what_it_is(db: Database) -> N
     AsyncScheduler(async_engine(db)).relay(deliver)
     with pytest.raises(InvalidInput, match=r"^deliver: is `async def`"):
         Scheduler(db.app).relay(deliver)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("concurrency", [1, 3])
+def test_what_a_delivery_waits_for_may_be_cancelled_and_the_relay_goes_on(
+    live: Scheduler, shop: Tenant, db: Database, concurrency: int
+) -> None:
+    for _ in range(3):
+        book(shop)
+
+    async def story() -> Relayed:
+        seen: list[str] = []
+
+        async def deliver(event: OutboxEvent) -> None:
+            seen.append(event.id)
+            if len(seen) == 1:
+                theirs = asyncio.get_running_loop().create_future()
+                theirs.cancel()
+                await theirs
+
+        async with AsyncScheduler(async_engine(db), worker_url=async_engine(db, role=WORKER_ROLE)) as scheduler:
+            return await scheduler.relay(deliver, concurrency=concurrency).run_once()
+
+    assert asyncio.run(story()) == Relayed(delivered=2, failed=1)
+    assert live.outbox.events()[0].error == "RuntimeError: what it waited for was cancelled"
+
+
+def test_what_hangs_does_not_keep_the_others_from_being_written_down(live: Scheduler, shop: Tenant) -> None:
+    hangs = book(shop)
+    others = [book(shop) for _ in range(3)]
+    ended = threading.Event()
+
+    def deliver(event: OutboxEvent) -> None:
+        if event.booking_id == hangs:
+            assert ended.wait(PATIENCE)
+
+    with running(live.relay(deliver, concurrency=2).run):
+        wait_until(lambda: live.outbox.status().depth == 1)
+        ended.set()
+        wait_until(lambda: live.outbox.status().depth == 0)
+    assert len(others) == 3
+
+
+def test_an_engine_that_fails_in_a_way_of_its_own_is_outlasted(
+    live: Scheduler, shop: Tenant, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    got: list[str] = []
+    failing: list[Exception] = []
+    connect = Engine.connect
+
+    def failing_connect(engine: Engine) -> Connection:
+        if failing and threading.current_thread() is not threading.main_thread():
+            raise failing.pop()
+        return connect(engine)
+
+    monkeypatch.setattr(Engine, "connect", failing_connect)
+    with running(live.relay(lambda event: got.append(event.booking_id), poll=OFTEN).run):
+        first = book(shop)
+        wait_until(lambda: got == [first])
+        failing += [RuntimeError("no token"), RuntimeError("no token")]
+        wait_until(lambda: "the relay goes on, whatever this is" in caplog.text)
+        second = book(shop)
+        wait_until(lambda: got == [first, second])
 
 
 def test_a_task_that_is_cancelled_gives_back_what_it_has_not_begun(live: Scheduler, shop: Tenant, db: Database) -> None:

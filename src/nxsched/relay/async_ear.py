@@ -39,14 +39,14 @@ class AsyncEar:
         while not stop.is_set() and (left := ends - time.monotonic()) > 0:
             raw = await self._listening()
             if raw is None:
-                await _at_most(left, stop)
+                await at_most(left, stop)
                 return False
             try:
                 if hasattr(raw, "notifies"):  # psycopg
                     async for _ in raw.notifies(timeout=min(left, SLICE), stop_after=1):
                         return True
                 else:
-                    await _at_most(min(left, SLICE), self._rung)
+                    await at_most(min(left, SLICE), self._rung)
                     if self._rung.is_set():
                         self._rung.clear()
                         return True
@@ -87,7 +87,8 @@ class AsyncEar:
         self._connection = self._raw = None
 
 
-async def _at_most(seconds: float, event: asyncio.Event) -> None:
+async def at_most(seconds: float, event: asyncio.Event) -> None:
+    """Wait for an event, but no longer than so many seconds."""
     try:
         async with asyncio.timeout(seconds):
             await event.wait()

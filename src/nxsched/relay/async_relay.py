@@ -11,8 +11,8 @@ from datetime import datetime
 from tenacity import AsyncRetrying
 
 from nxsched.domain.outbox import OutboxEvent, Relayed
-from nxsched.relay.async_ear import AsyncEar
-from nxsched.relay.options import LOG, PASSING, Batch, Options, Reporter, counted
+from nxsched.relay.async_ear import AsyncEar, at_most
+from nxsched.relay.options import LOG, PASSING, SETTLED_EVERY, SOON, Batch, Options, Reporter, counted
 from nxsched.service import relaying
 from nxsched.service.async_unit import AsyncUnits
 from nxsched.service.relaying import Told
@@ -55,13 +55,19 @@ class AsyncRelay:
         async with AsyncEar(self._units.engine) as ear:
             woken = False
             while not stop.is_set():
-                before = reporter.done
+                before, looked = reporter.done, time.monotonic()
                 try:
                     await self._drain(stop, reporter)
                     await self._report(reporter)
                 except PASSING as error:
                     LOG.warning("the relay goes on when the database is there again: %s", error)
+                except Exception:
+                    if not self._looked:  # it has never worked
+                        raise
+                    LOG.exception("the relay goes on, whatever this is")
                 woken = await ear.wait(self._options.pause(busy=woken or reporter.done != before), stop)
+                if woken and (rest := SOON - (time.monotonic() - looked)) > 0:  # many ring; one look is enough
+                    await at_most(rest, stop)
         with suppress(*PASSING):
             await self._report(reporter, last=True)
         return reporter.done
@@ -102,18 +108,22 @@ class AsyncRelay:
                 async for _ in attempts:
                     if told := batch.due():
                         reporter.done += await self._settle(batch, told, stop)
+            reporter.done += await self._settle(batch, batch.rest(last=True), stop)
         except BaseException:
             with suppress(*PASSING):  # the other error says more
                 reporter.done += await self._settle(batch, batch.rest(last=True), None)
             raise
-        reporter.done += await self._settle(batch, batch.rest(last=True), stop)
 
     async def _attempt(self, batch: Batch, event: OutboxEvent) -> None:
         try:
             await self._options.deliver(event)
         except Exception as error:  # noqa: BLE001 - whatever an application raises means that it was not delivered
             batch.tell(event, error)
-        except BaseException as error:  # we are told to end
+        except BaseException as error:
+            task = asyncio.current_task()
+            if isinstance(error, asyncio.CancelledError) and task is not None and not task.cancelling():
+                batch.tell(event, RuntimeError("what it waited for was cancelled"))  # and we were not
+                return
             batch.tell(event, error)
             raise
         else:
@@ -123,7 +133,13 @@ class AsyncRelay:
         """Write down what became of events, while nobody else may have them."""
         if told is None:
             return Relayed()
-        ours: set[str] = await AsyncRetrying(**batch.retrying(stop))(self._units.run, relaying.settle, told, _NO_TENANT)
+        try:
+            ours: set[str] = await AsyncRetrying(**batch.retrying(stop))(
+                self._units.run, relaying.settle, told, _NO_TENANT
+            )
+        except BaseException:
+            batch.take_back(told)
+            raise
         return counted(told, ours)
 
     async def _each(self, attempt: Callable[[OutboxEvent], Awaitable[None]], batch: Batch) -> AsyncGenerator[None]:
@@ -139,10 +155,12 @@ class AsyncRelay:
             async with places:
                 await attempt(event)
 
-        begun = [asyncio.create_task(placed(event)) for event in batch.events]
+        begun = waiting = {asyncio.create_task(placed(event)) for event in batch.events}
         try:
-            for done in asyncio.as_completed(begun):
-                await done
+            while waiting:  # what hangs is not to keep the others from being written down
+                done, waiting = await asyncio.wait(waiting, timeout=SETTLED_EVERY, return_when=asyncio.FIRST_COMPLETED)
+                for one in done:
+                    one.result()
                 yield
         finally:  # where this is interrupted, nobody is to deliver what is given back
             for one in begun:

@@ -11,7 +11,6 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import SQLAlchemyError
 
 from nxsched.relay.options import LOG
 from nxsched.store.outbox import CHANNEL
@@ -64,7 +63,7 @@ class Ear:
                 self._raw = self._connection.connection.driver_connection
                 self._connection.detach()
                 self._connection.exec_driver_sql(f"LISTEN {CHANNEL}")
-            except SQLAlchemyError as error:
+            except Exception as error:  # noqa: BLE001 - an engine's own way to connect may raise anything
                 self._lost(error)
         return None if self._connection is None else self._raw
 

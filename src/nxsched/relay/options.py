@@ -176,6 +176,11 @@ class Batch:
         self._settled_at = time.monotonic()
         return Told(owner=self.owner, done=told) if told else None
 
+    def take_back(self, told: Told) -> None:
+        """It may not have been written down: a delivery may be told twice."""
+        with self._lock:
+            self._told = [*told.done, *self._told]
+
     def retrying(self, stop: threading.Event | asyncio.Event | None) -> dict[str, Any]:
         """How to go on trying to write it down: as long as nobody else may have the events, and nobody says `stop`.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor, as_completed, wait
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from datetime import datetime
 
@@ -13,7 +13,7 @@ from tenacity import Retrying
 
 from nxsched.domain.outbox import OutboxEvent, Relayed
 from nxsched.relay.ear import Ear
-from nxsched.relay.options import LOG, PASSING, Batch, Options, Reporter, counted, refuse_coroutine
+from nxsched.relay.options import LOG, PASSING, SETTLED_EVERY, SOON, Batch, Options, Reporter, counted, refuse_coroutine
 from nxsched.service import relaying
 from nxsched.service.relaying import Told
 from nxsched.service.unit import Call, Units
@@ -56,13 +56,19 @@ class Relay:
         with Ear(self._units.engine) as ear, self._workers() as pool:
             woken = False
             while not stop.is_set():
-                before = reporter.done
+                before, looked = reporter.done, time.monotonic()
                 try:
                     self._drain(stop, pool, reporter)
                     self._report(reporter)
                 except PASSING as error:
                     LOG.warning("the relay goes on when the database is there again: %s", error)
+                except Exception:
+                    if not self._looked:  # it has never worked
+                        raise
+                    LOG.exception("the relay goes on, whatever this is")
                 woken = ear.wait(self._options.pause(busy=woken or reporter.done != before), stop)
+                if woken and (rest := SOON - (time.monotonic() - looked)) > 0:  # many ring; one look is enough
+                    stop.wait(rest)
         with suppress(*PASSING):
             self._report(reporter, last=True)
         return reporter.done
@@ -104,11 +110,11 @@ class Relay:
             for _ in _each(attempt, batch, pool):
                 if told := batch.due():
                     reporter.done += self._settle(batch, told, stop)
+            reporter.done += self._settle(batch, batch.rest(last=True), stop)
         except BaseException:
             with suppress(*PASSING):  # the other error says more
                 reporter.done += self._settle(batch, batch.rest(last=True), None)
             raise
-        reporter.done += self._settle(batch, batch.rest(last=True), stop)
 
     def _attempt(self, batch: Batch, event: OutboxEvent) -> None:
         try:
@@ -125,7 +131,11 @@ class Relay:
         """Write down what became of events, while nobody else may have them."""
         if told is None:
             return Relayed()
-        ours = Retrying(**batch.retrying(stop))(self._units.run, relaying.settle, told, _NO_TENANT)
+        try:
+            ours = Retrying(**batch.retrying(stop))(self._units.run, relaying.settle, told, _NO_TENANT)
+        except BaseException:
+            batch.take_back(told)
+            raise
         return counted(told, ours)
 
     @contextmanager
@@ -143,10 +153,13 @@ def _each(attempt: Callable[[OutboxEvent], None], batch: Batch, pool: ThreadPool
     if pool is None:
         yield from map(attempt, batch.events)
         return
-    begun = [pool.submit(attempt, event) for event in batch.events]
+    begun = waiting = {pool.submit(attempt, event) for event in batch.events}
     try:
-        for done in as_completed(begun):
-            yield done.result()
+        while waiting:  # what hangs is not to keep the others from being written down
+            done, waiting = wait(waiting, timeout=SETTLED_EVERY, return_when=FIRST_COMPLETED)
+            for one in done:
+                one.result()
+            yield
     finally:  # where this is interrupted, nobody is to deliver what has been given back
         for one in begun:
             one.cancel()

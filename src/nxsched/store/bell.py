@@ -18,6 +18,9 @@ from nxsched.store.outbox import CHANNEL
 EVERY: Final = 0.05
 """Seconds between two rings of a process; a relay that was woken looks again a little later than that."""
 
+PATIENCE: Final = 200
+"""Milliseconds that a ring may take: somebody waits for it whose booking is made."""
+
 _LEFT: Final = "nxsched has left events"
 _LOG: Final = logging.getLogger("nxsched.relay")
 
@@ -42,7 +45,9 @@ class Bell:
         """Wake the relays. What was committed is committed: if this fails, they find it by themselves."""
         self.not_before = time.monotonic() + EVERY
         try:
-            connection.exec_driver_sql(f"NOTIFY {CHANNEL}")
+            connection.exec_driver_sql(
+                f"SELECT set_config('statement_timeout', '{PATIENCE}', true), pg_notify('{CHANNEL}', '')"
+            )
             connection.commit()
         except Exception:  # noqa: BLE001 - of a driver whose connection was cut off it may be anything
             _LOG.debug("no relay was woken", exc_info=True)

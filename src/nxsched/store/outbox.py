@@ -33,19 +33,21 @@ _UNDONE: Final = "done_at IS NULL AND dead_at IS NULL"
 # join of NOT EXISTS that reads the whole outbox. The batch is a number in the text: of a parameter it would expect a
 # tenth of the table. Who comes to a row that somebody has just leased passes it by, and so does who waited for nothing.
 #
-# A lease that has ended and was not given back is one of a relay that died with it, and one of its events may have been
-# what killed it: each of those goes alone, so that it takes no others with it. Attempts are counted now, so that what
-# kills every relay ends as dead.
+# A lease that has ended and was not given back is one of a relay that died with it. What two have died with may have
+# been what killed them: each of those goes alone, so that it takes no others with it. Attempts are counted now, so that
+# what kills every relay ends as dead. What is chosen is kept as it is: rows that somebody has just changed would be
+# looked for again, and not be found.
 _LEASE: Final = f"""
 WITH due AS (
-    SELECT e.tenant_id, e.id, e.due_at, e.lease_owner IS NOT NULL AS suspect FROM nxsched.outbox_event e
+    SELECT e.tenant_id, e.id, e.due_at, e.lease_owner IS NOT NULL AND e.attempts > 1 AS suspect
+    FROM nxsched.outbox_event e
     WHERE {_UNDONE} AND e.due_at <= :before AND (e.leased_until IS NULL OR e.leased_until <= :now)
         AND e.version = (
             SELECT o.version FROM nxsched.outbox_event o
             WHERE o.tenant_id = e.tenant_id AND o.booking_id = e.booking_id AND o.done_at IS NULL AND o.dead_at IS NULL
             ORDER BY o.version LIMIT 1)
     ORDER BY e.due_at LIMIT {{most}} FOR UPDATE OF e SKIP LOCKED
-), chosen AS (
+), chosen AS MATERIALIZED (
     SELECT tenant_id, id FROM due WHERE NOT EXISTS (SELECT FROM due WHERE suspect)
     UNION ALL (SELECT tenant_id, id FROM due WHERE suspect ORDER BY due_at LIMIT 1)
 ), leased AS (
@@ -91,26 +93,31 @@ class Settled:
             "id": self.event.id,
             "outcome": self.outcome,
             "error": self.error,
+            "kind": self.error and self.error.partition(":")[0],
+            "named": bool(self.event.payload.get("booking", {}).get("attendee")),
             "wait": self.wait.total_seconds(),
         }
 
 
 # Later events of a booking rest as long as the one that they wait for, so that nobody looks at them in vain each time;
-# when that is dead it is their turn. Who delivered an event stays named: asked again after a connection broke at
+# when that is dead it is their turn. Of a person who was erased meanwhile no error is kept, but what kind of error it
+# was: it may name them. Who delivered an event stays named: asked again after a connection broke at
 # COMMIT, this says once more what it had done.
 _SETTLE: Final = statement(
     f"""
 WITH told AS (
     SELECT * FROM jsonb_to_recordset(CAST(CAST(:rows AS text) AS jsonb))
-        AS t(tenant_id text, id uuid, outcome text, error text, wait float8)
+        AS t(tenant_id text, id uuid, outcome text, error text, kind text, named boolean, wait float8)
 ), mine AS (
-    SELECT e.tenant_id, e.id, t.outcome, t.error, CAST(:now AS timestamptz) + t.wait * interval '1 second' AS next
+    SELECT e.tenant_id, e.id, t.outcome, t.error, t.kind, t.named,
+        CAST(:now AS timestamptz) + t.wait * interval '1 second' AS next
     FROM told t JOIN nxsched.outbox_event e ON e.tenant_id = t.tenant_id AND e.id = t.id WHERE e.lease_owner = :owner
 ), settled AS (
     UPDATE nxsched.outbox_event e SET leased_until = NULL,
         lease_owner = CASE WHEN m.outcome = 'delivered' THEN e.lease_owner END,
         attempts = e.attempts - CASE WHEN m.outcome = 'untouched' THEN 1 ELSE 0 END,
-        last_error = CASE WHEN m.outcome = 'untouched' THEN e.last_error ELSE m.error END,
+        last_error = CASE WHEN m.outcome = 'untouched' THEN e.last_error
+            WHEN m.named AND e.payload->'booking'->'attendee' = 'null' THEN m.kind ELSE m.error END,
         done_at = CASE WHEN m.outcome = 'delivered' THEN CAST(:now AS timestamptz) END,
         dead_at = CASE WHEN m.outcome = 'dead' THEN CAST(:now AS timestamptz) END,
         due_at = CASE WHEN m.outcome = 'failed' THEN m.next ELSE e.due_at END
