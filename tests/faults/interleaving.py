@@ -79,7 +79,7 @@ class Explorer:
             actor = Actor(engine, pid)
             _gated(actor, rewrite)
             self._actors.append(actor)
-            self._tenants.append(Scheduler(engine, clock=clock).tenant("acme"))
+            self._tenants.append(Scheduler(engine, clock=clock, wake_relays=False).tenant("acme"))
 
     def close(self) -> None:
         """Give the connections back."""

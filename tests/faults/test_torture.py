@@ -428,6 +428,7 @@ def test_on_a_server_that_is_named_it_leaves_nothing_behind(server: servers.Serv
         assert connection.execute(left).fetchall() == []
 
 
+@pytest.mark.slow
 def test_what_cannot_be_tortured_is_told_in_one_line() -> None:
     for arguments, words in (
         (["--url", "mysql://localhost/x"], "--url: must be a postgresql:// URL"),

@@ -614,6 +614,7 @@ def test_relays_side_by_side_deliver_everything_once_and_each_booking_in_order(
         assert [version for one, version in seen if one == booking] == [1, 2, 3, 4, 5]
 
 
+@pytest.mark.slow
 @settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 2**32), batch=st.integers(1, 4), changes=st.lists(st.integers(0, 3), min_size=3, max_size=3))
 def test_whatever_fails_order_holds_and_nothing_is_lost(  # noqa: PLR0913, PLR0917 - fixtures
