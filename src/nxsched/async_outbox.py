@@ -31,7 +31,7 @@ class AsyncOutbox:
     ) -> Page[OutboxEvent]:
         """Events as they happened, those that are not delivered yet: waiting, leased or dead; or those in a `state`.
 
-        `after` is that of the page before; a page has at most 1,000. Raises `InvalidInput`.
+        `after` is that of the page before; a page has at most 1,000. Raises `InvalidInput` and `TenantNotFound`.
         """
         wanted = Asked(tenant=tenant, booking=booking, state=state, after=after, limit=limit).wanted
         return await self._units.run(relaying.events, wanted, _NO_TENANT)
@@ -56,7 +56,7 @@ class AsyncOutbox:
         return await self._units.run(relaying.discard, id, _NO_TENANT)
 
     async def status(self, *, tenant: str | None = None) -> OutboxStatus:
-        """How much is not delivered, how old it is, how much of it fails, and how much is dead."""
+        """How much is not delivered, how old it is, how much of it fails, how much is dead. Raises `TenantNotFound`."""
         return await self._units.run(relaying.status, tenant, _NO_TENANT)
 
 

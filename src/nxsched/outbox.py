@@ -29,7 +29,7 @@ class Outbox:
     ) -> Page[OutboxEvent]:
         """Events as they happened, those that are not delivered yet: waiting, leased or dead; or those in a `state`.
 
-        `after` is that of the page before; a page has at most 1,000. Raises `InvalidInput`.
+        `after` is that of the page before; a page has at most 1,000. Raises `InvalidInput` and `TenantNotFound`.
         """
         wanted = Asked(tenant=tenant, booking=booking, state=state, after=after, limit=limit).wanted
         return self._units.run(relaying.events, wanted, _NO_TENANT)
@@ -54,7 +54,7 @@ class Outbox:
         return self._units.run(relaying.discard, id, _NO_TENANT)
 
     def status(self, *, tenant: str | None = None) -> OutboxStatus:
-        """How much is not delivered, how old it is, how much of it fails, and how much is dead."""
+        """How much is not delivered, how old it is, how much of it fails, how much is dead. Raises `TenantNotFound`."""
         return self._units.run(relaying.status, tenant, _NO_TENANT)
 
 

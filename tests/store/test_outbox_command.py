@@ -104,5 +104,7 @@ def test_who_logs_in_as_the_application_is_told_who_to_be(db: Database) -> None:
     found = run(db, "list", role=APP_ROLE)
     assert found.exit_code == 2
     assert found.stderr.startswith("--worker-url: must log in as a role that sees the events of all tenants")
+    other = CliRunner().invoke(main, ["outbox", "status", "--worker-url", "mysql://worker@localhost/app"])
+    assert other.stderr.startswith("--worker-url: must begin with postgresql://")
     nowhere = CliRunner().invoke(main, ["outbox", "status"])
     assert (nowhere.exit_code, "Name the database with --worker-url" in nowhere.stderr) == (2, True)

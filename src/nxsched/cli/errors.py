@@ -26,12 +26,13 @@ _OPTIONS = {
 
 
 @contextmanager
-def one_line_errors() -> Iterator[None]:
-    """End with status 2 for what nxsched raises on purpose."""
+def one_line_errors(**options: str) -> Iterator[None]:
+    """End with status 2 for what nxsched raises on purpose; `options` are names that a command has for fields."""
+    names = {**_OPTIONS, **options}
     try:
         yield
     except NxschedError as error:
-        if isinstance(error, InvalidInput) and error.field in _OPTIONS:
-            error = InvalidInput(field=_OPTIONS[error.field], reason=error.reason)
+        if isinstance(error, InvalidInput) and error.field in names:
+            error = InvalidInput(field=names[error.field], reason=error.reason)
         click.echo(" ".join(str(error).split()), err=True)
         sys.exit(2)

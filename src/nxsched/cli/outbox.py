@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Iterable
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,13 +14,11 @@ from rich.table import Table
 from rich.text import Text
 
 from nxsched.cli.errors import one_line_errors
+from nxsched.domain.outbox import OutboxEvent, OutboxState
 from nxsched.errors import EventNotFound, InvalidInput
 
 if TYPE_CHECKING:
-    from nxsched.domain.outbox import OutboxEvent
     from nxsched.scheduler import Scheduler
-
-_STATES = ["waiting", "leased", "delivered", "dead", "discarded"]
 
 _URL = click.option(
     "--worker-url",
@@ -49,7 +47,11 @@ def outbox() -> None:
 @_URL
 @click.option("--tenant", metavar="ID", help="Only those of this tenant.")
 @click.option("--booking", metavar="ID", help="Only those of this booking.")
-@click.option("--state", type=click.Choice(_STATES), help="Only those; else waiting, leased and dead ones.")
+@click.option(
+    "--state",
+    type=click.Choice([one.value for one in OutboxState]),
+    help="Only those; else waiting, leased and dead ones.",
+)
 @click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 1_000), help="The first so many.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, one event a line, with its payload.")
 def list_events(
@@ -62,21 +64,13 @@ def list_events(
       nxsched outbox list
       nxsched outbox list --state dead --json | jq -r .id | xargs nxsched outbox retry
     """  # noqa: D301 - see above
-    with one_line_errors(), _scheduler(worker_url) as scheduler:
+    with one_line_errors(database="--worker-url"), _scheduler(worker_url) as scheduler:
         page = scheduler.outbox.events(tenant=tenant, booking=booking, state=state, limit=limit)
         if as_json:
             for one in page:
                 click.echo(json.dumps(_plain(one)))  # in ASCII: a terminal obeys some of the other characters
-        table = Table(box=None, pad_edge=False)
-        for column in ("Id", "Tenant", "Kind", "Version", "Happened", "State", "Attempts", "Error"):
-            table.add_column(column, overflow="fold")
-        for one in page:
-            cells = (one.id, one.tenant, one.kind, str(one.version), _shown(one.occurred_at), one.state.value)
-            table.add_row(*map(Text, cells), Text(str(one.attempts)), Text(one.error or ""))
-        if as_json:
-            pass
         elif page.items:
-            _console().print(table)
+            _console().print(_table(page))
         else:
             click.echo("There are no such events.")
         if page.after:
@@ -93,7 +87,7 @@ def show(worker_url: str | None, ids: tuple[str, ...]) -> None:
     Example:
       nxsched outbox show 0198a1b2-0000-7000-8000-000000000001
     """  # noqa: D301 - see above
-    with one_line_errors(), _scheduler(worker_url) as scheduler:
+    with one_line_errors(database="--worker-url"), _scheduler(worker_url) as scheduler:
         for id_ in ids:
             click.echo(json.dumps(_plain(scheduler.outbox.event(id_)), indent=2))
 
@@ -108,7 +102,7 @@ def retry(worker_url: str | None, ids: tuple[str, ...]) -> None:
     Example:
       nxsched outbox retry 0198a1b2-0000-7000-8000-000000000001
     """  # noqa: D301 - see above
-    with one_line_errors(), _scheduler(worker_url) as scheduler:
+    with one_line_errors(database="--worker-url"), _scheduler(worker_url) as scheduler:
         _each(ids, lambda id_: f"{scheduler.outbox.retry(id_).id} waits to be delivered.")
 
 
@@ -122,7 +116,7 @@ def discard(worker_url: str | None, ids: tuple[str, ...]) -> None:
     Example:
       nxsched outbox discard 0198a1b2-0000-7000-8000-000000000001
     """  # noqa: D301 - see above
-    with one_line_errors(), _scheduler(worker_url) as scheduler:
+    with one_line_errors(database="--worker-url"), _scheduler(worker_url) as scheduler:
         _each(ids, lambda id_: f"{scheduler.outbox.discard(id_).id} is discarded.")
 
 
@@ -137,7 +131,7 @@ def status(worker_url: str | None, tenant: str | None, *, as_json: bool) -> None
     Example:
       nxsched outbox status --json
     """  # noqa: D301 - see above
-    with one_line_errors(), _scheduler(worker_url) as scheduler:
+    with one_line_errors(database="--worker-url"), _scheduler(worker_url) as scheduler:
         found = scheduler.outbox.status(tenant=tenant)
         lag = found.lag.total_seconds()
         if as_json:
@@ -149,6 +143,17 @@ def status(worker_url: str | None, tenant: str | None, *, as_json: bool) -> None
         table.add_row("tried in vain so far", f"{found.failing:,}")
         table.add_row("dead", f"{found.dead:,}")
         _console().print(table)
+
+
+def _table(events: Iterable[OutboxEvent]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for column in ("Id", "Tenant", "Kind", "Version", "Happened", "State", "Attempts", "Error"):
+        table.add_column(column, overflow="fold")
+    for one in events:
+        happened = f"{one.occurred_at:%Y-%m-%d %H:%M:%SZ}"
+        cells = (one.id, one.tenant, one.kind, str(one.version), happened, one.state.value, str(one.attempts))
+        table.add_row(*map(Text, cells), Text(one.error or ""))
+    return table
 
 
 def _each(ids: tuple[str, ...], change: Callable[[str], str]) -> None:
@@ -182,10 +187,6 @@ def _plain(event: OutboxEvent) -> dict[str, Any]:
         "leased_until": event.leased_until and event.leased_until.isoformat(),
         "payload": event.payload,
     }
-
-
-def _shown(at: datetime) -> str:
-    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%SZ}"
 
 
 def _console() -> Console:

@@ -93,7 +93,7 @@ class Settled:
             "id": self.event.id,
             "outcome": self.outcome,
             "error": self.error,
-            "kind": self.error and self.error.partition(":")[0],
+            "error_type": self.error and self.error.partition(":")[0],
             "named": bool(self.event.payload.get("booking", {}).get("attendee")),
             "wait": self.wait.total_seconds(),
         }
@@ -101,15 +101,15 @@ class Settled:
 
 # Later events of a booking rest as long as the one that they wait for, so that nobody looks at them in vain each time;
 # when that is dead it is their turn. Of a person who was erased meanwhile no error is kept, but what kind of error it
-# was: it may name them. Who delivered an event stays named: asked again after a connection broke at
-# COMMIT, this says once more what it had done.
+# was: it may name them. Who delivered an event stays named: asked again after a connection broke at COMMIT, this says
+# once more what it had done.
 _SETTLE: Final = statement(
     f"""
 WITH told AS (
     SELECT * FROM jsonb_to_recordset(CAST(CAST(:rows AS text) AS jsonb))
-        AS t(tenant_id text, id uuid, outcome text, error text, kind text, named boolean, wait float8)
+        AS t(tenant_id text, id uuid, outcome text, error text, error_type text, named boolean, wait float8)
 ), mine AS (
-    SELECT e.tenant_id, e.id, t.outcome, t.error, t.kind, t.named,
+    SELECT e.tenant_id, e.id, t.outcome, t.error, t.error_type, t.named,
         CAST(:now AS timestamptz) + t.wait * interval '1 second' AS next
     FROM told t JOIN nxsched.outbox_event e ON e.tenant_id = t.tenant_id AND e.id = t.id WHERE e.lease_owner = :owner
 ), settled AS (
@@ -117,7 +117,7 @@ WITH told AS (
         lease_owner = CASE WHEN m.outcome = 'delivered' THEN e.lease_owner END,
         attempts = e.attempts - CASE WHEN m.outcome = 'untouched' THEN 1 ELSE 0 END,
         last_error = CASE WHEN m.outcome = 'untouched' THEN e.last_error
-            WHEN m.named AND e.payload->'booking'->'attendee' = 'null' THEN m.kind ELSE m.error END,
+            WHEN m.named AND e.payload->'booking'->'attendee' = 'null' THEN m.error_type ELSE m.error END,
         done_at = CASE WHEN m.outcome = 'delivered' THEN CAST(:now AS timestamptz) END,
         dead_at = CASE WHEN m.outcome = 'dead' THEN CAST(:now AS timestamptz) END,
         due_at = CASE WHEN m.outcome = 'failed' THEN m.next ELSE e.due_at END
@@ -216,36 +216,29 @@ _HAS_ID: Final = "tenant_id = ANY(ARRAY(SELECT tenant_id FROM nxsched.tenant)) A
 
 _FIND: Final = statement(f"SELECT {_SEEN} FROM nxsched.outbox_event e WHERE {_HAS_ID}", _COLUMNS)
 
-# What is leased is being delivered, and what was delivered is over: neither is changed.
-_RETRY: Final = statement(
-    f"""
-WITH again AS (
-    UPDATE nxsched.outbox_event SET dead_at = NULL, done_at = NULL, attempts = 0, due_at = :now, lease_owner = NULL,
-        leased_until = NULL
-    WHERE {_HAS_ID} AND (done_at IS NULL OR dead_at IS NOT NULL) AND coalesce(leased_until <= :now, true)
+# What is leased is being delivered, and what was delivered is over: neither is changed. What waits behind it is to be
+# looked at.
+_BY_HAND: Final = f"""
+WITH changed AS (
+    UPDATE nxsched.outbox_event SET {{changes}}, lease_owner = NULL, leased_until = NULL
+    WHERE {_HAS_ID} AND {{may_be}} AND coalesce(leased_until <= :now, true)
     RETURNING *
 ), following AS (
-    UPDATE nxsched.outbox_event e SET due_at = :now FROM again
-    WHERE e.tenant_id = again.tenant_id AND e.booking_id = again.booking_id AND e.version > again.version
+    UPDATE nxsched.outbox_event e SET due_at = :now FROM changed c
+    WHERE e.tenant_id = c.tenant_id AND e.booking_id = c.booking_id AND e.version > c.version
         AND e.done_at IS NULL AND e.dead_at IS NULL
 )
-SELECT {_SEEN} FROM again e""",
+SELECT {_SEEN} FROM changed e"""
+
+_RETRY: Final = statement(
+    _BY_HAND.format(
+        changes="dead_at = NULL, done_at = NULL, attempts = 0, due_at = :now",
+        may_be="(done_at IS NULL OR dead_at IS NOT NULL)",
+    ),
     _COLUMNS,
 )
 _DISCARD: Final = statement(
-    f"""
-WITH gone AS (
-    UPDATE nxsched.outbox_event SET dead_at = coalesce(dead_at, :now), done_at = :now, lease_owner = NULL,
-        leased_until = NULL
-    WHERE {_HAS_ID} AND done_at IS NULL AND coalesce(leased_until <= :now, true)
-    RETURNING *
-), following AS (
-    UPDATE nxsched.outbox_event e SET due_at = :now FROM gone
-    WHERE e.tenant_id = gone.tenant_id AND e.booking_id = gone.booking_id AND e.version > gone.version
-        AND e.done_at IS NULL AND e.dead_at IS NULL
-)
-SELECT {_SEEN} FROM gone e""",
-    _COLUMNS,
+    _BY_HAND.format(changes="dead_at = coalesce(dead_at, :now), done_at = :now", may_be="done_at IS NULL"), _COLUMNS
 )
 
 
