@@ -235,7 +235,13 @@ UPDATE nxsched.audit_entry SET reason = NULL,
     actor = CASE WHEN actor->>'role' = 'attendee' THEN actor || '{"id": null, "name": null}' ELSE actor END
 WHERE tenant_id = current_setting('nxsched.tenant_id') AND booking_id = ANY(bookings);
 UPDATE nxsched.outbox_event e SET last_error = NULL,
-    payload = e.payload || jsonb_build_object('reason', NULL, 'booking',
+    payload = e.payload || jsonb_build_object('reason', NULL,
+        'actor', CASE WHEN e.payload->'actor'->>'role' = 'attendee'
+            THEN e.payload->'actor' || '{"id": null, "name": null}' ELSE e.payload->'actor' END,
+        'previous', CASE WHEN e.payload->'previous'->>'location' <> b.location IS NOT FALSE
+            AND e.payload->'previous' <> 'null'
+            THEN e.payload->'previous' || '{"location": null}' ELSE e.payload->'previous' END,
+        'booking',
         (e.payload->'booking') || '{"attendee": null, "answers": {}, "metadata": {}, "reference": null}'
         || jsonb_build_object('location',
             CASE WHEN e.payload->'booking'->>'location' = b.location THEN b.location END))
@@ -254,6 +260,10 @@ UPDATE nxsched.audit_entry SET changes = changes - 'attendee'
 WHERE tenant_id = current_setting('nxsched.tenant_id') AND EXISTS (
     SELECT FROM jsonb_path_query(changes, '$.attendee[*]') AS one(who)
     WHERE one.who->>'reference' = person OR lower(one.who->>'email') = lower(address));
+UPDATE nxsched.outbox_event SET last_error = NULL, payload = jsonb_set(payload, '{actor}',
+    payload->'actor' || '{"id": null, "name": null}')
+WHERE tenant_id = current_setting('nxsched.tenant_id')
+    AND payload->'actor'->>'role' = 'attendee' AND payload->'actor'->>'id' = person;
 UPDATE nxsched.outbox_event SET last_error = NULL, payload = jsonb_set(payload, '{booking,attendee}', 'null')
 WHERE tenant_id = current_setting('nxsched.tenant_id') AND (
     payload->'booking'->'attendee'->>'reference' = person

@@ -17,6 +17,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.pool import NullPool
 
 from nxsched import (
+    Actor,
     BlockedPeriod,
     Booking,
     BookingNotFound,
@@ -574,7 +575,14 @@ def test_an_event_holds_enough_for_a_message_and_no_secret(acme: Tenant, db: Dat
     )[0]
     assert payload["format"] == 1
     assert payload["tenant"] == {"id": "acme", "name": "Acme Ltd", "sender": "bookings@acme.test"}
-    assert payload["event_type"] == {"slug": "all", "name": "Both", "description": ""}
+    assert payload["event_type"] == {
+        "slug": "all",
+        "name": "Both",
+        "description": "",
+        "timezone": None,
+        "questions": [],
+    }
+    assert (payload["previous"], payload["actor"], payload["former_hosts"]) == (None, None, [])
     assert payload["hosts"] == [
         {"slug": slug, "name": slug.title(), "email": f"{slug}@acme.test", "timezone": "Europe/London"}
         for slug in ("ada", "bob")
@@ -583,9 +591,10 @@ def test_an_event_holds_enough_for_a_message_and_no_secret(acme: Tenant, db: Dat
     assert payload["booking"]["attendee"]["timezone"] == "America/New_York"
     assert payload["booking"]["uid"] == payload["booking"]["id"] == booking.id
     assert nonce not in str(payload)
-    acme.cancel(booking.id, reason="ill")
+    acme.cancel(booking.id, reason="ill", actor=Actor(role="staff", id="7"))
     later = rows(db, "SELECT payload FROM nxsched.outbox_event WHERE kind = 'booking.cancelled'")[0][0]
-    assert later["hosts"] == payload["hosts"]
+    assert (later["hosts"], later["previous"]["status"]) == (payload["hosts"], "confirmed")
+    assert later["actor"] == {"role": "staff", "id": "7", "name": None}
     assert (later["reason"], later["booking"]["status"], later["booking"]["sequence"]) == ("ill", "cancelled", 1)
 
 

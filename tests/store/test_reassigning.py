@@ -117,7 +117,16 @@ def test_the_event_tells_who_has_it_now_and_who_had_it(pool: Tenant, db: Databas
     booking = pool.book("any", start=NINE, attendee=GRACE)
     pool.reassign(booking.id, host="bob", reason="Ada is ill")
     payload = told(db, booking)
-    assert payload["previous"] == {"start": "2026-03-02T09:00:00Z", "end": "2026-03-02T09:30:00Z", "hosts": ["ada"]}
+    assert payload["previous"] == {
+        "status": "confirmed",
+        "start": "2026-03-02T09:00:00Z",
+        "end": "2026-03-02T09:30:00Z",
+        "hosts": ["ada"],
+        "location": None,
+    }
+    assert payload["former_hosts"] == [
+        {"slug": "ada", "name": "Ada", "email": "ada@acme.test", "timezone": "Europe/London"},
+    ]
     assert payload["hosts"] == [
         {"slug": "bob", "name": "Bob", "email": "bob@acme.test", "timezone": "Europe/London"},
     ]

@@ -32,16 +32,14 @@ def payload(
     event_type: EventType,
     tenant: TenantDetails,
     hosts: Sequence[Mapping[str, Any]],
-    reason: str | None,
     *,
     before: Booking | None = None,
+    hosts_before: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """What an event says: enough to write a message without another query, and no secret.
 
-    `previous` is where the booking was `before`, if it has moved.
+    `previous` is what the booking was `before`. Who did it, and why, is added where the change is recorded.
     """
-    old = before and {"start": plain(before.start), "end": plain(before.end), "hosts": [*before.hosts]}
-    new = {"start": plain(booking.start), "end": plain(booking.end), "hosts": [*booking.hosts]}
     return {
         "format": PAYLOAD_FORMAT,
         "tenant": {"id": tenant.id, "name": tenant.name, "sender": tenant.sender},
@@ -49,12 +47,20 @@ def payload(
             "slug": event_type.slug,
             "name": event_type.name,
             "description": event_type.description,
+            "timezone": event_type.timezone,
+            "questions": [{"key": one.key, "label": one.label} for one in event_type.questions],
         },
         "booking": written(booking),
         "hosts": [dict(one) for one in hosts],
-        "previous": old if old != new else None,
-        "reason": reason,
+        "former_hosts": [dict(one) for one in hosts_before if one["slug"] not in booking.hosts],
+        "previous": before and _before(before),
     }
+
+
+def _before(booking: Booking) -> dict[str, Any]:
+    """What people have to be told of a booking as it was."""
+    told = written(booking)
+    return {field: told[field] for field in ("status", "start", "end", "hosts", "location")}
 
 
 def party(host: Host) -> dict[str, Any]:

@@ -164,6 +164,7 @@ def _revive(connection: Connection, tools: Tools, standing: Standing, after: Boo
     before = standing.booking
     if before.status is BookingStatus.HELD:
         before = expire(connection, tools, [standing])[0]
+        standing = replace(standing, booking=before)
     wanted = Wanted(
         event_type=before.event_type,
         starts=[before.start],
@@ -181,7 +182,7 @@ def _revive(connection: Connection, tools: Tools, standing: Standing, after: Boo
             after, version=before.version + 1, hosts=spot.choice.hosts, assigned_because=spot.choice.because
         )
         made[:] = [booking]
-        one = changed(connection, taken, before, booking, _DONE[after.status])
+        one = changed(connection, taken, standing, booking, _DONE[after.status])
         return move_bookings(connection, record(taken.tools), [one], spot.place, moved=0)
 
     try:

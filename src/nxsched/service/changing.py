@@ -61,18 +61,24 @@ def change(
     standing: Standing,
     after: Booking,
     done: Done,
-    reason: str | None = None,
     parties: Sequence[Mapping[str, Any]] | None = None,
 ) -> Change:
     """A change of a booking with its records; `parties` are its hosts after it, where they are others."""
-    parties = standing.parties if parties is None else parties
+    told = payload(
+        after,
+        standing.event_type,
+        standing.tenant,
+        standing.parties if parties is None else parties,
+        before=standing.booking,
+        hosts_before=standing.parties,
+    )
     return Change(
         after=after,
         action=done.action,
         kind=done.kind,
         event_id=new_id(),
         changes=changes(standing.booking, after),
-        payload=payload(after, standing.event_type, standing.tenant, parties, reason, before=standing.booking),
+        payload=told,
     )
 
 
@@ -80,7 +86,7 @@ def keep(
     connection: Connection, standing: Standing, after: Booking, told: Record, done: Done, *, counted: bool = False
 ) -> Booking:
     """Write a change of one booking, which is locked; with `counted`, what counts it has to know."""
-    one = change(standing, after, done, told.reason)
+    one = change(standing, after, done)
     change_bookings(connection, told, [one], standing.counted if counted else NOTHING)
     return after
 

@@ -46,7 +46,7 @@ def _erased(one: Standing) -> Change:
         sequence=before.sequence + (location != before.location),
         version=before.version + 1,
     )
-    told = payload(after, one.event_type, one.tenant, one.parties, None)
+    told = payload(after, one.event_type, one.tenant, one.parties)
     # What was there before is what must not be written down again.
     kept = {name: both for name, both in changes(before, after).items() if name == "sequence"}
     return Change(after=after, action="erase", kind="booking.updated", event_id=new_id(), changes=kept, payload=told)

@@ -77,7 +77,7 @@ def cancel_series(connection: Connection, command: CancelSeries, tools: Tools) -
     to_come = [
         one for one in standing if status_now(one.booking, tools.now) in how.before and one.booking.start > tools.now
     ]
-    done = [change(one, _marked(one, cancelled, tools), how.done, command.reason) for one in to_come]
+    done = [change(one, _marked(one, cancelled, tools), how.done) for one in to_come]
     keep_all(connection, record(tools, command.reason), done)
     return queries.series(connection, command.id, tools)
 

@@ -65,7 +65,7 @@ def reschedule(connection: Connection, command: Reschedule, tools: Tools) -> Boo
             expires_at=spot.start if before.status is BookingStatus.PENDING else None,
         )
         made[:] = [booking]
-        one = changed(connection, taken, before, booking, _DONE, command.reason)
+        one = changed(connection, taken, standing, booking, _DONE)
         told = record(taken.tools, command.reason)
         return move_bookings(connection, told, [one], spot.place, moved=1)
 

@@ -71,7 +71,7 @@ def reassign(connection: Connection, command: Reassign, tools: Tools) -> Booking
         comes = party(taken.settings.hosts[command.host])
         known = {one["slug"]: one for one in [*standing.parties, comes]}
         parties = [known[slug] for slug in hosts]
-        changes = [change(one, after, _DONE, command.reason, parties) for one, after in zip(going, done, strict=True)]
+        changes = [change(one, after, _DONE, parties) for one, after in zip(going, done, strict=True)]
         told = record(taken.tools, command.reason)
         return move_bookings(connection, told, changes, taken.spots[0].place, moved=0)
 

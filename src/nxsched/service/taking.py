@@ -31,6 +31,7 @@ from nxsched.store.ground import Ground
 from nxsched.store.hosts import fetch_host
 from nxsched.store.locks import Locks, lock
 from nxsched.store.settings import Settings
+from nxsched.store.standing import Standing
 
 _ROUNDS: Final = 20
 """How often the ground is read: twice at most, unless somebody changes it meanwhile."""
@@ -140,13 +141,13 @@ def take(connection: Connection, bid: Bid, tools: Tools, write: Write, before: L
     raise TransactionConflict("somebody else was quicker again and again: run the transaction again")
 
 
-def changed(
-    connection: Connection, taken: Taken, before: Booking | None, after: Booking, done: Done, reason: str | None = None
-) -> Change:
-    """A booking in a place that was taken, new or moved, with its records."""
+def changed(connection: Connection, taken: Taken, standing: Standing | None, after: Booking, done: Done) -> Change:
+    """A booking in a place that was taken, new or moved, with its records; `standing` is what it was."""
+    before = standing.booking if standing else None
     settings = taken.settings
     parties = [party(one) for slug in after.hosts if (one := taken.host(connection, slug))]
-    told = payload(after, settings.event_type, settings.tenant, parties, reason, before=before)
+    were = standing.parties if standing else ()
+    told = payload(after, settings.event_type, settings.tenant, parties, before=before, hosts_before=were)
     return Change(
         after=after,
         action=done.action,

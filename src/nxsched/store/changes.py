@@ -266,7 +266,9 @@ class Record:
     reason: str | None
 
     def values(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        """The parameters of `wanted` and of what is recorded."""
+        """The parameters of `wanted` and of what is recorded; events say who did it, and why."""
+        told = {"actor": self.actor and json.loads(self.actor), "reason": self.reason}
+        rows = [{**row, "payload": {**row["payload"], **told}} for row in rows]
         return {
             "tenant": self.tenant,
             "now": self.now,
