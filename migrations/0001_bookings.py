@@ -184,6 +184,40 @@ TABLES = {
         CONSTRAINT outbox_event_pkey PRIMARY KEY (tenant_id, id),
         CONSTRAINT outbox_event_version_key UNIQUE (tenant_id, booking_id, version)
     """,
+    "webhook": """
+        id uuid NOT NULL,
+        url text NOT NULL,
+        kinds jsonb NOT NULL,
+        secrets jsonb NOT NULL,
+        enabled boolean NOT NULL,
+        disabled_because text,
+        created_at timestamptz NOT NULL,
+        CONSTRAINT webhook_pkey PRIMARY KEY (tenant_id, id),
+        CONSTRAINT webhook_tenant_fkey FOREIGN KEY (tenant_id) REFERENCES nxsched.tenant
+    """,
+    # One for each event and endpoint. Who books must not wait for who deletes an endpoint, nor fail by it: so nothing
+    # holds the two together, and what is left of an endpoint that is gone ends as dead.
+    "webhook_delivery": """
+        id uuid NOT NULL,
+        webhook_id uuid NOT NULL,
+        event_id uuid NOT NULL,
+        booking_id uuid NOT NULL,
+        version integer NOT NULL,
+        kind text NOT NULL,
+        occurred_at timestamptz NOT NULL,
+        due_at timestamptz NOT NULL,
+        attempts integer NOT NULL DEFAULT 0,
+        lease_owner text,
+        leased_until timestamptz,
+        done_at timestamptz,
+        dead_at timestamptz,
+        last_error text,
+        answer jsonb,
+        CONSTRAINT webhook_delivery_pkey PRIMARY KEY (tenant_id, id),
+        CONSTRAINT webhook_delivery_event_key UNIQUE (tenant_id, event_id, webhook_id),
+        CONSTRAINT webhook_delivery_event_fkey FOREIGN KEY (tenant_id, event_id)
+            REFERENCES nxsched.outbox_event ON DELETE CASCADE
+    """,
     "idempotency_key": """
         key text NOT NULL,
         fingerprint text NOT NULL,
@@ -215,15 +249,23 @@ INDEXES = (
         WHERE done_at IS NULL AND dead_at IS NULL""",
     "outbox_event_done ON nxsched.outbox_event (tenant_id, done_at) WHERE done_at IS NOT NULL",
     "outbox_event_dead ON nxsched.outbox_event (dead_at) WHERE dead_at IS NOT NULL AND done_at IS NULL",
+    """webhook_delivery_undone ON nxsched.webhook_delivery (due_at)
+        WHERE done_at IS NULL AND dead_at IS NULL""",
+    """webhook_delivery_oldest ON nxsched.webhook_delivery (tenant_id, webhook_id, booking_id, version)
+        WHERE done_at IS NULL AND dead_at IS NULL""",
+    """webhook_delivery_dead ON nxsched.webhook_delivery (dead_at)
+        WHERE dead_at IS NOT NULL AND done_at IS NULL""",
+    "webhook_delivery_log ON nxsched.webhook_delivery (tenant_id, webhook_id, occurred_at)",
     "idempotency_key_expiry ON nxsched.idempotency_key (tenant_id, expires_at)",
 )
 
 # Rows that every booking changes leave room beside them: a new version on the same page touches no index.
-BUSY_TABLES = ("host", "event_type", "occurrence", "claim", "booking", "outbox_event")
+BUSY_TABLES = ("host", "event_type", "occurrence", "claim", "booking", "outbox_event", "webhook_delivery")
 
 
 # A queue is as long as what is vacuumed away of it, not a fifth of all that it ever held.
-QUEUE = """ALTER TABLE nxsched.outbox_event SET (autovacuum_vacuum_scale_factor = 0.01,
+QUEUES = ("outbox_event", "webhook_delivery")
+QUEUE = """ALTER TABLE nxsched.{table} SET (autovacuum_vacuum_scale_factor = 0.01,
     autovacuum_vacuum_insert_scale_factor = 0.05, autovacuum_analyze_scale_factor = 0.02)"""
 
 # The audit trail and the events are not for the application's role to change. What it may do is to take out what tells
@@ -276,7 +318,8 @@ def upgrade(op: Operations) -> None:
     for table, columns in TABLES.items():
         fill = " WITH (fillfactor = 80)" if table in BUSY_TABLES else ""
         op.execute(f"CREATE TABLE nxsched.{table} (tenant_id text NOT NULL, {columns}){fill}")
-    op.execute(QUEUE)
+    for table in QUEUES:
+        op.execute(QUEUE.format(table=table))
     for index in INDEXES:
         op.execute(f"CREATE INDEX {index}")
     for table in TABLES:

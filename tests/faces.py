@@ -18,6 +18,7 @@ FACES = {
     "tenant.py": "async_tenant.py",
     "self_service.py": "async_self_service.py",
     "outbox.py": "async_outbox.py",
+    "webhooks.py": "async_webhooks.py",
 }
 
 _NAMES = {
@@ -26,6 +27,7 @@ _NAMES = {
     "ManagedBooking": "AsyncManagedBooking",
     "AttendeeBookings": "AsyncAttendeeBookings",
     "Outbox": "AsyncOutbox",
+    "Webhooks": "AsyncWebhooks",
     "Relay": "AsyncRelay",
     "Units": "AsyncUnits",
     "Joined": "AsyncJoined",
@@ -47,6 +49,8 @@ _IMPORTS = {
     "upgrading import async_run_upgrade": "async_unit import async_run_upgrade",
     "relay.relay import": "relay.async_relay import",
     "deliver: Callable[[OutboxEvent], None]": "deliver: Callable[[OutboxEvent], Awaitable[None]]",
+    "| WebhookDelivery": "| AsyncWebhookDelivery",
+    "import WebhookDelivery": "import AsyncWebhookDelivery",
     "collections.abc import Callable,": "collections.abc import Awaitable, Callable,",
 }
 
@@ -71,7 +75,7 @@ def face(source: str) -> str:
                     lines[method.lineno - 1] = lines[method.lineno - 1].replace("def ", "async def ", 1)
     found = _WAITS.sub(r"await \1", "".join(lines))
     found = re.sub(r"\b(" + "|".join(_NAMES) + r")\b", lambda match: _NAMES[match[1]], found)
-    for module in ("self_service", "tenant", "outbox"):
+    for module in ("self_service", "tenant", "outbox", "webhooks"):
         found = found.replace(f"nxsched.{module} import", f"nxsched.async_{module} import")
     found = re.sub(
         r"from nxsched\.service\.unit import (.*?), Async(.*)\n",

@@ -14,6 +14,7 @@ from nxsched.domain.questions import Question
 from nxsched.domain.refusals import Refusal
 from nxsched.domain.strategies import Strategy
 from nxsched.domain.tenants import TenantDetails
+from nxsched.domain.webhooks import Answer, Delivery, Webhook
 from nxsched.errors import (
     BlockedPeriodNotFound,
     BookingNotFound,
@@ -38,6 +39,7 @@ from nxsched.errors import (
     TenantNotFound,
     TransactionConflict,
     Undeliverable,
+    WebhookNotFound,
 )
 from nxsched.slots.answer import Slots
 
@@ -46,29 +48,35 @@ if TYPE_CHECKING:
     from nxsched.async_scheduler import AsyncScheduler
     from nxsched.async_self_service import AsyncAttendeeBookings, AsyncManagedBooking
     from nxsched.async_tenant import AsyncTenant
+    from nxsched.async_webhooks import AsyncWebhooks
     from nxsched.outbox import Outbox
     from nxsched.ratelimit import RateLimit
     from nxsched.relay.async_relay import AsyncRelay
     from nxsched.relay.options import RelayReport
     from nxsched.relay.relay import Relay
+    from nxsched.relay.webhooks import AsyncWebhookDelivery, WebhookDelivery
     from nxsched.scheduler import Scheduler
     from nxsched.schemas import event_schema
     from nxsched.self_service import AttendeeBookings, ManagedBooking
+    from nxsched.service.ids import new_webhook_secret
     from nxsched.tenant import Tenant
+    from nxsched.webhooks import Webhooks
 
 __version__ = "0.1.0"
 
 __all__ = [
-    "Actor", "AsyncAttendeeBookings", "AsyncManagedBooking", "AsyncOutbox", "AsyncRelay", "AsyncScheduler",
-    "AsyncTenant", "Attendee", "AttendeeBookings", "AuditEntry", "Backoff", "BlockedPeriod", "BlockedPeriodNotFound",
-    "BookedTime", "Booking", "BookingNotFound", "BookingStatus", "BookingWindow", "BusyTime", "Clock",
-    "EventNotFound", "EventType", "EventTypeNotFound", "Hold", "HoldExpired", "Host", "HostGroup", "HostNotFound",
-    "IdempotencyConflict", "InvalidInput", "InvalidToken", "InvalidTransition", "Limit", "LockTimeout",
-    "ManagedBooking", "MissingExtra", "NxschedError", "Outbox", "OutboxEvent", "OutboxState", "OutboxStatus",
-    "Override", "Page", "Policies", "PolicyViolation", "Question", "RateLimit", "RateLimited", "Refusal", "Relay",
-    "RelayReport", "Relayed", "RetryLater", "Scheduler", "SchemaOutdated", "SettableClock", "Slot", "SlotTaken",
-    "SlotUnavailable", "Slots", "StoreUnavailable", "Strategy", "Swept", "Tenant", "TenantDetails", "TenantNotFound",
-    "TransactionConflict", "Travel", "Undeliverable", "WeeklyHours", "__version__", "event_schema",
+    "Actor", "Answer", "AsyncAttendeeBookings", "AsyncManagedBooking", "AsyncOutbox", "AsyncRelay", "AsyncScheduler",
+    "AsyncTenant", "AsyncWebhookDelivery", "AsyncWebhooks", "Attendee", "AttendeeBookings", "AuditEntry", "Backoff",
+    "BlockedPeriod", "BlockedPeriodNotFound", "BookedTime", "Booking", "BookingNotFound", "BookingStatus",
+    "BookingWindow", "BusyTime", "Clock", "Delivery", "EventNotFound", "EventType", "EventTypeNotFound", "Hold",
+    "HoldExpired", "Host", "HostGroup", "HostNotFound", "IdempotencyConflict", "InvalidInput", "InvalidToken",
+    "InvalidTransition", "Limit", "LockTimeout", "ManagedBooking", "MissingExtra", "NxschedError", "Outbox",
+    "OutboxEvent", "OutboxState", "OutboxStatus", "Override", "Page", "Policies", "PolicyViolation", "Question",
+    "RateLimit", "RateLimited", "Refusal", "Relay", "RelayReport", "Relayed", "RetryLater", "Scheduler",
+    "SchemaOutdated", "SettableClock", "Slot", "SlotTaken", "SlotUnavailable", "Slots", "StoreUnavailable", "Strategy",
+    "Swept", "Tenant", "TenantDetails", "TenantNotFound", "TransactionConflict", "Travel", "Undeliverable", "Webhook",
+    "WebhookDelivery", "WebhookNotFound", "Webhooks", "WeeklyHours", "__version__", "event_schema",
+    "new_webhook_secret",
 ]  # fmt: skip
 
 
@@ -82,12 +90,17 @@ _LATER = {
     "AttendeeBookings": "self_service",
     "ManagedBooking": "self_service",
     "event_schema": "schemas",
+    "AsyncWebhookDelivery": "relay.webhooks",
+    "AsyncWebhooks": "async_webhooks",
     "Outbox": "outbox",
     "RateLimit": "ratelimit",
     "Relay": "relay.relay",
     "RelayReport": "relay.options",
     "Scheduler": "scheduler",
     "Tenant": "tenant",
+    "WebhookDelivery": "relay.webhooks",
+    "Webhooks": "webhooks",
+    "new_webhook_secret": "service.ids",
 }
 
 

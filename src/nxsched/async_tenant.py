@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 from nxsched.async_self_service import AsyncAttendeeBookings, AsyncManagedBooking
+from nxsched.async_webhooks import AsyncWebhooks
 from nxsched.domain import checks
 from nxsched.domain.availability import BlockedPeriod, BusyTime
 from nxsched.domain.bookings import Actor, Attendee, AuditEntry, Booking, BookingStatus, Hold, Page, Person, Swept
@@ -95,6 +96,11 @@ class AsyncTenant:
             caller=known.caller if actor is None else actor,
         )
         return AsyncTenant(self._units, self._id, asks)
+
+    @property
+    def webhooks(self) -> AsyncWebhooks:
+        """The endpoints to which the events of this tenant are posted, and the log of that."""
+        return AsyncWebhooks(self._units, self._asks)
 
     # Set up.
 

@@ -162,6 +162,16 @@ class BlockedPeriodNotFound(NxschedError, LookupError):
         self.id = id
 
 
+class WebhookNotFound(NxschedError, LookupError):
+    """There is no such endpoint, or it is another tenant's."""
+
+    code: ClassVar[str] = "webhook_not_found"
+
+    def __init__(self, *, id: str) -> None:  # noqa: A002 - its name everywhere
+        super().__init__(f"there is no webhook {id}")
+        self.id = id
+
+
 class TenantNotFound(NxschedError, LookupError):
     """There is no tenant of that id."""
 
@@ -258,12 +268,12 @@ class TransactionConflict(NxschedError):
 
 
 class EventNotFound(NxschedError, LookupError):
-    """There is no such event in the outbox, or it was delivered and tidied away."""
+    """There is no such event in the outbox, or delivery of one, or it was delivered and tidied away."""
 
     code: ClassVar[str] = "event_not_found"
 
-    def __init__(self, *, id: str) -> None:  # noqa: A002 - its name everywhere
-        super().__init__(f"there is no event {id} in the outbox: what was delivered is deleted after a while")
+    def __init__(self, *, id: str, noun: str = "event") -> None:  # noqa: A002 - its name everywhere
+        super().__init__(f"there is no {noun} {id} in the outbox: what was delivered is deleted after a while")
         self.id = id
 
 

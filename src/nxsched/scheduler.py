@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from nxsched.ratelimit import RateLimit
     from nxsched.relay.options import RelayReport
     from nxsched.relay.relay import Relay
+    from nxsched.relay.webhooks import WebhookDelivery
 
 
 class Scheduler:
@@ -220,7 +221,7 @@ class Scheduler:
 
     def relay(  # noqa: PLR0913 - keywords
         self,
-        deliver: Callable[[OutboxEvent], None],
+        deliver: Callable[[OutboxEvent], None] | WebhookDelivery,
         *,
         concurrency: int = 1,
         batch: int = 100,
@@ -235,7 +236,8 @@ class Scheduler:
         `deliver` gets one `OutboxEvent`, outside any transaction, and returns when it is delivered. What it raises
         means that it was not: it is tried again after a while, as `backoff` says, and is dead after the last attempt.
         `RetryLater` says when at the earliest, `Undeliverable` that it never will be. It should give up by itself
-        before half of the `lease` is over.
+        before half of the `lease` is over. A `WebhookDelivery` posts events to the endpoints of tenants, beside a relay
+        that gives them to a function.
 
         A relay takes a `batch` of events at a time, for the time of the `lease`, and delivers so many of them at once
         (`concurrency`). Who dies leaves them to others when the lease ends. It looks every `poll`, and when it is

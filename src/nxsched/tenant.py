@@ -43,6 +43,7 @@ from nxsched.self_service import AttendeeBookings, ManagedBooking
 from nxsched.service import actions, queries, setup, slots, sweeping, tokens
 from nxsched.service.unit import Action, Call, Joined, Units
 from nxsched.slots.answer import Slots
+from nxsched.webhooks import Webhooks
 
 C = TypeVar("C")
 R = TypeVar("R")
@@ -93,6 +94,11 @@ class Tenant:
             caller=known.caller if actor is None else actor,
         )
         return Tenant(self._units, self._id, asks)
+
+    @property
+    def webhooks(self) -> Webhooks:
+        """The endpoints to which the events of this tenant are posted, and the log of that."""
+        return Webhooks(self._units, self._asks)
 
     # Set up.
 

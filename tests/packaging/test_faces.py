@@ -12,7 +12,7 @@ import pytest
 import faces
 import nxsched
 
-PAIRS = ("Scheduler", "Tenant", "ManagedBooking", "AttendeeBookings", "Outbox", "Relay")
+PAIRS = ("Scheduler", "Tenant", "ManagedBooking", "AttendeeBookings", "Outbox", "Relay", "Webhooks")
 
 
 @pytest.mark.parametrize("source", faces.FACES)
@@ -68,5 +68,5 @@ def test_all_that_goes_to_the_database_is_awaited_and_nothing_else(name: str) ->
         for method, found in public(getattr(nxsched, f"Async{name}")).items()
         if inspect.iscoroutinefunction(plain(found))
     }
-    stays = {"__init__", "id", "engine", "for_attendee", "for_caller", "outbox", "relay", "with_token"}
+    stays = {"__init__", "id", "engine", "for_attendee", "for_caller", "outbox", "relay", "webhooks", "with_token"}
     assert waits == public(getattr(nxsched, name)).keys() - stays

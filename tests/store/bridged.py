@@ -20,6 +20,7 @@ from nxsched import (
     AsyncRelay,
     AsyncScheduler,
     AsyncTenant,
+    AsyncWebhooks,
     OutboxEvent,
     Scheduler,
     SettableClock,
@@ -42,7 +43,15 @@ def on_face(*values: object, face: str) -> object:
 
 every_face = pytest.mark.parametrize("scheduler", [on_face(face=face) for face in FACES], indirect=True)
 
-_SEEN = (AsyncScheduler, AsyncTenant, AsyncManagedBooking, AsyncAttendeeBookings, AsyncOutbox, AsyncRelay)
+_SEEN = (
+    AsyncScheduler,
+    AsyncTenant,
+    AsyncManagedBooking,
+    AsyncAttendeeBookings,
+    AsyncOutbox,
+    AsyncRelay,
+    AsyncWebhooks,
+)
 
 
 def async_engine(db: Database, driver: str = "psycopg", role: str = APP_ROLE, **options: Any) -> AsyncEngine:
@@ -90,6 +99,14 @@ class Bridge:
             given = self._joined(found, *args, **options) if self._joins and takes else found(*args, **options)
             given = self._loop.run(given) if inspect.iscoroutine(given) else given
             return Bridge(self._loop, given, self._joins) if isinstance(given, _SEEN) else given
+
+        return call
+
+    def bare(self, name: str) -> Any:  # noqa: ANN401 - whatever it is
+        """A method that is given its arguments as they are, and not made for asyncio."""
+
+        def call(*args: Any, **options: Any) -> Any:  # noqa: ANN401 - whatever it gives
+            return Bridge(self._loop, getattr(self._seen, name)(*args, **options), self._joins)
 
         return call
 

@@ -36,6 +36,7 @@ from nxsched import (
     SlotUnavailable,
     Tenant,
     TenantNotFound,
+    WebhookNotFound,
 )
 from store.booked import ALAN, GRACE
 from store.bridged import FACES, opened, transaction
@@ -137,6 +138,11 @@ def an_id_that_no_booking_has(world: World) -> Told:
 def an_id_that_no_event_has(world: World) -> Told:
     words = f"there is no event {UNKNOWN} in the outbox: what was delivered is deleted after a while"
     return Told(partial(world.scheduler.outbox.event, UNKNOWN), words, {"id": UNKNOWN})
+
+
+@scene(WebhookNotFound)
+def an_id_that_no_endpoint_has(world: World) -> Told:
+    return Told(partial(world.acme.webhooks.get, UNKNOWN), f"there is no webhook {UNKNOWN}", {"id": UNKNOWN})
 
 
 @scene(BookingNotFound)

@@ -42,6 +42,7 @@ from nxsched import (
 from nxsched.domain.events import KINDS
 from nxsched.service import relaying
 from nxsched.service.unit import Call
+from nxsched.store.outbox import EVENTS
 from store.booked import ACTS, GRACE, rows
 from store.bridged import every_face
 from store.conftest import DAY, HALF, HOUR, NINE, NOW, Database
@@ -79,7 +80,7 @@ def book(tenant: Tenant, at: timedelta = timedelta(), event_type: str = "visit")
 
 def take(scheduler: Scheduler, most: int = 100, lasts: timedelta = MINUTE) -> list[OutboxEvent]:
     """What a relay leases; it dies before it has told anything."""
-    wants = relaying.Lease(owner=str(uuid4()), lasts=lasts, most=most)
+    wants: relaying.Lease[OutboxEvent] = relaying.Lease(queue=EVENTS, owner=str(uuid4()), lasts=lasts, most=most)
     outbox: Any = scheduler.outbox
     found = outbox._units.run(relaying.take, wants, Call(tenant=""))  # noqa: SLF001 - a relay's own way
     leased: list[OutboxEvent] = (outbox._loop.run(found) if inspect.iscoroutine(found) else found)[1]  # noqa: SLF001

@@ -31,6 +31,7 @@ from nxsched import (
     Scheduler,
     SettableClock,
     Tenant,
+    Webhook,
 )
 from nxsched.embedded import APP_ROLE, WORKER_ROLE
 from nxsched.store.roles import ACROSS_TENANTS, RIGHTS
@@ -58,6 +59,7 @@ def fill(tenant: Tenant) -> Theirs:
     period = tenant.block("ada", BlockedPeriod(start=NOW.date() + 2 * DAY))
     assert period.id is not None
     tenant.replace_busy("bob", source="google", start=NOW, end=NOW + DAY, periods=[(NINE, NINE + HOUR)])
+    tenant.webhooks.save(Webhook(url="https://hooks.test/bookings"))
     booking = tenant.book("visit", start=NINE, attendee=GRACE, idempotency_key="key-1")
     return Theirs(booking, tenant.place_hold("visit", start=NINE + HOUR, ttl=DAY), period.id)
 
@@ -337,8 +339,8 @@ def zeta_filled(db: Database, scheduler: Scheduler, acme: Tenant) -> Tenant:
     return zeta
 
 
-def test_there_are_twelve_tables_and_each_has_its_rights() -> None:
-    assert len(TABLES) == 12
+def test_there_are_fourteen_tables_and_each_has_its_rights() -> None:
+    assert len(TABLES) == 14
     assert TABLES.keys() == RIGHTS.keys() - {"schema_version"}
 
 

@@ -1,4 +1,4 @@
-"""The command line: `nxsched slots`, `migrate`, `doctor`, `outbox`, `torture`. It comes with the extra `cli`."""
+"""The command line: `nxsched slots`, `migrate`, `doctor`, `outbox`, `relay`, `torture`; with the extra `cli`."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ except ModuleNotFoundError as _missing:
 from nxsched import __version__
 from nxsched.cli.database import doctor, migrate
 from nxsched.cli.outbox import outbox
+from nxsched.cli.relay import relay
 from nxsched.cli.slots import slots
 from nxsched.cli.torture import torture
 
@@ -38,4 +39,5 @@ main.add_command(slots)
 main.add_command(migrate)
 main.add_command(doctor)
 main.add_command(outbox)
+main.add_command(relay)
 main.add_command(torture)

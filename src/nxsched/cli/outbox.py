@@ -20,7 +20,7 @@ from nxsched.errors import EventNotFound, InvalidInput
 if TYPE_CHECKING:
     from nxsched.scheduler import Scheduler
 
-_URL = click.option(
+worker_option = click.option(
     "--worker-url",
     metavar="URL",
     envvar="NXSCHED_WORKER_URL",
@@ -44,7 +44,7 @@ def outbox() -> None:
 
 
 @outbox.command(name="list")
-@_URL
+@worker_option
 @click.option("--tenant", metavar="ID", help="Only those of this tenant.")
 @click.option("--booking", metavar="ID", help="Only those of this booking.")
 @click.option(
@@ -64,7 +64,7 @@ def list_events(
       nxsched outbox list
       nxsched outbox list --state dead --json | jq -r .id | xargs nxsched outbox retry
     """  # noqa: D301 - see above
-    with one_line_errors(database="--worker-url"), _scheduler(worker_url) as scheduler:
+    with one_line_errors(database="--worker-url"), worker_scheduler(worker_url) as scheduler:
         page = scheduler.outbox.events(tenant=tenant, booking=booking, state=state, limit=limit)
         if as_json:
             for one in page:
@@ -78,7 +78,7 @@ def list_events(
 
 
 @outbox.command()
-@_URL
+@worker_option
 @_IDS
 def show(worker_url: str | None, ids: tuple[str, ...]) -> None:
     """Show events with their payloads, as JSON.
@@ -87,13 +87,13 @@ def show(worker_url: str | None, ids: tuple[str, ...]) -> None:
     Example:
       nxsched outbox show 0198a1b2-0000-7000-8000-000000000001
     """  # noqa: D301 - see above
-    with one_line_errors(database="--worker-url"), _scheduler(worker_url) as scheduler:
+    with one_line_errors(database="--worker-url"), worker_scheduler(worker_url) as scheduler:
         for id_ in ids:
             click.echo(json.dumps(_plain(scheduler.outbox.event(id_)), indent=2))
 
 
 @outbox.command()
-@_URL
+@worker_option
 @_IDS
 def retry(worker_url: str | None, ids: tuple[str, ...]) -> None:
     """Have events delivered at once, with all their attempts before them: dead, discarded or waiting ones.
@@ -102,12 +102,12 @@ def retry(worker_url: str | None, ids: tuple[str, ...]) -> None:
     Example:
       nxsched outbox retry 0198a1b2-0000-7000-8000-000000000001
     """  # noqa: D301 - see above
-    with one_line_errors(database="--worker-url"), _scheduler(worker_url) as scheduler:
+    with one_line_errors(database="--worker-url"), worker_scheduler(worker_url) as scheduler:
         _each(ids, lambda id_: f"{scheduler.outbox.retry(id_).id} waits to be delivered.")
 
 
 @outbox.command()
-@_URL
+@worker_option
 @_IDS
 def discard(worker_url: str | None, ids: tuple[str, ...]) -> None:
     """Give dead or waiting events up; later ones of their bookings are delivered then.
@@ -116,12 +116,12 @@ def discard(worker_url: str | None, ids: tuple[str, ...]) -> None:
     Example:
       nxsched outbox discard 0198a1b2-0000-7000-8000-000000000001
     """  # noqa: D301 - see above
-    with one_line_errors(database="--worker-url"), _scheduler(worker_url) as scheduler:
+    with one_line_errors(database="--worker-url"), worker_scheduler(worker_url) as scheduler:
         _each(ids, lambda id_: f"{scheduler.outbox.discard(id_).id} is discarded.")
 
 
 @outbox.command()
-@_URL
+@worker_option
 @click.option("--tenant", metavar="ID", help="Only of this tenant.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON; the lag in seconds.")
 def status(worker_url: str | None, tenant: str | None, *, as_json: bool) -> None:
@@ -131,7 +131,7 @@ def status(worker_url: str | None, tenant: str | None, *, as_json: bool) -> None
     Example:
       nxsched outbox status --json
     """  # noqa: D301 - see above
-    with one_line_errors(database="--worker-url"), _scheduler(worker_url) as scheduler:
+    with one_line_errors(database="--worker-url"), worker_scheduler(worker_url) as scheduler:
         found = scheduler.outbox.status(tenant=tenant)
         lag = found.lag.total_seconds()
         if as_json:
@@ -193,7 +193,8 @@ def _console() -> Console:
     return Console(highlight=False, markup=False, emoji=False)
 
 
-def _scheduler(worker_url: str | None) -> Scheduler:
+def worker_scheduler(worker_url: str | None) -> Scheduler:
+    """A scheduler on the worker's login. A missing one is an error of usage."""
     if not worker_url:
         raise click.UsageError("Name the database with --worker-url or in NXSCHED_WORKER_URL.")
     from nxsched.scheduler import Scheduler  # noqa: PLC0415 - nor should `nxsched slots` wait for it

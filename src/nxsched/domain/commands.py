@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from datetime import date, datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 from nxsched.domain import checks
@@ -18,6 +18,7 @@ from nxsched.domain.event_types import EventType
 from nxsched.domain.hosts import Host
 from nxsched.domain.instants import epoch_ceil, epoch_exact, epoch_floor, instant, microseconds
 from nxsched.domain.tenants import TenantDetails
+from nxsched.domain.webhooks import Webhook
 from nxsched.errors import BookingNotFound, InvalidInput
 
 
@@ -324,6 +325,34 @@ class Unblock:
     def __post_init__(self) -> None:
         """Check the value."""
         object.__setattr__(self, "id", _uuid("id", self.id))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SaveWebhook:
+    """Make an endpoint, or change one."""
+
+    webhook: Webhook
+
+    def __post_init__(self) -> None:
+        """Check the value."""
+        checks.kind("webhook", self.webhook, Webhook)
+        if self.webhook.id is not None:
+            object.__setattr__(self, "webhook", replace(self.webhook, id=_uuid("webhook.id", self.webhook.id)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeleteWebhook:
+    """Delete an endpoint."""
+
+    id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChangeDelivery:
+    """Have something posted again, or give it up."""
+
+    id: str
+    to: Literal["retry", "discard"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -51,6 +51,7 @@ class OutboxEvent:
     error: str | None = None
     leased_by: str | None = None
     leased_until: datetime | None = None
+    read_at: datetime = field(repr=False, compare=False)
 
     def to_cloudevent(self, *, source: str | None = None) -> dict[str, Any]:
         """The event in the JSON shape of CloudEvents 1.0, with the payload as its `data`.

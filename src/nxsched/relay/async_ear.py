@@ -10,7 +10,7 @@ from typing import Any, Self
 from nxsched.relay.ear import AGAIN, SLICE
 from nxsched.relay.options import LOG
 from nxsched.store.async_connect import AsyncConnection, AsyncEngine
-from nxsched.store.outbox import CHANNEL
+from nxsched.store.queue import CHANNEL
 
 
 class AsyncEar:

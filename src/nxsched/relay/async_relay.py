@@ -10,13 +10,14 @@ from datetime import datetime
 
 from tenacity import AsyncRetrying
 
-from nxsched.domain.outbox import OutboxEvent, Relayed
+from nxsched.domain.outbox import Relayed
 from nxsched.relay.async_ear import AsyncEar, at_most
 from nxsched.relay.options import LOG, PASSING, SETTLED_EVERY, SOON, Batch, Options, Reporter, counted
 from nxsched.service import relaying
 from nxsched.service.async_unit import AsyncUnits
 from nxsched.service.relaying import Told
 from nxsched.service.unit import Call
+from nxsched.store.queue import Queued
 
 
 class AsyncRelay:
@@ -81,7 +82,7 @@ class AsyncRelay:
         while not stop.is_set():
             now, batch = await self._take(before)
             before = before or now
-            if not batch.events:
+            if not batch.items:
                 break
             await self._deliver(batch, stop, reporter)
             await self._report(reporter)
@@ -89,19 +90,19 @@ class AsyncRelay:
     async def _report(self, reporter: Reporter, *, last: bool = False) -> None:
         """Look how the outbox stands, and tell it, if it is time to."""
         if reporter.is_due or (last and reporter.is_wanted):
-            reporter.report(await self._units.run(relaying.status, None, _NO_TENANT))
+            reporter.report(await self._units.run(relaying.stands, self._options.queue, _NO_TENANT))
 
     async def _take(self, before: datetime | None) -> tuple[datetime, Batch]:
         wants, since = self._options.wants(before), time.monotonic()
-        now, events = await self._units.run(relaying.take, wants, _NO_TENANT)
-        return now, Batch(self._options, wants, events, since)
+        now, items = await self._units.run(relaying.take, wants, _NO_TENANT)
+        return now, Batch(self._options, wants, items, since)
 
     async def _deliver(self, batch: Batch, stop: asyncio.Event, reporter: Reporter) -> None:
         """Deliver a batch. What was not begun goes back, whatever happens."""
 
-        async def attempt(event: OutboxEvent) -> None:
-            if not stop.is_set() and not batch.bury(event) and not batch.is_for_others(event):
-                await self._attempt(batch, event)
+        async def attempt(item: Queued) -> None:
+            if not stop.is_set() and not batch.bury(item) and not batch.is_for_others(item):
+                await self._attempt(batch, item)
 
         try:
             async with aclosing(self._each(attempt, batch)) as attempts:
@@ -114,20 +115,20 @@ class AsyncRelay:
                 reporter.done += await self._settle(batch, batch.rest(last=True), None)
             raise
 
-    async def _attempt(self, batch: Batch, event: OutboxEvent) -> None:
+    async def _attempt(self, batch: Batch, item: Queued) -> None:
         try:
-            await self._options.deliver(event)
+            answer = await self._options.deliver(item)
         except Exception as error:  # noqa: BLE001 - whatever an application raises means that it was not delivered
-            batch.tell(event, error)
+            batch.tell(item, error)
         except BaseException as error:
             task = asyncio.current_task()
             if isinstance(error, asyncio.CancelledError) and task is not None and not task.cancelling():
-                batch.tell(event, RuntimeError("what it waited for was cancelled"))  # and we were not
+                batch.tell(item, RuntimeError("what it waited for was cancelled"))  # and we were not
                 return
-            batch.tell(event, error)
+            batch.tell(item, error)
             raise
         else:
-            batch.tell(event, None)
+            batch.tell(item, None, answer)
 
     async def _settle(self, batch: Batch, told: Told | None, stop: asyncio.Event | None) -> Relayed:
         """Write down what became of events, while nobody else may have them."""
@@ -142,20 +143,20 @@ class AsyncRelay:
             raise
         return counted(told, ours)
 
-    async def _each(self, attempt: Callable[[OutboxEvent], Awaitable[None]], batch: Batch) -> AsyncGenerator[None]:
+    async def _each(self, attempt: Callable[[Queued], Awaitable[None]], batch: Batch) -> AsyncGenerator[None]:
         """Make an attempt with each event, several at a time where there are to be more than one."""
         if self._options.concurrency == 1:
-            for event in batch.events:
-                await attempt(event)
+            for item in batch.items:
+                await attempt(item)
                 yield
             return
         places = asyncio.Semaphore(self._options.concurrency)
 
-        async def placed(event: OutboxEvent) -> None:
+        async def placed(item: Queued) -> None:
             async with places:
-                await attempt(event)
+                await attempt(item)
 
-        begun = waiting = {asyncio.create_task(placed(event)) for event in batch.events}
+        begun = waiting = {asyncio.create_task(placed(item)) for item in batch.items}
         try:
             while waiting:  # what hangs is not to keep the others from being written down
                 done, waiting = await asyncio.wait(waiting, timeout=SETTLED_EVERY, return_when=asyncio.FIRST_COMPLETED)

@@ -13,7 +13,7 @@ from typing import Any, Final, Self
 from sqlalchemy import Connection, Engine
 
 from nxsched.relay.options import LOG
-from nxsched.store.outbox import CHANNEL
+from nxsched.store.queue import CHANNEL
 
 SLICE: Final = 0.1
 """Seconds after which a relay looks whether it is to stop."""

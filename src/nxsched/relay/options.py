@@ -25,7 +25,7 @@ from tenacity import (
 )
 
 from nxsched.domain import checks
-from nxsched.domain.outbox import Backoff, OutboxEvent, OutboxStatus, Relayed, span
+from nxsched.domain.outbox import Backoff, OutboxStatus, Relayed, span
 from nxsched.errors import (
     InvalidInput,
     LockTimeout,
@@ -36,7 +36,8 @@ from nxsched.errors import (
 )
 from nxsched.service.ids import new_id
 from nxsched.service.relaying import Lease, Told, judged, untouched
-from nxsched.store.outbox import Settled
+from nxsched.store.outbox import EVENTS
+from nxsched.store.queue import Queue, Queued, Settled
 
 LOG: Final = logging.getLogger("nxsched.relay")
 
@@ -65,7 +66,7 @@ class RelayReport:
 class Options:
     """How a relay works. Raises `InvalidInput`."""
 
-    deliver: Callable[[OutboxEvent], Any]
+    deliver: Callable[[Any], Any]
     batch: int
     concurrency: int
     lease: timedelta
@@ -108,21 +109,27 @@ class Options:
         """Seconds until a relay looks again if nobody wakes it. Several do not all look at one moment."""
         return SOON if busy else self.poll.total_seconds() * random.uniform(0.75, 1.25)  # noqa: S311 - no secret
 
-    def wants(self, before: datetime | None) -> Lease:
+    @property
+    def queue(self) -> Queue[Any]:
+        """What is delivered: events, unless `deliver` is for something else."""
+        found: Queue[Any] = getattr(self.deliver, "queue", EVENTS)
+        return found
+
+    def wants(self, before: datetime | None) -> Lease[Any]:
         """A lease under a new name; `outbox show` says who has an event."""
         owner = f"{socket.gethostname()}:{os.getpid()}:{new_id()}"
-        return Lease(owner=owner, lasts=self.lease, most=self.batch, before=before)
+        return Lease(queue=self.queue, owner=owner, lasts=self.lease, most=self.batch, before=before)
 
 
 class Batch:
-    """Events that are leased, and what became of them; the lease is counted from before it was asked for."""
+    """What is leased, and what became of it; the lease is counted from before it was asked for."""
 
-    def __init__(self, options: Options, wants: Lease, events: Sequence[OutboxEvent], since: float) -> None:
+    def __init__(self, options: Options, wants: Lease[Any], items: Sequence[Queued], since: float) -> None:
         self._options = options
-        self.owner: str = wants.owner
-        self.events = events
+        self._wants = wants
+        self.items = items
         self._since = since
-        self._open = {one.id: one for one in events}
+        self._open = {one.id: one for one in items}
         self._told: list[Settled] = []
         self._lock = threading.Lock()  # several threads tell what became of events
         self._settled_at = time.monotonic()
@@ -132,34 +139,38 @@ class Batch:
         """Seconds until the lease ends."""
         return self._since + self._options.lease.total_seconds() - time.monotonic()
 
-    def is_for_others(self, event: OutboxEvent) -> bool:
-        """Whether half of the lease is over, so that an event which was not begun had better be leased anew.
+    def is_for_others(self, item: Queued) -> bool:
+        """Whether half of the lease is over, so that what was not begun had better be leased anew.
 
         The first one is begun in any case, or there would be no end of it.
         """
-        return event is not self.events[0] and self.left < self._options.lease.total_seconds() / 2
+        return item is not self.items[0] and self.left < self._options.lease.total_seconds() / 2
 
-    def tell(self, event: OutboxEvent, error: BaseException | None) -> None:
-        """An attempt was made; `error` is what it ended with."""
-        one = judged(event, error, self._options.backoff)
+    def tell(self, item: Queued, error: BaseException | None, answer: object = None) -> None:
+        """An attempt was made; `error` is what it ended with, `answer` what the receiver said where that is kept."""
+        said = getattr(error, "answer", None) if error is not None else answer
+        one = judged(item, error, said if isinstance(said, dict) else None, self._options.backoff)
         if one.outcome != "delivered":
             self._log(one, error)
         self._keep(one)
 
-    def bury(self, event: OutboxEvent) -> bool:
-        """Whether an event has had its attempts and never an answer: each time the relay died with it."""
-        if event.attempts <= self._options.backoff.attempts:
+    def bury(self, item: Queued) -> bool:
+        """Whether something has had its attempts and never an answer: each time the relay died with it."""
+        if item.attempts <= self._options.backoff.attempts:
             return False
-        error = f"no answer to the last of {event.attempts - 1} attempts: the relay died, or lost its lease"
-        if event.error:
-            error += f"; before that: {event.error}"
-        LOG.error("event %s (%s of %s) is dead: %s", event.id, event.kind, event.tenant, error)
-        self._keep(Settled(event=event, outcome="dead", error=error))
+        error = f"no answer to the last of {item.attempts - 1} attempts: the relay died, or lost its lease"
+        if item.error:
+            error += f"; before that: {item.error}"
+        LOG.error("%s is dead: %s", self._named(item), error)
+        self._keep(Settled(item=item, outcome="dead", error=error))
         return True
+
+    def _named(self, item: Queued) -> str:
+        return f"{self._wants.queue.noun} {item.id} ({item.kind} of {item.tenant})"
 
     def _keep(self, one: Settled) -> None:
         with self._lock:
-            self._open.pop(one.event.id)
+            self._open.pop(one.item.id)
             self._told.append(one)
 
     def due(self) -> Told | None:
@@ -174,7 +185,7 @@ class Batch:
                 told += map(untouched, self._open.values())
                 self._open = {}
         self._settled_at = time.monotonic()
-        return Told(owner=self.owner, done=told) if told else None
+        return Told(queue=self._wants.queue, owner=self._wants.owner, done=told) if told else None
 
     def take_back(self, told: Told) -> None:
         """It may not have been written down: a delivery may be told twice."""
@@ -197,16 +208,16 @@ class Batch:
         }
 
     def _log(self, one: Settled, error: BaseException | None) -> None:
-        event, of = one.event, self._options.backoff.attempts
-        what = f"event {event.id} ({event.kind} of {event.tenant})"
+        item, of = one.item, self._options.backoff.attempts
+        what = self._named(item)
         if one.outcome == "dead":
             meant = isinstance(error, Undeliverable | RetryLater)  # what was not meant had better be found
             LOG.error(
-                "%s is dead after attempt %d: %s", what, event.attempts, one.error, exc_info=None if meant else error
+                "%s is dead after attempt %d: %s", what, item.attempts, one.error, exc_info=None if meant else error
             )
         else:
             wait = one.wait.total_seconds()
-            LOG.warning("%s failed in attempt %d of %d, again in %.0f s: %s", what, event.attempts, of, wait, one.error)
+            LOG.warning("%s failed in attempt %d of %d, again in %.0f s: %s", what, item.attempts, of, wait, one.error)
 
 
 def refuse_coroutine(found: object) -> None:
@@ -219,10 +230,11 @@ def refuse_coroutine(found: object) -> None:
 
 def counted(told: Told, ours: set[str]) -> Relayed:
     """What was written down, and what was not ours any more."""
-    kept = [one.outcome for one in told.done if one.event.id in ours]
-    lost = [one.event for one in told.done if one.event.id not in ours and one.outcome == "delivered"]
-    for event in lost:
-        LOG.warning("event %s was delivered after its lease had ended: somebody else may have it too", event.id)
+    kept = [one.outcome for one in told.done if one.item.id in ours]
+    lost = [one.item for one in told.done if one.item.id not in ours and one.outcome == "delivered"]
+    for item in lost:
+        noun = told.queue.noun
+        LOG.warning("%s %s was delivered after its lease had ended: somebody else may have it too", noun, item.id)
     return Relayed(
         delivered=kept.count("delivered"), failed=kept.count("failed"), dead=kept.count("dead"), lost=len(lost)
     )

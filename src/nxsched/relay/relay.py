@@ -11,12 +11,13 @@ from datetime import datetime
 
 from tenacity import Retrying
 
-from nxsched.domain.outbox import OutboxEvent, Relayed
+from nxsched.domain.outbox import Relayed
 from nxsched.relay.ear import Ear
 from nxsched.relay.options import LOG, PASSING, SETTLED_EVERY, SOON, Batch, Options, Reporter, counted, refuse_coroutine
 from nxsched.service import relaying
 from nxsched.service.relaying import Told
 from nxsched.service.unit import Call, Units
+from nxsched.store.queue import Queued
 
 
 class Relay:
@@ -82,7 +83,7 @@ class Relay:
         while not stop.is_set():
             now, batch = self._take(before)
             before = before or now
-            if not batch.events:
+            if not batch.items:
                 break
             self._deliver(batch, stop, pool, reporter)
             self._report(reporter)
@@ -90,21 +91,21 @@ class Relay:
     def _report(self, reporter: Reporter, *, last: bool = False) -> None:
         """Look how the outbox stands, and tell it, if it is time to."""
         if reporter.is_due or (last and reporter.is_wanted):
-            reporter.report(self._units.run(relaying.status, None, _NO_TENANT))
+            reporter.report(self._units.run(relaying.stands, self._options.queue, _NO_TENANT))
 
     def _take(self, before: datetime | None) -> tuple[datetime, Batch]:
         wants, since = self._options.wants(before), time.monotonic()
-        now, events = self._units.run(relaying.take, wants, _NO_TENANT)
-        return now, Batch(self._options, wants, events, since)
+        now, items = self._units.run(relaying.take, wants, _NO_TENANT)
+        return now, Batch(self._options, wants, items, since)
 
     def _deliver(
         self, batch: Batch, stop: threading.Event, pool: ThreadPoolExecutor | None, reporter: Reporter
     ) -> None:
         """Deliver a batch. What was not begun goes back, whatever happens."""
 
-        def attempt(event: OutboxEvent) -> None:
-            if not stop.is_set() and not batch.bury(event) and not batch.is_for_others(event):
-                self._attempt(batch, event)
+        def attempt(item: Queued) -> None:
+            if not stop.is_set() and not batch.bury(item) and not batch.is_for_others(item):
+                self._attempt(batch, item)
 
         try:
             for _ in _each(attempt, batch, pool):
@@ -116,16 +117,17 @@ class Relay:
                 reporter.done += self._settle(batch, batch.rest(last=True), None)
             raise
 
-    def _attempt(self, batch: Batch, event: OutboxEvent) -> None:
+    def _attempt(self, batch: Batch, item: Queued) -> None:
         try:
-            refuse_coroutine(self._options.deliver(event))
+            answer = self._options.deliver(item)
+            refuse_coroutine(answer)
         except Exception as error:  # noqa: BLE001 - whatever an application raises means that it was not delivered
-            batch.tell(event, error)
+            batch.tell(item, error)
         except BaseException as error:  # we are told to end
-            batch.tell(event, error)
+            batch.tell(item, error)
             raise
         else:
-            batch.tell(event, None)
+            batch.tell(item, None, answer)
 
     def _settle(self, batch: Batch, told: Told | None, stop: threading.Event | None) -> Relayed:
         """Write down what became of events, while nobody else may have them."""
@@ -148,12 +150,12 @@ class Relay:
             yield pool
 
 
-def _each(attempt: Callable[[OutboxEvent], None], batch: Batch, pool: ThreadPoolExecutor | None) -> Iterator[None]:
+def _each(attempt: Callable[[Queued], None], batch: Batch, pool: ThreadPoolExecutor | None) -> Iterator[None]:
     """Make an attempt with each event, several at a time where there are threads for it."""
     if pool is None:
-        yield from map(attempt, batch.events)
+        yield from map(attempt, batch.items)
         return
-    begun = waiting = {pool.submit(attempt, event) for event in batch.events}
+    begun = waiting = {pool.submit(attempt, item) for item in batch.items}
     try:
         while waiting:  # what hangs is not to keep the others from being written down
             done, waiting = wait(waiting, timeout=SETTLED_EVERY, return_when=FIRST_COMPLETED)

@@ -16,7 +16,9 @@ from nxsched.domain.commands import (
     Book,
     BookSeries,
     CancelSeries,
+    ChangeDelivery,
     ConfirmHold,
+    DeleteWebhook,
     EraseAttendee,
     Mark,
     PlaceHold,
@@ -27,13 +29,15 @@ from nxsched.domain.commands import (
     SaveEventType,
     SaveHost,
     SaveTenant,
+    SaveWebhook,
     Unblock,
     Update,
 )
 from nxsched.domain.event_types import EventType
 from nxsched.domain.hosts import Host
 from nxsched.domain.tenants import TenantDetails
-from nxsched.service import booking, ending, erasing, marking, moving, queries, reassigning, setup
+from nxsched.domain.webhooks import Delivery, Webhook
+from nxsched.service import booking, ending, erasing, marking, moving, queries, reassigning, setup, webhooks
 from nxsched.service.tools import Tools
 from nxsched.service.unit import Action
 
@@ -114,4 +118,13 @@ BLOCK: Final[Action[Block, BlockedPeriod]] = Action(
 UNBLOCK: Final[Action[Unblock, None]] = Action(do=setup.unblock, subject=lambda command, _: command.id, again=_nothing)
 REPLACE_BUSY: Final[Action[ReplaceBusy, None]] = Action(
     do=setup.replace_busy, subject=lambda command, _: command.host, again=_nothing
+)
+SAVE_WEBHOOK: Final[Action[SaveWebhook, Webhook]] = Action(
+    do=webhooks.save, subject=lambda command, tools: command.webhook.id or tools.id, again=webhooks.webhook
+)
+DELETE_WEBHOOK: Final[Action[DeleteWebhook, None]] = Action(
+    do=webhooks.delete, subject=lambda command, _: command.id, again=_nothing
+)
+CHANGE_DELIVERY: Final[Action[ChangeDelivery, Delivery]] = Action(
+    do=webhooks.change, subject=lambda command, _: command.id, again=webhooks.delivery
 )

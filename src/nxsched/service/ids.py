@@ -1,7 +1,8 @@
-"""Identifiers: UUIDs of version 7, which lie together on disk (RFC 9562, section 5.7). No order is read from one."""
+"""Secrets, and ids: UUIDs of version 7, which lie together on disk (RFC 9562, 5.7). No order is read from one."""
 
 from __future__ import annotations
 
+import base64
 import os
 import secrets
 import time
@@ -20,3 +21,8 @@ def new_id() -> str:
 def new_nonce() -> str:
     """A secret of 128 bits that stands with a booking; links that were made with it end when it changes."""
     return secrets.token_hex(16)
+
+
+def new_webhook_secret() -> str:
+    """A new secret for an endpoint: 256 random bits, written as Standard Webhooks has it."""
+    return "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()

@@ -5,10 +5,10 @@ from __future__ import annotations
 import base64
 import json
 import random
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Any, Final, Generic, TypeVar
 
 from sqlalchemy import Connection
 
@@ -20,18 +20,22 @@ from nxsched.domain.instants import microseconds
 from nxsched.domain.outbox import Backoff, OutboxEvent, OutboxState, OutboxStatus
 from nxsched.errors import BookingNotFound, EventNotFound, InvalidInput, RetryLater, TenantNotFound, Undeliverable
 from nxsched.service.tools import Tools
-from nxsched.store import outbox
-from nxsched.store.outbox import Settled, Wanted
+from nxsched.store.outbox import EVENTS
+from nxsched.store.queue import Queue, Queued, Settled, Wanted
 from nxsched.store.tenants import fetch_tenant, sees_all_tenants
 
 MOST_ERROR: Final = 1_000
 """Characters of an error that are kept."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Lease:
-    """What a relay wants to have: under which name, for how long, how much, and due when at the latest."""
+T = TypeVar("T", bound=Queued)
 
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lease(Generic[T]):
+    """What a relay wants to have: of which queue, under which name, for how long, how much, due when at the latest."""
+
+    queue: Queue[T]
     owner: str
     lasts: timedelta
     most: int
@@ -40,21 +44,27 @@ class Lease:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Told:
-    """What a relay tells of events that it has leased under a name."""
+    """What a relay tells of what it has leased under a name."""
 
+    queue: Queue[Any]
     owner: str
     done: Sequence[Settled]
 
 
-def take(connection: Connection, wants: Lease, tools: Tools) -> tuple[datetime, list[OutboxEvent]]:
+def take(connection: Connection, wants: Lease[T], tools: Tools) -> tuple[datetime, list[T]]:
     """The time, and what is leased."""
     before = min(wants.before or tools.now, tools.now)
-    return tools.now, outbox.lease(connection, wants.owner, tools.now, before, wants.lasts, wants.most)
+    return tools.now, wants.queue.lease(connection, wants.owner, tools.now, before, wants.lasts, wants.most)
 
 
 def settle(connection: Connection, told: Told, tools: Tools) -> set[str]:
-    """Write down what became of leased events; gives the ids of those whose lease was still ours."""
-    return outbox.settle(connection, told.owner, tools.now, told.done)
+    """Write down what became of what was leased; gives the ids of that whose lease was still ours."""
+    return told.queue.settle(connection, told.owner, tools.now, told.done)
+
+
+def stands(connection: Connection, queue: Queue[Any], tools: Tools) -> OutboxStatus:
+    """How a queue stands, of all tenants."""
+    return queue.status(connection, None, tools.now)
 
 
 def see_all(connection: Connection, asked: None, tools: Tools) -> None:  # noqa: ARG001 - as every query
@@ -67,25 +77,25 @@ def see_all(connection: Connection, asked: None, tools: Tools) -> None:  # noqa:
         raise InvalidInput(field="worker_url", reason=reason)
 
 
-def judged(event: OutboxEvent, error: BaseException | None, backoff: Backoff) -> Settled:
-    """What becomes of an event after an attempt."""
+def judged(item: Queued, error: BaseException | None, answer: Mapping[str, Any] | None, backoff: Backoff) -> Settled:
+    """What becomes of something after an attempt."""
     if error is None:
-        return Settled(event=event, outcome="delivered")
+        return Settled(item=item, outcome="delivered", answer=answer)
     words = in_words(error)
     if not isinstance(error, Exception):  # it was interrupted, and nobody knows
-        return Settled(event=event, outcome="failed", error=words)
-    if isinstance(error, Undeliverable) or event.attempts >= backoff.attempts:
-        return Settled(event=event, outcome="dead", error=words)
+        return Settled(item=item, outcome="failed", error=words, answer=answer)
+    if isinstance(error, Undeliverable) or item.attempts >= backoff.attempts:
+        return Settled(item=item, outcome="dead", error=words, answer=answer)
     # Full jitter: many that fail together, because their receiver is away, do not come back together.
-    wait = backoff.most(event.attempts) * random.random()  # noqa: S311 - no secret
+    wait = backoff.most(item.attempts) * random.random()  # noqa: S311 - no secret
     if isinstance(error, RetryLater) and isinstance(error.after, timedelta):
         wait = max(wait, min(error.after, backoff.longest))
-    return Settled(event=event, outcome="failed", error=words, wait=wait)
+    return Settled(item=item, outcome="failed", error=words, wait=wait, answer=answer)
 
 
-def untouched(event: OutboxEvent) -> Settled:
+def untouched(item: Queued) -> Settled:
     """It goes back as if it had not been leased."""
-    return Settled(event=event, outcome="untouched")
+    return Settled(item=item, outcome="untouched")
 
 
 def in_words(error: BaseException) -> str:
@@ -99,13 +109,17 @@ def in_words(error: BaseException) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """Which events of the outbox somebody wants to see, as they say it. Raises `InvalidInput`."""
+    """What of a queue somebody wants to see, as they say it. Raises `InvalidInput`."""
 
     tenant: str | None
     booking: str | None
     state: OutboxState | str | None
     after: str | None
     limit: int
+
+    def every(self, of: str | None) -> Wanted:
+        """The same in all states, unless one is named; `of` as in `Wanted`."""
+        return replace(self.wanted, every=self.state is None, of=of)
 
     @property
     def wanted(self) -> Wanted:
@@ -127,7 +141,12 @@ def events(connection: Connection, wanted: Wanted, tools: Tools) -> Page[OutboxE
     """A page of events, and the way to the next one."""
     see_all(connection, None, tools)
     _look_for(connection, wanted.tenant)
-    found = outbox.find_events(connection, wanted, tools.now)
+    return page(connection, EVENTS, wanted, tools)
+
+
+def page(connection: Connection, queue: Queue[T], wanted: Wanted, tools: Tools) -> Page[T]:
+    """A page of a queue, and the way to the next one."""
+    found = queue.page(connection, wanted, tools.now)
     items = found[: wanted.limit - 1]
     return Page(items=tuple(items), after=_cursor(items[-1]) if len(found) > len(items) else None)
 
@@ -135,34 +154,42 @@ def events(connection: Connection, wanted: Wanted, tools: Tools) -> Page[OutboxE
 def event(connection: Connection, given: str, tools: Tools) -> OutboxEvent:
     """One event. Raises `EventNotFound`."""
     see_all(connection, None, tools)
-    id_ = _id(given)
-    found = outbox.find_event(connection, id_, tools.now)
+    return one_of(connection, EVENTS, given, tools)
+
+
+def one_of(connection: Connection, queue: Queue[T], given: str, tools: Tools) -> T:
+    """One of a queue. Raises `EventNotFound`."""
+    id_ = _id(given, queue.noun)
+    found = queue.find(connection, id_, tools.now)
     if found is None:
-        raise EventNotFound(id=id_)
+        raise EventNotFound(id=id_, noun=queue.noun)
     return found
 
 
 def retry(connection: Connection, id_: str, tools: Tools) -> OutboxEvent:
     """Have it delivered again. Raises `EventNotFound`, and `InvalidInput` where it is leased or delivered."""
-    return _changed(connection, id_, tools, outbox.retry_event)
+    see_all(connection, None, tools)
+    return changed(connection, EVENTS, id_, tools, EVENTS.retry)
 
 
 def discard(connection: Connection, id_: str, tools: Tools) -> OutboxEvent:
     """Give it up. Raises as `retry`."""
-    return _changed(connection, id_, tools, outbox.discard_event)
+    see_all(connection, None, tools)
+    return changed(connection, EVENTS, id_, tools, EVENTS.discard)
 
 
-def _changed(
+def changed(
     connection: Connection,
+    queue: Queue[T],
     given: str,
     tools: Tools,
-    change: Callable[[Connection, str, datetime], OutboxEvent | None],
-) -> OutboxEvent:
-    see_all(connection, None, tools)
-    id_ = _id(given)
+    change: Callable[[Connection, str, datetime], T | None],
+) -> T:
+    """Change one by hand. Raises `EventNotFound`, and `InvalidInput` where it cannot be."""
+    id_ = _id(given, queue.noun)
     found = change(connection, id_, tools.now)
     if found is None:
-        there = event(connection, id_, tools)
+        there = one_of(connection, queue, id_, tools)
         reason = {
             OutboxState.LEASED: f"is being delivered by {there.leased_by}, until {there.leased_until}: wait for that",
             OutboxState.DELIVERED: "was delivered already",
@@ -172,18 +199,18 @@ def _changed(
     return found
 
 
-def _id(given: object) -> str:
+def _id(given: object, noun: str = "event") -> str:
     try:
-        return booking_id("id", given, "event")
+        return booking_id("id", given, noun)
     except BookingNotFound as error:
-        raise EventNotFound(id=error.id) from error
+        raise EventNotFound(id=error.id, noun=noun) from error
 
 
 def status(connection: Connection, tenant: str | None, tools: Tools) -> OutboxStatus:
     """How the outbox stands, of a tenant or of all."""
     see_all(connection, None, tools)
     _look_for(connection, tenant)
-    return outbox.status(connection, tenant, tools.now)
+    return EVENTS.status(connection, tenant, tools.now)
 
 
 def _look_for(connection: Connection, tenant: str | None) -> None:
@@ -192,17 +219,17 @@ def _look_for(connection: Connection, tenant: str | None) -> None:
         raise TenantNotFound(id=tenant)
 
 
-def _cursor(last: OutboxEvent) -> str:
-    where = json.dumps([last.occurred_at.isoformat(), last.booking_id, last.version])
+def _cursor(last: Queued) -> str:
+    where = json.dumps([last.occurred_at.isoformat(), last.booking_id, last.version, last.id])
     return base64.urlsafe_b64encode(where.encode()).decode()
 
 
-def _place(cursor: object) -> tuple[datetime, str, int]:
+def _place(cursor: object) -> tuple[datetime, str, int, str]:
     try:
-        start, booking, version = json.loads(base64.urlsafe_b64decode(str(cursor).encode()))
+        start, booking, version, id_ = json.loads(base64.urlsafe_b64decode(str(cursor).encode()))
         at = datetime.fromisoformat(start)
         microseconds("after", at)
         whole = checks.whole("after", version, least=1, most=2**31 - 1)
-        return at.astimezone(UTC), booking_id("after", booking), whole
+        return at.astimezone(UTC), booking_id("after", booking), whole, booking_id("after", id_)
     except (ValueError, TypeError, RecursionError, BookingNotFound) as error:
         raise InvalidInput(field="after", reason="must be what an earlier page gave as its `after`") from error

@@ -13,7 +13,7 @@ from typing import Final
 
 from sqlalchemy import Connection
 
-from nxsched.store.outbox import CHANNEL
+from nxsched.store.queue import CHANNEL
 
 EVERY: Final = 0.05
 """Seconds between two rings of a process; a relay that was woken looks again a little later than that."""

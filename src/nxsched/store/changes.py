@@ -49,6 +49,12 @@ audited AS (
 ), sent AS (
     INSERT INTO nxsched.outbox_event (tenant_id, id, booking_id, version, kind, payload, occurred_at, due_at)
     SELECT :tenant, w.event_id, w.id, w.version, w.kind, w.payload, :now, :now FROM changed JOIN wanted w USING (id)
+), posted AS (
+    INSERT INTO nxsched.webhook_delivery
+        (tenant_id, id, webhook_id, event_id, booking_id, version, kind, occurred_at, due_at)
+    SELECT :tenant, gen_random_uuid(), h.id, w.event_id, w.id, w.version, w.kind, :now, :now
+    FROM changed JOIN wanted w USING (id)
+    JOIN nxsched.webhook h ON h.tenant_id = :tenant AND h.enabled AND (h.kinds = '[]' OR h.kinds ? w.kind)
 )"""
 
 # What the occurrences come to that these bookings stand in: taken for good, until the last of those ends that end by

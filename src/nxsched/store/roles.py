@@ -26,6 +26,8 @@ RIGHTS: Final[dict[str, tuple[str, str]]] = {
     "booking": ("SELECT, INSERT, UPDATE", "SELECT, UPDATE"),
     "audit_entry": ("SELECT, INSERT", "SELECT, INSERT"),
     "outbox_event": ("SELECT, INSERT", "SELECT, INSERT, UPDATE, DELETE"),
+    "webhook": ("SELECT, INSERT, UPDATE, DELETE", "SELECT, UPDATE"),
+    "webhook_delivery": ("SELECT, INSERT, UPDATE, DELETE", "SELECT, INSERT, UPDATE, DELETE"),
     "idempotency_key": ("SELECT, INSERT, UPDATE, DELETE", "SELECT, UPDATE, DELETE"),
     VERSION_TABLE: ("SELECT", "SELECT"),
 }
@@ -39,6 +41,11 @@ ACROSS_TENANTS: Final = (
     ("outbox_event", "SELECT"),
     ("outbox_event", "UPDATE"),
     ("outbox_event", "DELETE"),
+    ("webhook", "SELECT"),
+    ("webhook", "UPDATE"),
+    ("webhook_delivery", "SELECT"),
+    ("webhook_delivery", "UPDATE"),
+    ("webhook_delivery", "DELETE"),
 )
 """What the worker may do in the rows of all tenants; all else it does tenant by tenant."""
 

@@ -283,6 +283,50 @@ outbox_event: Final = _table(
     key=("id",),
 )
 
+webhook: Final = _table(
+    "webhook",
+    _needed("id", Uuid),
+    _needed("url", Text),
+    _needed("kinds", JSONB),
+    _needed("secrets", JSONB),
+    _needed("enabled", Boolean),
+    Column("disabled_because", Text),
+    _needed("created_at", _INSTANT),
+    _of_tenant("webhook"),
+    key=("id",),
+)
+
+webhook_delivery: Final = _table(
+    "webhook_delivery",
+    _needed("id", Uuid),
+    _needed("webhook_id", Uuid),
+    _needed("event_id", Uuid),
+    _needed("booking_id", Uuid),
+    _needed("version", Integer),
+    _needed("kind", Text),
+    _needed("occurred_at", _INSTANT),
+    _needed("due_at", _INSTANT),
+    Column("attempts", Integer, nullable=False, server_default=text("0")),
+    Column("lease_owner", Text),
+    Column("leased_until", _INSTANT),
+    Column("done_at", _INSTANT),
+    Column("dead_at", _INSTANT),
+    Column("last_error", Text),
+    Column("answer", JSONB),
+    UniqueConstraint("tenant_id", "event_id", "webhook_id", name="webhook_delivery_event_key"),
+    ForeignKeyConstraint(
+        ["tenant_id", "event_id"],
+        [f"{SCHEMA}.outbox_event.tenant_id", f"{SCHEMA}.outbox_event.id"],
+        name="webhook_delivery_event_fkey",
+        ondelete="CASCADE",
+    ),
+    Index("webhook_delivery_undone", "due_at", postgresql_where=_UNDONE),
+    Index("webhook_delivery_oldest", "tenant_id", "webhook_id", "booking_id", "version", postgresql_where=_UNDONE),
+    Index("webhook_delivery_dead", "dead_at", postgresql_where=text("dead_at IS NOT NULL AND done_at IS NULL")),
+    Index("webhook_delivery_log", "tenant_id", "webhook_id", "occurred_at"),
+    key=("id",),
+)
+
 idempotency_key: Final = _table(
     "idempotency_key",
     _needed("key", Text),
