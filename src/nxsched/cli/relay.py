@@ -64,7 +64,10 @@ def relay(worker_url: str | None, secrets: tuple[str, ...], *, concurrency: int,
       NXSCHED_WEBHOOK_SECRET=whsec_… nxsched relay --webhook https://app.example.com/bookings
     """  # noqa: D301 - click ends the wrapping of lines at a backspace
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
-    with one_line_errors(url="--webhook", secrets="--secret", allow="--allow"), worker_scheduler(worker_url) as found:
+    with (
+        one_line_errors(database="--worker-url", url="--webhook", secrets="--secret", allow="--allow"),
+        worker_scheduler(worker_url) as found,
+    ):
         relays = list(_relays(found, secrets, concurrency, given))
         stop = threading.Event()
         for one in (signal.SIGTERM, signal.SIGINT):
