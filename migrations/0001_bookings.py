@@ -184,6 +184,30 @@ TABLES = {
         CONSTRAINT outbox_event_pkey PRIMARY KEY (tenant_id, id),
         CONSTRAINT outbox_event_version_key UNIQUE (tenant_id, booking_id, version)
     """,
+    # One for each version of a booking, recipient and time; `ended` says what has become of it.
+    "reminder": """
+        id uuid NOT NULL,
+        booking_id uuid NOT NULL,
+        version integer NOT NULL,
+        kind text NOT NULL,
+        recipient text NOT NULL,
+        before text NOT NULL,
+        occurred_at timestamptz NOT NULL,
+        due_at timestamptz NOT NULL,
+        attempts integer NOT NULL DEFAULT 0,
+        lease_owner text,
+        leased_until timestamptz,
+        done_at timestamptz,
+        dead_at timestamptz,
+        ended_at timestamptz GENERATED ALWAYS AS (coalesce(done_at, dead_at)) STORED,
+        ended text,
+        last_error text,
+        CONSTRAINT reminder_pkey PRIMARY KEY (tenant_id, id),
+        CONSTRAINT reminder_booking_fkey FOREIGN KEY (tenant_id, booking_id) REFERENCES nxsched.booking,
+        CONSTRAINT reminder_once_key UNIQUE (tenant_id, booking_id, version, before, recipient),
+        CONSTRAINT reminder_ended_check CHECK ((ended IS NULL) = (done_at IS NULL AND dead_at IS NULL)
+            AND coalesce(ended IN ('sent', 'superseded', 'skipped', 'dead'), true))
+    """,
     "webhook": """
         id uuid NOT NULL,
         url text NOT NULL,
@@ -191,6 +215,8 @@ TABLES = {
         secrets jsonb NOT NULL,
         enabled boolean NOT NULL,
         disabled_because text,
+        failures integer NOT NULL DEFAULT 0,
+        rests_until timestamptz,
         created_at timestamptz NOT NULL,
         CONSTRAINT webhook_pkey PRIMARY KEY (tenant_id, id),
         CONSTRAINT webhook_tenant_fkey FOREIGN KEY (tenant_id) REFERENCES nxsched.tenant
@@ -249,22 +275,27 @@ INDEXES = (
         WHERE done_at IS NULL AND dead_at IS NULL""",
     "outbox_event_done ON nxsched.outbox_event (tenant_id, done_at) WHERE done_at IS NOT NULL",
     "outbox_event_dead ON nxsched.outbox_event (dead_at) WHERE dead_at IS NOT NULL AND done_at IS NULL",
+    "reminder_undone ON nxsched.reminder (due_at) WHERE done_at IS NULL AND dead_at IS NULL",
+    "reminder_ended ON nxsched.reminder (tenant_id, ended_at) WHERE ended_at IS NOT NULL",
+    "reminder_dead ON nxsched.reminder (dead_at) WHERE dead_at IS NOT NULL AND done_at IS NULL",
     """webhook_delivery_undone ON nxsched.webhook_delivery (due_at)
         WHERE done_at IS NULL AND dead_at IS NULL""",
     """webhook_delivery_oldest ON nxsched.webhook_delivery (tenant_id, webhook_id, booking_id, version)
         WHERE done_at IS NULL AND dead_at IS NULL""",
     """webhook_delivery_dead ON nxsched.webhook_delivery (dead_at)
         WHERE dead_at IS NOT NULL AND done_at IS NULL""",
-    "webhook_delivery_log ON nxsched.webhook_delivery (tenant_id, webhook_id, occurred_at)",
+    "webhook_delivery_log ON nxsched.webhook_delivery (tenant_id, occurred_at, booking_id, version, id)",
+    "webhook_delivery_log_of_webhook ON nxsched.webhook_delivery (tenant_id, webhook_id, occurred_at)",
+    "webhook_delivery_log_of_booking ON nxsched.webhook_delivery (tenant_id, booking_id)",
     "idempotency_key_expiry ON nxsched.idempotency_key (tenant_id, expires_at)",
 )
 
 # Rows that every booking changes leave room beside them: a new version on the same page touches no index.
-BUSY_TABLES = ("host", "event_type", "occurrence", "claim", "booking", "outbox_event", "webhook_delivery")
+BUSY_TABLES = ("host", "event_type", "occurrence", "claim", "booking", "outbox_event", "reminder", "webhook_delivery")
 
 
 # A queue is as long as what is vacuumed away of it, not a fifth of all that it ever held.
-QUEUES = ("outbox_event", "webhook_delivery")
+QUEUES = ("outbox_event", "reminder", "webhook_delivery")
 QUEUE = """ALTER TABLE nxsched.{table} SET (autovacuum_vacuum_scale_factor = 0.01,
     autovacuum_vacuum_insert_scale_factor = 0.05, autovacuum_analyze_scale_factor = 0.02)"""
 
@@ -290,6 +321,8 @@ UPDATE nxsched.outbox_event e SET last_error = NULL,
 FROM nxsched.booking b
 WHERE e.tenant_id = current_setting('nxsched.tenant_id') AND e.booking_id = ANY(bookings)
     AND b.tenant_id = e.tenant_id AND b.id = e.booking_id;
+UPDATE nxsched.reminder SET last_error = NULL
+WHERE tenant_id = current_setting('nxsched.tenant_id') AND booking_id = ANY(bookings) AND last_error IS NOT NULL;
 $$"""
 
 # What is left of a person in the records of bookings that are not theirs, or not any more: who held what another

@@ -12,6 +12,7 @@ from nxsched.domain.outbox import Backoff, OutboxEvent, OutboxState, OutboxStatu
 from nxsched.domain.policies import Policies
 from nxsched.domain.questions import Question
 from nxsched.domain.refusals import Refusal
+from nxsched.domain.reminders import Reminder, ReminderState, ScheduledReminder
 from nxsched.domain.strategies import Strategy
 from nxsched.domain.tenants import TenantDetails
 from nxsched.domain.webhooks import Answer, Delivery, Webhook
@@ -72,11 +73,11 @@ __all__ = [
     "HoldExpired", "Host", "HostGroup", "HostNotFound", "IdempotencyConflict", "InvalidInput", "InvalidToken",
     "InvalidTransition", "Limit", "LockTimeout", "ManagedBooking", "MissingExtra", "NxschedError", "Outbox",
     "OutboxEvent", "OutboxState", "OutboxStatus", "Override", "Page", "Policies", "PolicyViolation", "Question",
-    "RateLimit", "RateLimited", "Refusal", "Relay", "RelayReport", "Relayed", "RetryLater", "Scheduler",
-    "SchemaOutdated", "SettableClock", "Slot", "SlotTaken", "SlotUnavailable", "Slots", "StoreUnavailable", "Strategy",
-    "Swept", "Tenant", "TenantDetails", "TenantNotFound", "TransactionConflict", "Travel", "Undeliverable", "Webhook",
-    "WebhookDelivery", "WebhookNotFound", "Webhooks", "WeeklyHours", "__version__", "event_schema",
-    "new_webhook_secret",
+    "RateLimit", "RateLimited", "Refusal", "Relay", "RelayReport", "Relayed", "Reminder", "ReminderState",
+    "RetryLater", "ScheduledReminder", "Scheduler", "SchemaOutdated", "SettableClock", "Slot", "SlotTaken",
+    "SlotUnavailable", "Slots", "StoreUnavailable", "Strategy", "Swept", "Tenant", "TenantDetails", "TenantNotFound",
+    "TransactionConflict", "Travel", "Undeliverable", "Webhook", "WebhookDelivery", "WebhookNotFound", "Webhooks",
+    "WeeklyHours", "__version__", "event_schema", "new_webhook_secret",
 ]  # fmt: skip
 
 

@@ -40,9 +40,10 @@ from nxsched.domain.event_types import EventType
 from nxsched.domain.hosts import Host
 from nxsched.domain.instants import epoch_exact, microseconds
 from nxsched.domain.refusals import Refusal
+from nxsched.domain.reminders import ScheduledReminder
 from nxsched.domain.tenants import TenantDetails
 from nxsched.errors import InvalidInput
-from nxsched.service import actions, queries, setup, slots, sweeping, tokens
+from nxsched.service import actions, queries, reminding, setup, slots, sweeping, tokens
 from nxsched.service.async_unit import AsyncJoined, AsyncUnits
 from nxsched.service.unit import Action, Call
 from nxsched.slots.answer import Slots
@@ -682,6 +683,18 @@ class AsyncTenant:
         """The holds that have not expired, of one host or of all, by start."""
         slug = None if host is None else checks.text("host", host)
         return await self._units.run(queries.holds, slug, self._call(within))
+
+    async def reminders(
+        self,
+        booking_id: str,
+        *,
+        within: AsyncJoined | None = None,
+    ) -> list[ScheduledReminder]:
+        """All reminders of a booking, by when they are due: what waits, what was sent, and what was not and why.
+
+        Raises `BookingNotFound`.
+        """
+        return await self._units.run(reminding.reminders, _id("booking_id", booking_id), self._call(within))
 
     async def history(self, booking_id: str, *, within: AsyncJoined | None = None) -> list[AuditEntry]:
         """The audit trail of a booking or hold, oldest first. Raises `BookingNotFound`."""

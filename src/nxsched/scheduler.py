@@ -228,6 +228,7 @@ class Scheduler:
         lease: timedelta = timedelta(minutes=1),
         poll: timedelta = timedelta(seconds=1),
         backoff: Backoff | None = None,
+        grace: timedelta = timedelta(hours=1),
         on_report: Callable[[RelayReport], None] | None = None,
         report_every: timedelta = timedelta(seconds=15),
     ) -> Relay:
@@ -240,7 +241,8 @@ class Scheduler:
         that gives them to a function.
 
         A relay takes a `batch` of events at a time, for the time of the `lease`, and delivers so many of them at once
-        (`concurrency`). Who dies leaves them to others when the lease ends. It looks every `poll`, and when it is
+        (`concurrency`). Reminders come as events of the kind `booking.reminder`, and are skipped once they are late by
+        `grace`. Who dies leaves them to others when the lease ends. It looks every `poll`, and when it is
         woken. `on_report` is told how things stand, at most every `report_every`. Raises `InvalidInput`.
         """
         from nxsched.relay.options import Options  # noqa: PLC0415 - who books does not wait for it
@@ -253,6 +255,7 @@ class Scheduler:
             lease=lease,
             poll=poll,
             backoff=Backoff() if backoff is None else backoff,
+            grace=grace,
             on_report=on_report,
             report_every=report_every,
         )

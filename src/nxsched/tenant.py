@@ -37,10 +37,11 @@ from nxsched.domain.event_types import EventType
 from nxsched.domain.hosts import Host
 from nxsched.domain.instants import epoch_exact, microseconds
 from nxsched.domain.refusals import Refusal
+from nxsched.domain.reminders import ScheduledReminder
 from nxsched.domain.tenants import TenantDetails
 from nxsched.errors import InvalidInput
 from nxsched.self_service import AttendeeBookings, ManagedBooking
-from nxsched.service import actions, queries, setup, slots, sweeping, tokens
+from nxsched.service import actions, queries, reminding, setup, slots, sweeping, tokens
 from nxsched.service.unit import Action, Call, Joined, Units
 from nxsched.slots.answer import Slots
 from nxsched.webhooks import Webhooks
@@ -674,6 +675,18 @@ class Tenant:
         """The holds that have not expired, of one host or of all, by start."""
         slug = None if host is None else checks.text("host", host)
         return self._units.run(queries.holds, slug, self._call(within))
+
+    def reminders(
+        self,
+        booking_id: str,
+        *,
+        within: Joined | None = None,
+    ) -> list[ScheduledReminder]:
+        """All reminders of a booking, by when they are due: what waits, what was sent, and what was not and why.
+
+        Raises `BookingNotFound`.
+        """
+        return self._units.run(reminding.reminders, _id("booking_id", booking_id), self._call(within))
 
     def history(self, booking_id: str, *, within: Joined | None = None) -> list[AuditEntry]:
         """The audit trail of a booking or hold, oldest first. Raises `BookingNotFound`."""

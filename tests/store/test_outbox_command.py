@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -21,6 +22,7 @@ def run(db: Database, *arguments: str, role: str = WORKER_ROLE) -> Result:
 @pytest.fixture
 def dead(scheduler: Scheduler, acme: Tenant) -> tuple[str, str]:
     """A dead event, and one that waits."""
+    acme.save_event_type(replace(acme.event_type("visit"), reminders=()))
     for at in range(2):
         acme.book("visit", start=NINE + at * HOUR, attendee=Attendee(name="Zoë [bold]\u200d"))
     first, second = (one.id for one in scheduler.outbox.events())

@@ -819,7 +819,7 @@ def test_a_batch_takes_two_statements_for_its_lease_and_two_for_what_became_of_i
         book(acme, 5 * HOUR)
         with recorded(db.worker) as sent:
             assert relay.run_once() == Relayed(delivered=1)
-    assert len(sent) == 6, "and two that find nothing more"
+    assert len(sent) == 8, "and two that find nothing more, and two that find no reminder"
 
 
 def test_a_lease_reads_no_more_than_it_needs_whatever_is_done_or_waits(

@@ -89,11 +89,15 @@ def test_what_it_cannot_do_it_says_in_a_line(db: Database) -> None:
     for arguments, role, words in (
         ((), WORKER_ROLE, "Say where to: --webhook URL, --endpoints, or both."),
         (("--webhook", "https://one.test/", "--events-done"), WORKER_ROLE, "there can be only one."),
-        (("--webhook", "http://one.test/"), WORKER_ROLE, "--webhook: must be https, unless allow_http is given"),
+        (("--webhook", "http://one.test/"), WORKER_ROLE, "--webhook: must be https, unless http is allowed"),
         (("--webhook", "nothing"), WORKER_ROLE, "--webhook: must be https://host/path"),
         (("--endpoints", "--allow", "10.0.0.0/64"), WORKER_ROLE, "--allow"),
         (("--endpoints",), APP_ROLE, "--worker-url: must log in as a role that sees the events of all tenants"),
-        (("--endpoints", "--worker-url", "mysql://one.test/"), WORKER_ROLE, "--worker-url: must begin with postgresql://"),
+        (
+            ("--endpoints", "--worker-url", "mysql://one.test/"),
+            WORKER_ROLE,
+            "--worker-url: must begin with postgresql://",
+        ),
     ):
         found = run(db, *arguments, role=role)
         assert found.exit_code == 2, arguments

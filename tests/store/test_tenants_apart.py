@@ -28,6 +28,7 @@ from nxsched import (
     LockTimeout,
     NxschedError,
     PolicyViolation,
+    Reminder,
     Scheduler,
     SettableClock,
     Tenant,
@@ -59,6 +60,7 @@ def fill(tenant: Tenant) -> Theirs:
     period = tenant.block("ada", BlockedPeriod(start=NOW.date() + 2 * DAY))
     assert period.id is not None
     tenant.replace_busy("bob", source="google", start=NOW, end=NOW + DAY, periods=[(NINE, NINE + HOUR)])
+    tenant.save_event_type(replace(tenant.event_type("visit"), reminders=[Reminder(minutes=30)]))
     tenant.webhooks.save(Webhook(url="https://hooks.test/bookings"))
     booking = tenant.book("visit", start=NINE, attendee=GRACE, idempotency_key="key-1")
     return Theirs(booking, tenant.place_hold("visit", start=NINE + HOUR, ttl=DAY), period.id)
@@ -82,6 +84,7 @@ Call = Callable[[Tenant, str], object]
 BY_BOOKING: dict[str, Call] = {
     "booking": lambda tenant, id_: tenant.booking(id_),
     "history": lambda tenant, id_: tenant.history(id_),
+    "reminders": lambda tenant, id_: tenant.reminders(id_),
     "cancel": lambda tenant, id_: tenant.cancel(id_, reason="mine now"),
     "reschedule": lambda tenant, id_: tenant.reschedule(id_, start=NINE + DAY),
     "reassign": lambda tenant, id_: tenant.reassign(id_, host="ada"),
@@ -339,8 +342,8 @@ def zeta_filled(db: Database, scheduler: Scheduler, acme: Tenant) -> Tenant:
     return zeta
 
 
-def test_there_are_fourteen_tables_and_each_has_its_rights() -> None:
-    assert len(TABLES) == 14
+def test_there_are_fifteen_tables_and_each_has_its_rights() -> None:
+    assert len(TABLES) == 15
     assert TABLES.keys() == RIGHTS.keys() - {"schema_version"}
 
 

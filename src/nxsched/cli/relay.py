@@ -63,6 +63,7 @@ def relay(worker_url: str | None, secrets: tuple[str, ...], *, concurrency: int,
       nxsched relay --endpoints --worker-url postgresql://worker@localhost/app
       NXSCHED_WEBHOOK_SECRET=whsec_… nxsched relay --webhook https://app.example.com/bookings
     """  # noqa: D301 - click ends the wrapping of lines at a backspace
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # it would log addresses whole
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
     with (
         one_line_errors(database="--worker-url", url="--webhook", secrets="--secret", allow="--allow"),
@@ -125,6 +126,8 @@ def _wait(running: list[Future[Relayed]], stop: threading.Event) -> None:
         done, waiting = wait(running, timeout=_LOOK_EVERY, return_when=FIRST_EXCEPTION)
         if any(one.exception() for one in done):
             stop.set()
+            wait(waiting)
+            return
         if not waiting:
             return
 

@@ -192,12 +192,13 @@ class Page(Generic[T]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Swept:
-    """What was tidied up: expired holds, pending bookings past their start, idempotency keys, delivered events."""
+    """What was tidied up: expired holds, pending bookings past their start, idempotency keys, events and reminders."""
 
     holds: int = 0
     pending: int = 0
     keys: int = 0
     events: int = 0
+    reminders: int = 0
 
     def __add__(self, other: Swept) -> Swept:
         """The two together."""
@@ -206,9 +207,10 @@ class Swept:
             pending=self.pending + other.pending,
             keys=self.keys + other.keys,
             events=self.events + other.events,
+            reminders=self.reminders + other.reminders,
         )
 
     @property
     def total(self) -> int:
         """All of it."""
-        return self.holds + self.pending + self.keys + self.events
+        return self.holds + self.pending + self.keys + self.events + self.reminders

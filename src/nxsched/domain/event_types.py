@@ -21,6 +21,7 @@ from nxsched.domain.bounds import (
 from nxsched.domain.periods import PERIODS, Period
 from nxsched.domain.policies import Policies
 from nxsched.domain.questions import Question
+from nxsched.domain.reminders import DEFAULT, Reminder, reminders_of
 from nxsched.domain.strategies import STRATEGIES, By, Strategy
 from nxsched.domain.timezones import timezone_name
 from nxsched.errors import InvalidInput
@@ -135,8 +136,9 @@ class EventType:
     for people; `questions` are asked of the attendee. With `requires_approval` a booking is pending and takes its time
     until it is approved or declined, or its start has come. With a `capacity` bookings share an occurrence, and its
     hosts (rule 23). `policies` say who may still cancel or move a booking. `strategy` says who of those that are free
-    gets a booking (rule 29): `"priority"` is short for `Strategy(by="priority")`. An `archived` event type takes no new
-    bookings. Raises `InvalidInput`.
+    gets a booking (rule 29): `"priority"` is short for `Strategy(by="priority")`. The attendee of a
+    confirmed booking is reminded a day and an hour before it, unless other `reminders` are given. An `archived` event
+    type takes no new bookings. Raises `InvalidInput`.
     """
 
     duration: timedelta
@@ -160,6 +162,7 @@ class EventType:
     requires_approval: bool = False
     policies: Policies = field(default_factory=Policies)
     strategy: Strategy | By = field(default_factory=Strategy)
+    reminders: Sequence[Reminder] = DEFAULT
     archived: bool = False
 
     def __post_init__(self) -> None:
@@ -183,6 +186,7 @@ class EventType:
             checks.text("location", self.location)
         checks.flag("requires_approval", self.requires_approval)
         checks.flag("archived", self.archived)
+        object.__setattr__(self, "reminders", reminders_of("reminders", self.reminders))
         checks.kind("policies", self.policies, Policies)
         self._keep_strategy()
         self._keep_durations()

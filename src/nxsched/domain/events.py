@@ -20,7 +20,10 @@ KINDS: Final = (
     "booking.declined", "booking.rescheduled", "booking.reassigned", "booking.updated", "booking.cancelled",
     "booking.expired", "booking.completed", "booking.no_show",
 )  # fmt: skip
-"""The kinds of events; `nxsched/schemas` has the shape of each."""
+"""The kinds of events that changes leave; `nxsched/schemas` has the shape of each."""
+
+REMINDER: Final = "booking.reminder"
+"""The kind of what comes beside them, when its time has come."""
 
 _AUDITED: Final = ("status", "start", "end", "hosts", "attendee", "seats", "answers", "location", "metadata",
     "reference", "expires_at", "sequence", "assigned_because")  # fmt: skip

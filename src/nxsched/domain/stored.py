@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from typing import Any, Final
@@ -14,6 +15,7 @@ from nxsched.domain.event_types import EventType, Limit
 from nxsched.domain.hosts import Host
 from nxsched.domain.policies import Policies
 from nxsched.domain.questions import Question
+from nxsched.domain.reminders import DEFAULT, Reminder
 from nxsched.domain.strategies import Strategy
 
 _KEPT: Final = 8192
@@ -101,6 +103,7 @@ def write_event_type(event: EventType) -> str:
             }
         ),
         "strategy": _strategy(event.chosen_by),
+        "reminders": None if event.reminders == DEFAULT else [asdict(one) for one in event.reminders],
     }
     return json.dumps(_given(settings))
 
@@ -172,6 +175,10 @@ def _policies(place: str, value: Any) -> object:  # noqa: ANN401 - JSON that we 
     return Policies(**read)
 
 
+def _reminders(place: str, value: object) -> object:
+    return [Reminder(**one) for one in checks.items(place, value, dict)]
+
+
 def _chosen_by(_place: str, value: Any) -> object:  # noqa: ANN401 - JSON that we have written
     return Strategy(**value)
 
@@ -186,4 +193,5 @@ _ALSO: Final[Mapping[str, forms.Reader]] = {
     "requires_approval": _as_is,
     "policies": _policies,
     "strategy": _chosen_by,
+    "reminders": _reminders,
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -20,6 +21,9 @@ MAX_URL: Final = 2_000
 
 MAX_SECRETS: Final = 5
 """Secrets of one endpoint."""
+
+_LABEL: Final = "[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?"
+_HOST: Final = re.compile(rf"(?=.{{1,253}}$){_LABEL}(\.{_LABEL})*\.?|[0-9a-f:.]+")
 
 SECRET_PREFIX: Final = "whsec_"  # noqa: S105 - of every secret
 
@@ -54,8 +58,11 @@ class Webhook:
 
 def address(name: str, value: object) -> str:
     """The address of an endpoint: http or https, a host, no login. Whether it is posted to, the sender decides."""
+    if isinstance(value, str) and "@" in value.partition("?")[0]:
+        reason = "must have no user or password, and no @: the signature says who posts"
+        raise InvalidInput(field=name, reason=reason)
     if not isinstance(value, str) or not value.isascii() or not value.isprintable() or " " in value:
-        reason = f"must be a URL in ASCII, without spaces, not {checks.shown(value)}"
+        reason = f"must be a URL in ASCII, without spaces, not {checks.shown(value)}; other names are written xn--…"
         raise InvalidInput(field=name, reason=reason)
     if len(value) > MAX_URL:
         raise InvalidInput(field=name, reason=f"must have at most {MAX_URL} characters, not {len(value)}")
@@ -66,15 +73,18 @@ def address(name: str, value: object) -> str:
         raise InvalidInput(field=name, reason=f"must be a URL, not {checks.shown(value)}: {error}") from error
     if parts.scheme not in {"http", "https"} or not parts.hostname or port == 0:
         raise InvalidInput(field=name, reason=f"must be https://host/path, not {checks.shown(value)}")
-    if "@" in parts.netloc or parts.fragment:
-        reason = "must have no user, password or fragment: the signature says who posts"
-        raise InvalidInput(field=name, reason=reason)
+    if "#" in value:
+        raise InvalidInput(field=name, reason="must have no fragment: nobody would see it")
+    if not _HOST.fullmatch(parts.hostname):
+        raise InvalidInput(field=name, reason=f"must name a host, not {checks.shown(parts.hostname)}")
     return value
 
 
 def signing_secrets(name: str, value: object) -> tuple[str, ...]:
     """Secrets that sign posts; errors do not show them."""
-    found = checks.items(name, value, str)
+    if not isinstance(value, list | tuple) or not all(isinstance(one, str) for one in value):
+        raise InvalidInput(field=name, reason="must be a list of texts")
+    found = tuple(value)
     if len(found) > MAX_SECRETS or len({*found}) < len(found):
         raise InvalidInput(field=name, reason=f"must be at most {MAX_SECRETS}, each given once")
     for i, one in enumerate(found):

@@ -7,17 +7,18 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing, suppress
 from datetime import datetime
+from typing import Any
 
 from tenacity import AsyncRetrying
 
 from nxsched.domain.outbox import Relayed
 from nxsched.relay.async_ear import AsyncEar, at_most
 from nxsched.relay.options import LOG, PASSING, SETTLED_EVERY, SOON, Batch, Options, Reporter, counted
-from nxsched.service import relaying
+from nxsched.service import relaying, reminding
 from nxsched.service.async_unit import AsyncUnits
 from nxsched.service.relaying import Told
 from nxsched.service.unit import Call
-from nxsched.store.queue import Queued
+from nxsched.store.queue import Queue, Queued
 
 
 class AsyncRelay:
@@ -78,22 +79,23 @@ class AsyncRelay:
         if not self._looked:
             await self._units.run(relaying.see_all, None, _NO_TENANT)
             self._looked = True
-        before: datetime | None = None
-        while not stop.is_set():
-            now, batch = await self._take(before)
-            before = before or now
-            if not batch.items:
-                break
-            await self._deliver(batch, stop, reporter)
-            await self._report(reporter)
+        for queue in self._options.queues:
+            before: datetime | None = None
+            while not stop.is_set():
+                now, batch = await self._take(queue, before)
+                before = before or now
+                if not batch.items:
+                    break
+                await self._deliver(batch, stop, reporter)
+                await self._report(reporter)
 
     async def _report(self, reporter: Reporter, *, last: bool = False) -> None:
         """Look how the outbox stands, and tell it, if it is time to."""
         if reporter.is_due or (last and reporter.is_wanted):
-            reporter.report(await self._units.run(relaying.stands, self._options.queue, _NO_TENANT))
+            reporter.report(await self._units.run(relaying.stands, self._options.queues, _NO_TENANT))
 
-    async def _take(self, before: datetime | None) -> tuple[datetime, Batch]:
-        wants, since = self._options.wants(before), time.monotonic()
+    async def _take(self, queue: Queue[Any], before: datetime | None) -> tuple[datetime, Batch]:
+        wants, since = self._options.wants(queue, before), time.monotonic()
         now, items = await self._units.run(relaying.take, wants, _NO_TENANT)
         return now, Batch(self._options, wants, items, since)
 
@@ -117,6 +119,12 @@ class AsyncRelay:
 
     async def _attempt(self, batch: Batch, item: Queued) -> None:
         try:
+            if look := batch.to_look_at(item):
+                found = await self._units.run(reminding.look, look, Call(tenant=item.tenant))
+                if isinstance(found, str):
+                    batch.skip(item, found)
+                    return
+                item = found
             answer = await self._options.deliver(item)
         except Exception as error:  # noqa: BLE001 - whatever an application raises means that it was not delivered
             batch.tell(item, error)

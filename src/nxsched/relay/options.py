@@ -25,7 +25,8 @@ from tenacity import (
 )
 
 from nxsched.domain import checks
-from nxsched.domain.outbox import Backoff, OutboxStatus, Relayed, span
+from nxsched.domain.outbox import Backoff, OutboxEvent, OutboxStatus, Relayed, span
+from nxsched.domain.webhooks import Delivery
 from nxsched.errors import (
     InvalidInput,
     LockTimeout,
@@ -35,9 +36,10 @@ from nxsched.errors import (
     Undeliverable,
 )
 from nxsched.service.ids import new_id
-from nxsched.service.relaying import Lease, Told, judged, untouched
-from nxsched.store.outbox import EVENTS
+from nxsched.service.relaying import DELIVERED, Lease, Told, judged, untouched
+from nxsched.service.reminding import Look
 from nxsched.store.queue import Queue, Queued, Settled
+from nxsched.store.reminders import REMINDERS
 
 LOG: Final = logging.getLogger("nxsched.relay")
 
@@ -72,6 +74,7 @@ class Options:
     lease: timedelta
     poll: timedelta
     backoff: Backoff
+    grace: timedelta
     on_report: Callable[[RelayReport], None] | None
     report_every: timedelta
 
@@ -82,6 +85,7 @@ class Options:
         checks.kind("backoff", self.backoff, Backoff)
         span("poll", self.poll)
         span("report_every", self.report_every)
+        span("grace", self.grace)
         if span("lease", self.lease) < timedelta(seconds=1):
             raise InvalidInput(field="lease", reason=f"must be a second or more, not {checks.shown(self.lease)}")
         for name, given in (("deliver", self.deliver), ("on_report", self.on_report)):
@@ -89,6 +93,10 @@ class Options:
                 raise InvalidInput(field=name, reason=f"must be a function, not {checks.shown(given)}")
         if iscoroutinefunction(self.on_report):
             raise InvalidInput(field="on_report", reason="must not be `async def`: nobody awaits it")
+        timeout = getattr(self.deliver, "timeout", None)
+        if isinstance(timeout, timedelta) and timeout * 2 > self.lease:
+            reason = f"must be at least twice as long as an attempt may take, which is {timeout}"
+            raise InvalidInput(field="lease", reason=reason)
         if self.concurrency > self.batch:
             reason = f"must be at least concurrency, which is {self.concurrency}: no more are there to be delivered"
             raise InvalidInput(field="batch", reason=reason)
@@ -110,15 +118,15 @@ class Options:
         return SOON if busy else self.poll.total_seconds() * random.uniform(0.75, 1.25)  # noqa: S311 - no secret
 
     @property
-    def queue(self) -> Queue[Any]:
-        """What is delivered: events, unless `deliver` is for something else."""
-        found: Queue[Any] = getattr(self.deliver, "queue", EVENTS)
-        return found
+    def queues(self) -> Sequence[Queue[Any]]:
+        """What is delivered: events and reminders, unless `deliver` is for something else."""
+        queue = getattr(self.deliver, "queue", None)
+        return [queue] if isinstance(queue, Queue) else DELIVERED
 
-    def wants(self, before: datetime | None) -> Lease[Any]:
+    def wants(self, queue: Queue[Any], before: datetime | None) -> Lease[Any]:
         """A lease under a new name; `outbox show` says who has an event."""
         owner = f"{socket.gethostname()}:{os.getpid()}:{new_id()}"
-        return Lease(queue=self.queue, owner=owner, lasts=self.lease, most=self.batch, before=before)
+        return Lease(queue=queue, owner=owner, lasts=self.lease, most=self.batch, before=before)
 
 
 class Batch:
@@ -131,6 +139,7 @@ class Batch:
         self._since = since
         self._open = {one.id: one for one in items}
         self._told: list[Settled] = []
+        self._resting: set[str] = set()
         self._lock = threading.Lock()  # several threads tell what became of events
         self._settled_at = time.monotonic()
 
@@ -140,19 +149,35 @@ class Batch:
         return self._since + self._options.lease.total_seconds() - time.monotonic()
 
     def is_for_others(self, item: Queued) -> bool:
-        """Whether half of the lease is over, so that what was not begun had better be leased anew.
+        """Whether it had better be leased anew: its endpoint has just failed, or half of the lease is over.
 
-        The first one is begun in any case, or there would be no end of it.
+        Of the latter the first one is begun in any case, or there would be no end of it.
         """
+        if isinstance(item, Delivery) and item.webhook_id in self._resting:
+            return True
         return item is not self.items[0] and self.left < self._options.lease.total_seconds() / 2
 
     def tell(self, item: Queued, error: BaseException | None, answer: object = None) -> None:
         """An attempt was made; `error` is what it ended with, `answer` what the receiver said where that is kept."""
         said = getattr(error, "answer", None) if error is not None else answer
-        one = judged(item, error, said if isinstance(said, dict) else None, self._options.backoff)
+        kept = said if self._wants.queue.keeps_answers and isinstance(said, dict) else None
+        if error is not None and isinstance(item, Delivery):
+            self._resting.add(item.webhook_id)
+        one = judged(item, error, kept, self._options.backoff)
         if one.outcome != "delivered":
             self._log(one, error)
         self._keep(one)
+
+    def to_look_at(self, item: Queued) -> Look | None:
+        """What has to be looked at before it is delivered."""
+        if self._wants.queue is not REMINDERS or not isinstance(item, OutboxEvent):
+            return None
+        return Look(event=item, grace=self._options.grace)
+
+    def skip(self, item: Queued, reason: str) -> None:
+        """It is not to be delivered any more."""
+        LOG.info("%s is skipped: %s", self._named(item), reason)
+        self._keep(Settled(item=item, outcome="skipped", error=reason))
 
     def bury(self, item: Queued) -> bool:
         """Whether something has had its attempts and never an answer: each time the relay died with it."""

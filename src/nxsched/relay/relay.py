@@ -8,16 +8,17 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from datetime import datetime
+from typing import Any
 
 from tenacity import Retrying
 
 from nxsched.domain.outbox import Relayed
 from nxsched.relay.ear import Ear
 from nxsched.relay.options import LOG, PASSING, SETTLED_EVERY, SOON, Batch, Options, Reporter, counted, refuse_coroutine
-from nxsched.service import relaying
+from nxsched.service import relaying, reminding
 from nxsched.service.relaying import Told
 from nxsched.service.unit import Call, Units
-from nxsched.store.queue import Queued
+from nxsched.store.queue import Queue, Queued
 
 
 class Relay:
@@ -79,22 +80,23 @@ class Relay:
         if not self._looked:
             self._units.run(relaying.see_all, None, _NO_TENANT)
             self._looked = True
-        before: datetime | None = None
-        while not stop.is_set():
-            now, batch = self._take(before)
-            before = before or now
-            if not batch.items:
-                break
-            self._deliver(batch, stop, pool, reporter)
-            self._report(reporter)
+        for queue in self._options.queues:
+            before: datetime | None = None
+            while not stop.is_set():
+                now, batch = self._take(queue, before)
+                before = before or now
+                if not batch.items:
+                    break
+                self._deliver(batch, stop, pool, reporter)
+                self._report(reporter)
 
     def _report(self, reporter: Reporter, *, last: bool = False) -> None:
         """Look how the outbox stands, and tell it, if it is time to."""
         if reporter.is_due or (last and reporter.is_wanted):
-            reporter.report(self._units.run(relaying.stands, self._options.queue, _NO_TENANT))
+            reporter.report(self._units.run(relaying.stands, self._options.queues, _NO_TENANT))
 
-    def _take(self, before: datetime | None) -> tuple[datetime, Batch]:
-        wants, since = self._options.wants(before), time.monotonic()
+    def _take(self, queue: Queue[Any], before: datetime | None) -> tuple[datetime, Batch]:
+        wants, since = self._options.wants(queue, before), time.monotonic()
         now, items = self._units.run(relaying.take, wants, _NO_TENANT)
         return now, Batch(self._options, wants, items, since)
 
@@ -119,6 +121,12 @@ class Relay:
 
     def _attempt(self, batch: Batch, item: Queued) -> None:
         try:
+            if look := batch.to_look_at(item):
+                found = self._units.run(reminding.look, look, Call(tenant=item.tenant))
+                if isinstance(found, str):
+                    batch.skip(item, found)
+                    return
+                item = found
             answer = self._options.deliver(item)
             refuse_coroutine(answer)
         except Exception as error:  # noqa: BLE001 - whatever an application raises means that it was not delivered

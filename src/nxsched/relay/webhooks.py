@@ -31,7 +31,7 @@ except ModuleNotFoundError as _missing:
     raise MissingExtra(what="Posting webhooks", extra="webhooks") from _missing
 
 LARGEST: Final = 20_000
-"""Bytes of a body; a larger one is sent without what the application and the attendee have added."""
+"""Bytes of a body; a larger one is sent without what people and the application have written at length."""
 
 MOST_ADDRESSES: Final = 3
 """Addresses of one host that are tried, one after the other."""
@@ -63,7 +63,8 @@ class _Poster:
         allow_http: bool = False,
         ssl_context: SSLContext | None = None,
     ) -> None:
-        self._timeout = span("timeout", timeout).total_seconds()
+        self.timeout: timedelta = span("timeout", timeout)
+        self._timeout = timeout.total_seconds()
         self._allow = networks("allow", allow)
         self._allow_http = checks.flag("allow_http", allow_http)
         if ssl_context is not None:
@@ -73,19 +74,24 @@ class _Poster:
     def _url(self, url: str) -> str:
         """An address that the application gives. Raises `InvalidInput`."""
         address("url", url)
-        if not (self._allow_http or url.startswith("https:")):
-            raise InvalidInput(field="url", reason=f"must be https, unless allow_http is given: {checks.shown(url)}")
+        if not self._is_allowed(url):
+            raise InvalidInput(field="url", reason=f"must be https, unless http is allowed, not {checks.shown(url)}")
         return url
+
+    def _is_allowed(self, url: str) -> bool:
+        return self._allow_http or urlsplit(url).scheme == "https"
 
     async def _deliver(self, delivery: Delivery) -> dict[str, Any]:
         """Post to the endpoint of a tenant."""
+        if not isinstance(delivery, Delivery):
+            raise InvalidInput(field="deliver", reason="is given events: a WebhookDelivery goes to a relay as it is")
         webhook = delivery.webhook
         if webhook is None:
-            raise Undeliverable("the endpoint was deleted")
+            raise Undeliverable("the endpoint was deleted, or is of a newer version of nxsched")
         if not webhook.enabled:
             raise Undeliverable(f"the endpoint is disabled: {webhook.disabled_because or 'it was switched off'}")
-        if not (self._allow_http or webhook.url.startswith("https:")):
-            raise Undeliverable("the endpoint is not https")
+        if not self._is_allowed(webhook.url):
+            raise Undeliverable("the endpoint is not https, and the sender has no allow_http")
         body = _body(delivery, delivery.event_id)
         return await self._post(_Post(webhook.url, webhook.secrets, delivery.event_id, delivery.read_at, body))
 
@@ -121,7 +127,7 @@ class _Poster:
             verify=self._ssl,
             trust_env=False,
             follow_redirects=False,
-            timeout=self._timeout,
+            timeout=httpx.Timeout(self._timeout, connect=self._timeout / (MOST_ADDRESSES + 1)),
             limits=httpx.Limits(max_keepalive_connections=0),
         ) as client:
             for i, one in enumerate(addresses):
@@ -134,7 +140,7 @@ class _Poster:
                 )
                 try:
                     response = await client.send(request, stream=True)
-                except httpx.ConnectError:
+                except (httpx.ConnectError, httpx.ConnectTimeout):
                     if i + 1 == len(addresses):
                         raise
                     continue
@@ -217,7 +223,7 @@ def _failure(status: int | None, after: timedelta | None, words: str, answer: di
 
 
 def _body(item: Queued, event_id: str) -> bytes:
-    """What is posted. Where that is too much, without the answers and the metadata of the booking."""
+    """What is posted. Where that is too much, without answers, metadata, description and questions."""
     told = {
         "type": item.kind,
         "timestamp": plain(item.occurred_at),
@@ -230,7 +236,9 @@ def _body(item: Queued, event_id: str) -> bytes:
     body = _json(told)
     if len(body) > LARGEST:
         booking = {**item.payload["booking"], "answers": {}, "metadata": {}}
-        body = _json({**told, "shortened": True, "data": {**item.payload, "booking": booking}})
+        event_type = {**item.payload["event_type"], "description": "", "questions": []}
+        short = {**item.payload, "booking": booking, "event_type": event_type}
+        body = _json({**told, "shortened": True, "data": short})
     return body
 
 

@@ -7,7 +7,7 @@ from importlib.resources import files
 from typing import Any
 
 from nxsched.domain import checks
-from nxsched.domain.events import KINDS
+from nxsched.domain.events import KINDS, REMINDER
 
 
 def event_schema(kind: str) -> dict[str, Any]:
@@ -16,7 +16,7 @@ def event_schema(kind: str) -> dict[str, Any]:
     A payload's `format` is the version of this shape: it rises when a reader has to change, and not where fields are
     added, so a reader ignores what it does not know.
     """
-    found = _read(checks.one_of("kind", kind, KINDS))
+    found = _read(checks.one_of("kind", kind, (*KINDS, REMINDER)))
     return {**found, "$defs": {"payload": _read("payload")}}
 
 

@@ -12,6 +12,7 @@ from nxsched.domain.bookings import Booking, BookingStatus
 from nxsched.domain.events import changes, payload
 from nxsched.errors import BookingNotFound
 from nxsched.service.ids import new_id
+from nxsched.service.reminding import wanted
 from nxsched.service.tools import Tools
 from nxsched.store.changes import Change, Record, change_bookings
 from nxsched.store.locks import NOTHING
@@ -64,11 +65,12 @@ def change(
     parties: Sequence[Mapping[str, Any]] | None = None,
 ) -> Change:
     """A change of a booking with its records; `parties` are its hosts after it, where they are others."""
+    parties = standing.parties if parties is None else parties
     told = payload(
         after,
         standing.event_type,
         standing.tenant,
-        standing.parties if parties is None else parties,
+        parties,
         before=standing.booking,
         hosts_before=standing.parties,
     )
@@ -79,6 +81,7 @@ def change(
         event_id=new_id(),
         changes=changes(standing.booking, after),
         payload=told,
+        reminders=wanted(after, standing.event_type, parties),
     )
 
 

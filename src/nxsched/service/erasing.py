@@ -11,6 +11,7 @@ from nxsched.domain.commands import EraseAttendee
 from nxsched.domain.events import changes, payload
 from nxsched.service.changing import record
 from nxsched.service.ids import new_id, new_nonce
+from nxsched.service.reminding import wanted
 from nxsched.service.tools import Tools
 from nxsched.store.changes import Change, change_details
 from nxsched.store.erasure import change_nonces, erase_records, forget_keys_of
@@ -49,4 +50,12 @@ def _erased(one: Standing) -> Change:
     told = payload(after, one.event_type, one.tenant, one.parties)
     # What was there before is what must not be written down again.
     kept = {name: both for name, both in changes(before, after).items() if name == "sequence"}
-    return Change(after=after, action="erase", kind="booking.updated", event_id=new_id(), changes=kept, payload=told)
+    return Change(
+        after=after,
+        action="erase",
+        kind="booking.updated",
+        event_id=new_id(),
+        changes=kept,
+        payload=told,
+        reminders=wanted(after, one.event_type, one.parties),
+    )

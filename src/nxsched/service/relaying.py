@@ -21,7 +21,8 @@ from nxsched.domain.outbox import Backoff, OutboxEvent, OutboxState, OutboxStatu
 from nxsched.errors import BookingNotFound, EventNotFound, InvalidInput, RetryLater, TenantNotFound, Undeliverable
 from nxsched.service.tools import Tools
 from nxsched.store.outbox import EVENTS
-from nxsched.store.queue import Queue, Queued, Settled, Wanted
+from nxsched.store.queue import One, Queue, Queued, Settled, Wanted
+from nxsched.store.reminders import REMINDERS
 from nxsched.store.tenants import fetch_tenant, sees_all_tenants
 
 MOST_ERROR: Final = 1_000
@@ -29,6 +30,9 @@ MOST_ERROR: Final = 1_000
 
 
 T = TypeVar("T", bound=Queued)
+
+DELIVERED: Final = (EVENTS, REMINDERS)
+"""What a relay gives to an application's `deliver`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,9 +66,9 @@ def settle(connection: Connection, told: Told, tools: Tools) -> set[str]:
     return told.queue.settle(connection, told.owner, tools.now, told.done)
 
 
-def stands(connection: Connection, queue: Queue[Any], tools: Tools) -> OutboxStatus:
-    """How a queue stands, of all tenants."""
-    return queue.status(connection, None, tools.now)
+def stands(connection: Connection, queues: Sequence[Queue[Any]], tools: Tools) -> OutboxStatus:
+    """How queues stand together, of all tenants."""
+    return _together(connection, queues, None, tools)
 
 
 def see_all(connection: Connection, asked: None, tools: Tools) -> None:  # noqa: ARG001 - as every query
@@ -160,7 +164,7 @@ def event(connection: Connection, given: str, tools: Tools) -> OutboxEvent:
 def one_of(connection: Connection, queue: Queue[T], given: str, tools: Tools) -> T:
     """One of a queue. Raises `EventNotFound`."""
     id_ = _id(given, queue.noun)
-    found = queue.find(connection, id_, tools.now)
+    found = queue.find(connection, _one(id_, tools), tools.now)
     if found is None:
         raise EventNotFound(id=id_, noun=queue.noun)
     return found
@@ -183,11 +187,11 @@ def changed(
     queue: Queue[T],
     given: str,
     tools: Tools,
-    change: Callable[[Connection, str, datetime], T | None],
+    change: Callable[[Connection, One, datetime], T | None],
 ) -> T:
     """Change one by hand. Raises `EventNotFound`, and `InvalidInput` where it cannot be."""
     id_ = _id(given, queue.noun)
-    found = change(connection, id_, tools.now)
+    found = change(connection, _one(id_, tools), tools.now)
     if found is None:
         there = one_of(connection, queue, id_, tools)
         reason = {
@@ -197,6 +201,11 @@ def changed(
         }.get(there.state, "was changed by somebody else at this moment: try again")
         raise InvalidInput(field="id", reason=f"{reason}: {id_}")
     return found
+
+
+def _one(id_: str, tools: Tools) -> One:
+    """One of the tenant that asks, or of any, for who asks as none."""
+    return One(id_, tools.tenant or None)
 
 
 def _id(given: object, noun: str = "event") -> str:
@@ -210,7 +219,17 @@ def status(connection: Connection, tenant: str | None, tools: Tools) -> OutboxSt
     """How the outbox stands, of a tenant or of all."""
     see_all(connection, None, tools)
     _look_for(connection, tenant)
-    return EVENTS.status(connection, tenant, tools.now)
+    return _together(connection, DELIVERED, tenant, tools)
+
+
+def _together(connection: Connection, queues: Sequence[Queue[Any]], tenant: str | None, tools: Tools) -> OutboxStatus:
+    found = [one.status(connection, tenant, tools.now) for one in queues]
+    return OutboxStatus(
+        depth=sum(one.depth for one in found),
+        lag=max(one.lag for one in found),
+        failing=sum(one.failing for one in found),
+        dead=sum(one.dead for one in found),
+    )
 
 
 def _look_for(connection: Connection, tenant: str | None) -> None:

@@ -11,6 +11,7 @@ from nxsched.service.ending import expire
 from nxsched.service.tools import Tools
 from nxsched.store.keys import forget_keys
 from nxsched.store.outbox import delete_done
+from nxsched.store.reminders import delete_ended
 from nxsched.store.standing import lock_due
 
 BATCH: Final = 100
@@ -26,5 +27,8 @@ def sweep(connection: Connection, command: None, tools: Tools) -> Swept:  # noqa
 
 
 def sweep_events(connection: Connection, keep_days: int, tools: Tools) -> Swept:
-    """One batch of the events that were delivered long ago; never one that was not. Needs the worker's role."""
-    return Swept(events=delete_done(connection, tools.tenant, tools.now, keep_days, BATCH))
+    """One batch of what was delivered long ago; never an event that was not. Needs the worker's role."""
+    return Swept(
+        events=delete_done(connection, tools.tenant, tools.now, keep_days, BATCH),
+        reminders=delete_ended(connection, tools.tenant, tools.now, keep_days, BATCH),
+    )

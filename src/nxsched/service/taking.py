@@ -23,6 +23,7 @@ from nxsched.service.changing import Done
 from nxsched.service.choosing import Choice
 from nxsched.service.ending import expire_in_the_way
 from nxsched.service.ids import new_id
+from nxsched.service.reminding import wanted
 from nxsched.service.tools import Tools
 from nxsched.store.changes import Change, Place, Won
 from nxsched.store.conflicts import Waited
@@ -155,6 +156,7 @@ def changed(connection: Connection, taken: Taken, standing: Standing | None, aft
         event_id=new_id(),
         changes=changes(before, after),
         payload=told,
+        reminders=wanted(after, settings.event_type, parties),
     )
 
 

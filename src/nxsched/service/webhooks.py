@@ -25,6 +25,7 @@ MOST: Final = 100
 def save(connection: Connection, command: SaveWebhook, tools: Tools) -> Webhook:
     """Make an endpoint, or change the one that is there. One that is switched on again is not switched off because."""
     given = command.webhook
+    store.lock_webhooks(connection, tools.tenant)
     known = store.list_webhooks(connection, tools.tenant)
     before = next((one for one in known if one.id == given.id), None)
     if given.id is not None and before is None:
@@ -56,6 +57,7 @@ def webhooks(connection: Connection, asked: None, tools: Tools) -> list[Webhook]
 
 def delete(connection: Connection, command: DeleteWebhook, tools: Tools) -> None:
     """Delete an endpoint with its log and all that waits for it. Raises `WebhookNotFound`."""
+    store.lock_webhooks(connection, tools.tenant)
     if not store.delete_webhook(connection, tools.tenant, command.id):
         raise WebhookNotFound(id=command.id)
 
@@ -75,4 +77,7 @@ def delivery(connection: Connection, id_: str, tools: Tools) -> Delivery:
 def change(connection: Connection, command: ChangeDelivery, tools: Tools) -> Delivery:
     """Have it posted again, or give it up. Raises `EventNotFound`, and `InvalidInput` where it cannot be."""
     how = DELIVERIES.retry if command.to == "retry" else DELIVERIES.discard
-    return relaying.changed(connection, DELIVERIES, command.id, tools, how)
+    found = relaying.changed(connection, DELIVERIES, command.id, tools, how)
+    if command.to == "retry":
+        store.wake_webhook(connection, tools.tenant, found.webhook_id)
+    return found

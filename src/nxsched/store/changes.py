@@ -28,8 +28,8 @@ from nxsched.store.statements import statement
 _WANTED: Final = """
 wanted AS (
     SELECT * FROM jsonb_to_recordset(CAST(CAST(:rows AS text) AS jsonb)) AS w(id uuid, version int, sequence int,
-        status text, action text, kind text, event_id uuid, changes jsonb, payload jsonb, attendee_name text,
-        attendee_email text,
+        status text, action text, kind text, event_id uuid, changes jsonb, payload jsonb, reminders jsonb,
+        attendee_name text, attendee_email text,
         attendee_timezone text, attendee_reference text, answers jsonb, metadata jsonb, location text, reference text,
         assigned_because text, expires_at timestamptz, counted bigint, counted_hosts bigint[]{more})
 )"""
@@ -55,6 +55,16 @@ audited AS (
     SELECT :tenant, gen_random_uuid(), h.id, w.event_id, w.id, w.version, w.kind, :now, :now
     FROM changed JOIN wanted w USING (id)
     JOIN nxsched.webhook h ON h.tenant_id = :tenant AND h.enabled AND (h.kinds = '[]' OR h.kinds ? w.kind)
+), superseded AS (
+    UPDATE nxsched.reminder r SET done_at = :now, ended = 'superseded' FROM changed JOIN wanted w USING (id)
+    WHERE r.tenant_id = :tenant AND r.booking_id = ANY(ARRAY(SELECT id FROM wanted)) AND r.booking_id = w.id
+        AND r.version < w.version AND r.done_at IS NULL AND r.dead_at IS NULL
+), reminding AS (
+    INSERT INTO nxsched.reminder (tenant_id, id, booking_id, version, kind, recipient, before, occurred_at, due_at)
+    SELECT :tenant, r.id, w.id, w.version, 'booking.reminder', r.recipient, r.before, :now, r.due_at
+    FROM changed JOIN wanted w USING (id) CROSS JOIN LATERAL
+        jsonb_to_recordset(w.reminders) AS r(id uuid, recipient text, before text, due_at timestamptz)
+    WHERE r.due_at > :now
 )"""
 
 # What the occurrences come to that these bookings stand in: taken for good, until the last of those ends that end by
@@ -235,6 +245,7 @@ class Change:
     event_id: str
     changes: dict[str, Any]
     payload: dict[str, Any]
+    reminders: Sequence[Mapping[str, Any]]
 
     def row(self) -> dict[str, Any]:
         """The row of `wanted`."""
@@ -249,6 +260,7 @@ class Change:
             "event_id": self.event_id,
             "changes": self.changes,
             "payload": self.payload,
+            "reminders": self.reminders,
             "attendee_name": who and who.name,
             "attendee_email": who and who.email,
             "attendee_timezone": who and who.timezone,

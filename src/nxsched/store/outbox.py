@@ -26,12 +26,13 @@ EVENTS: Final = Queue(
 )
 
 # An array is made once. IN may be planned as a join that asks for the batch again for each row, and takes too many.
-# What an endpoint has not got yet, or what somebody has to look at, keeps its event.
+# What an endpoint is still to get keeps its event.
 _DELETE_DONE: Final = text("""
 DELETE FROM nxsched.outbox_event WHERE tenant_id = :tenant AND done_at <= :before AND id = ANY(ARRAY(
     SELECT id FROM nxsched.outbox_event e WHERE tenant_id = :tenant AND done_at <= :before
         AND (SELECT true FROM nxsched.webhook_delivery d
-            WHERE d.tenant_id = :tenant AND d.event_id = e.id AND d.done_at IS NULL LIMIT 1) IS NULL
+            WHERE d.tenant_id = :tenant AND d.event_id = e.id AND d.done_at IS NULL AND d.dead_at IS NULL
+            LIMIT 1) IS NULL
     ORDER BY done_at LIMIT :most FOR UPDATE OF e SKIP LOCKED))
 """)
 

@@ -103,7 +103,7 @@ _LEASE: Final = """
 WITH due AS (
     SELECT e.tenant_id, e.id, e.due_at, e.lease_owner IS NOT NULL AND e.attempts > 1 AS suspect
     FROM nxsched.{table} e
-    WHERE {undone} AND e.due_at <= :before AND (e.leased_until IS NULL OR e.leased_until <= :now)
+    WHERE {undone} AND e.due_at <= :before AND (e.leased_until IS NULL OR e.leased_until <= :now) AND {may}
         AND e.version = (
             SELECT o.version FROM nxsched.{table} o
             WHERE o.tenant_id = e.tenant_id AND {its_line} AND o.done_at IS NULL AND o.dead_at IS NULL
@@ -119,7 +119,7 @@ WITH due AS (
 )
 SELECT {seen} FROM leased e {joined} ORDER BY e.due_at, e.occurred_at"""
 
-Outcome = Literal["delivered", "failed", "dead", "untouched"]
+Outcome = Literal["delivered", "skipped", "failed", "dead", "untouched"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,7 +165,7 @@ WITH told AS (
         lease_owner = CASE WHEN m.outcome = 'delivered' THEN e.lease_owner END,
         attempts = e.attempts - CASE WHEN m.outcome = 'untouched' THEN 1 ELSE 0 END,
         last_error = CASE WHEN m.outcome = 'untouched' THEN e.last_error ELSE {error} END,
-        done_at = CASE WHEN m.outcome = 'delivered' THEN CAST(:now AS timestamptz) END,
+        done_at = CASE WHEN m.outcome IN ('delivered', 'skipped') THEN CAST(:now AS timestamptz) END,
         dead_at = CASE WHEN m.outcome = 'dead' THEN CAST(:now AS timestamptz) END,
         due_at = CASE WHEN m.outcome = 'failed' THEN m.next ELSE e.due_at END{kept}
     FROM mine m WHERE e.tenant_id = m.tenant_id AND e.id = m.id AND e.lease_owner = :owner AND {undone}
@@ -180,10 +180,10 @@ WITH told AS (
 SELECT id::text AS id FROM mine"""
 
 _STATUS: Final = """
-SELECT count(*) AS depth, min(occurred_at) AS oldest, count(*) FILTER (WHERE last_error IS NOT NULL) AS failing,
+SELECT count(*) AS depth, min({since}) AS oldest, count(*) FILTER (WHERE last_error IS NOT NULL) AS failing,
     (SELECT count(*) FROM nxsched.{table}
         WHERE dead_at IS NOT NULL AND done_at IS NULL AND {tenant}) AS dead
-FROM nxsched.{table} e WHERE {undone} AND {tenant}"""
+FROM nxsched.{table} e WHERE {undone} AND {backlog} AND {tenant}"""
 
 _OF_TENANT: Final = "(CAST(:tenant AS text) IS NULL OR tenant_id = CAST(:tenant AS text))"
 
@@ -195,12 +195,10 @@ _STATES: Final[Mapping[OutboxState | None, str]] = {
     OutboxState.DISCARDED: "e.done_at IS NOT NULL AND e.dead_at IS NOT NULL",
     None: f"(({_UNDONE}) OR (e.dead_at IS NOT NULL AND e.done_at IS NULL))",  # not delivered yet, each by its index
 }
-_ANY_STATE: Final = "true"
 
 _LIST: Final = """
 SELECT {seen} FROM nxsched.{table} e {joined}
-WHERE {state} AND (CAST(:tenant AS text) IS NULL OR e.tenant_id = CAST(:tenant AS text))
-    AND (CAST(:booking AS uuid) IS NULL OR e.booking_id = CAST(:booking AS uuid)) AND {of}
+WHERE {state} {given}
     AND (CAST(:after AS timestamptz) IS NULL
         OR (e.occurred_at, e.booking_id, e.version, e.id)
             > (CAST(:after AS timestamptz), CAST(:after_booking AS uuid), CAST(:after_version AS int),
@@ -224,9 +222,25 @@ class Wanted:
     every: bool = False
     of: str | None = None
 
+    @property
+    def given(self) -> dict[str, str]:
+        """By what rows are looked up: a plan is made for what is asked, and knows no other."""
+        found = {"tenant": self.tenant, "booking": self.booking, "of": self.of}
+        return {name: value for name, value in found.items() if value is not None}
 
-# Keys begin with the tenant: to look in each is quick.
-_HAS_ID: Final = "e.tenant_id = ANY(ARRAY(SELECT tenant_id FROM nxsched.tenant)) AND e.id = CAST(:id AS uuid)"
+
+@dataclass(frozen=True, slots=True)
+class One:
+    """One that is meant: of a tenant, or of whichever it is for who sees all of them."""
+
+    id: str
+    tenant: str | None = None
+
+
+# Keys begin with the tenant: where none is named, to look in each is quick.
+_HAS_ID: Final = """e.tenant_id = ANY(CASE WHEN CAST(:tenant AS text) IS NULL
+    THEN ARRAY(SELECT tenant_id FROM nxsched.tenant) ELSE ARRAY[CAST(:tenant AS text)] END)
+    AND e.id = CAST(:id AS uuid)"""
 
 # What is leased is being delivered, and what was delivered is over: neither is changed. What waits behind it is to be
 # looked at.
@@ -247,7 +261,8 @@ class Queue(Generic[T]):
     """A table of what is to be delivered, and how its rows are read.
 
     `line` are the columns that what comes in order of versions has in common. `payload` is where the payload stands,
-    `error` what of an error is kept, `kept` and `also` what else is written down when something is settled.
+    `error` what of an error is kept, `kept` and `also` what else is written down when something is settled. The age
+    of what is `backlog` counts from `since`; `may` keeps what is due from being leased.
     """
 
     noun: str
@@ -261,7 +276,11 @@ class Queue(Generic[T]):
     error: str = "m.error"
     kept: str = ""
     also: str = ""
-    of: str = "CAST(:of AS uuid) IS NULL"
+    of: str = "e.id"
+    keeps_answers: bool = False
+    may: str = "true"
+    since: str = "occurred_at"
+    backlog: str = "occurred_at <= 'infinity' AND CAST(:now AS timestamptz) IS NOT NULL"
 
     def lease(
         self, connection: Connection, owner: str, now: datetime, before: datetime, lasts: timedelta, most: int
@@ -277,7 +296,7 @@ class Queue(Generic[T]):
 
     def status(self, connection: Connection, tenant: str | None, now: datetime) -> OutboxStatus:
         """How the queue of a tenant stands, or that of all."""
-        found = connection.execute(self._status, {"tenant": tenant}).one()
+        found = connection.execute(self._status, {"tenant": tenant, "now": now}).one()
         lag = max(now - found.oldest, timedelta()) if found.oldest else timedelta()
         return OutboxStatus(depth=found.depth, lag=lag, failing=found.failing, dead=found.dead)
 
@@ -285,9 +304,7 @@ class Queue(Generic[T]):
         """What is queued as it happened; of one moment by booking and version."""
         after = wanted.after or (None, None, None, None)
         values = {
-            "tenant": wanted.tenant,
-            "booking": wanted.booking,
-            "of": wanted.of,
+            **wanted.given,
             "now": now,
             "after": after[0],
             "after_booking": after[1],
@@ -297,20 +314,20 @@ class Queue(Generic[T]):
         }
         return [self._read(row) for row in connection.execute(self._listing(wanted), values)]
 
-    def find(self, connection: Connection, id_: str, now: datetime) -> T | None:
+    def find(self, connection: Connection, one: One, now: datetime) -> T | None:
         """One of them."""
-        return self._one(connection, self._finding, id_, now)
+        return self._one(connection, self._finding, one, now)
 
-    def retry(self, connection: Connection, id_: str, now: datetime) -> T | None:
+    def retry(self, connection: Connection, one: One, now: datetime) -> T | None:
         """Have it delivered again from the first attempt on, now; `None` where it is leased, delivered or unknown."""
-        return self._one(connection, self._retrying, id_, now)
+        return self._one(connection, self._retrying, one, now)
 
-    def discard(self, connection: Connection, id_: str, now: datetime) -> T | None:
+    def discard(self, connection: Connection, one: One, now: datetime) -> T | None:
         """Give it up for good; `None` where it is leased, delivered or unknown."""
-        return self._one(connection, self._discarding, id_, now)
+        return self._one(connection, self._discarding, one, now)
 
-    def _one(self, connection: Connection, asked: TextualSelect, id_: str, now: datetime) -> T | None:
-        found = connection.execute(asked, {"id": id_, "now": now}).one_or_none()
+    def _one(self, connection: Connection, asked: TextualSelect, one: One, now: datetime) -> T | None:
+        found = connection.execute(asked, {"tenant": one.tenant, "id": one.id, "now": now}).one_or_none()
         return self._read(found) if found else None
 
     def _read(self, row: Any) -> T:  # noqa: ANN401 - a row
@@ -342,14 +359,19 @@ class Queue(Generic[T]):
 
     def _leasing(self, most: int) -> TextualSelect:
         if most not in self._made:
-            self._made[most] = self._statement(_LEASE, self._columns, most=most)
+            self._made[most] = self._statement(_LEASE, self._columns, most=most, may=self.may)
         return self._made[most]
 
     def _listing(self, wanted: Wanted) -> TextualSelect:
-        which = "every" if wanted.every else wanted.state
+        which = "every" if wanted.every else wanted.state, *wanted.given
         if which not in self._made:
+            columns = {"tenant": "e.tenant_id", "booking": "e.booking_id", "of": self.of}
+            given = " ".join(
+                f"AND {columns[name]} = CAST(:{name} AS {'text' if name == 'tenant' else 'uuid'})"
+                for name in wanted.given
+            )
             state = "true" if wanted.every else _STATES[wanted.state]
-            self._made[which] = self._statement(_LIST, self._columns, state=state, of=self.of)
+            self._made[which] = self._statement(_LIST, self._columns, state=state, given=given)
         return self._made[which]
 
     @cached_property
@@ -358,7 +380,9 @@ class Queue(Generic[T]):
 
     @cached_property
     def _status(self) -> TextualSelect:
-        return self._statement(_STATUS, "depth oldest failing dead", tenant=_OF_TENANT)
+        return self._statement(
+            _STATUS, "depth oldest failing dead", tenant=_OF_TENANT, since=self.since, backlog=self.backlog
+        )
 
     @cached_property
     def _finding(self) -> TextualSelect:

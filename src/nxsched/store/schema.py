@@ -283,6 +283,37 @@ outbox_event: Final = _table(
     key=("id",),
 )
 
+reminder: Final = _table(
+    "reminder",
+    _needed("id", Uuid),
+    _needed("booking_id", Uuid),
+    _needed("version", Integer),
+    _needed("kind", Text),
+    _needed("recipient", Text),
+    _needed("before", Text),
+    _needed("occurred_at", _INSTANT),
+    _needed("due_at", _INSTANT),
+    Column("attempts", Integer, nullable=False, server_default=text("0")),
+    Column("lease_owner", Text),
+    Column("leased_until", _INSTANT),
+    Column("done_at", _INSTANT),
+    Column("dead_at", _INSTANT),
+    Column("ended_at", _INSTANT, Computed("coalesce(done_at, dead_at)", persisted=True)),
+    Column("ended", Text),
+    Column("last_error", Text),
+    _refers("reminder", "booking_id", "booking"),
+    UniqueConstraint("tenant_id", "booking_id", "version", "before", "recipient", name="reminder_once_key"),
+    CheckConstraint(
+        "(ended IS NULL) = (done_at IS NULL AND dead_at IS NULL)"
+        " AND coalesce(ended IN ('sent', 'superseded', 'skipped', 'dead'), true)",
+        name="reminder_ended_check",
+    ),
+    Index("reminder_undone", "due_at", postgresql_where=_UNDONE),
+    Index("reminder_ended", "tenant_id", "ended_at", postgresql_where=text("ended_at IS NOT NULL")),
+    Index("reminder_dead", "dead_at", postgresql_where=text("dead_at IS NOT NULL AND done_at IS NULL")),
+    key=("id",),
+)
+
 webhook: Final = _table(
     "webhook",
     _needed("id", Uuid),
@@ -291,6 +322,8 @@ webhook: Final = _table(
     _needed("secrets", JSONB),
     _needed("enabled", Boolean),
     Column("disabled_because", Text),
+    Column("failures", Integer, nullable=False, server_default=text("0")),
+    Column("rests_until", _INSTANT),
     _needed("created_at", _INSTANT),
     _of_tenant("webhook"),
     key=("id",),
@@ -323,7 +356,9 @@ webhook_delivery: Final = _table(
     Index("webhook_delivery_undone", "due_at", postgresql_where=_UNDONE),
     Index("webhook_delivery_oldest", "tenant_id", "webhook_id", "booking_id", "version", postgresql_where=_UNDONE),
     Index("webhook_delivery_dead", "dead_at", postgresql_where=text("dead_at IS NOT NULL AND done_at IS NULL")),
-    Index("webhook_delivery_log", "tenant_id", "webhook_id", "occurred_at"),
+    Index("webhook_delivery_log", "tenant_id", "occurred_at", "booking_id", "version", "id"),
+    Index("webhook_delivery_log_of_webhook", "tenant_id", "webhook_id", "occurred_at"),
+    Index("webhook_delivery_log_of_booking", "tenant_id", "booking_id"),
     key=("id",),
 )
 
