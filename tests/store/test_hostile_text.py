@@ -16,6 +16,7 @@ from nxsched import (
     BlockedPeriod,
     Booking,
     BookingNotFound,
+    EventNotFound,
     EventType,
     EventTypeNotFound,
     Host,
@@ -317,6 +318,12 @@ NAMING: dict[str, Callable[[Scheduler, Tenant, str], object]] = {
     "book": lambda _, t, x: _book(t, event_type=x),
     "booking": lambda _, t, x: t.booking(x),
     "history": lambda _, t, x: t.history(x),
+    "reminders": lambda _, t, x: t.reminders(x),
+    "webhook": lambda _, t, x: t.webhooks.get(x),
+    "delete a webhook": lambda _, t, x: t.webhooks.delete(x),
+    "deliveries of a webhook": lambda _, t, x: t.webhooks.deliveries(webhook=x),
+    "delivery": lambda _, t, x: t.webhooks.delivery(x),
+    "retry a delivery": lambda _, t, x: t.webhooks.retry(x),
     "hold": lambda _, t, x: t.hold(x),
     "cancel": lambda _, t, x: t.cancel(x),
     "bookings of a host": lambda _, t, x: t.bookings(host=x),
@@ -405,11 +412,12 @@ def test_text_that_is_none_of_the_few_that_serve_is_refused_by_its_place(
 def test_hostile_text_names_nothing(scheduler: Scheduler, open_tenant: Tenant) -> None:
     _book(open_tenant)
     wrong = []
+    missing = (BookingNotFound, EventNotFound, EventTypeNotFound, HostNotFound, TenantNotFound, WebhookNotFound)
     for name, call in NAMING.items():
         for text in HOSTILE:
             try:
                 found = call(scheduler, open_tenant, text)
-            except (InvalidInput, BookingNotFound, EventTypeNotFound, HostNotFound, TenantNotFound) as error:
+            except (InvalidInput, *missing) as error:
                 if not _on_one_line(error):
                     wrong.append((name, _shown(text), ascii(str(error))[:200]))
             except Exception as error:  # noqa: BLE001 - that is what is looked for

@@ -20,7 +20,7 @@ from nxsched.errors import EventNotFound, InvalidInput
 if TYPE_CHECKING:
     from nxsched.scheduler import Scheduler
 
-worker_option = click.option(
+worker_option: Callable[[Callable[..., Any]], Callable[..., Any]] = click.option(
     "--worker-url",
     metavar="URL",
     envvar="NXSCHED_WORKER_URL",

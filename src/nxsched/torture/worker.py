@@ -301,6 +301,7 @@ class Worker:
             looks += [
                 ("booking", lambda tenant: tenant.booking(known.id)),
                 ("history", lambda tenant: tenant.history(known.id)),
+                ("reminders", lambda tenant: tenant.reminders(known.id)),
                 ("upcoming", lambda tenant: tenant.for_attendee(reference=known.who).upcoming()),
                 ("past", lambda tenant: tenant.for_attendee(reference=known.who).past()),
             ]
