@@ -35,6 +35,7 @@ from nxsched import (
     TenantDetails,
     TenantNotFound,
     Travel,
+    WebhookNotFound,
     WeeklyHours,
 )
 from nxsched.domain.checks import printable
