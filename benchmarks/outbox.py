@@ -1,4 +1,4 @@
-"""How fast relays drain the outbox, against statements written by hand, and how late an event is: `make bench`.
+"""How fast relays drain the outbox, how late an event is, and what all that costs who books: `make bench`.
 
 A relay is a process of its own, as is what it is compared with; the receiver does nothing. Events are copies of one:
 two of each booking, of which the second waits for the first.
@@ -12,7 +12,8 @@ import random
 import statistics
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
@@ -22,13 +23,15 @@ from rich.console import Console
 from rich.table import Table
 from turns import Compared, compare, in_turn
 
-from nxsched import OutboxEvent, Scheduler
+from nxsched import OutboxEvent, Scheduler, Tenant, Webhook
 from nxsched.embedded import WORKER_ROLE, EmbeddedServer
+from nxsched.store import changes
 
 TENANT = "outbox"
 BATCH = 100
 LEAST_OF_HAND = 0.5
 LEAST_BESIDE_FINISHED = 0.8
+LEAST_OF_A_BOOKING = 0.75
 FINISHED = 1_000_000
 
 processes = mp.get_context("forkserver")
@@ -105,12 +108,12 @@ class Outbox:
     def empty(self) -> None:
         """Take out all there is."""
         with self._superuser() as connection:
-            connection.execute("TRUNCATE nxsched.outbox_event")
+            connection.execute("TRUNCATE nxsched.outbox_event, nxsched.webhook_delivery, nxsched.reminder")
 
     def fill(self, finished: int) -> None:
         """Nothing but so many events, and so many that are done long ago."""
         with self._superuser() as connection:
-            connection.execute("TRUNCATE nxsched.outbox_event")
+            connection.execute("TRUNCATE nxsched.outbox_event, nxsched.webhook_delivery, nxsched.reminder")
             values = {"tenant": TENANT, "payload": self._payload}
             for count, done in ((finished, True), (self.events, False)):
                 if count:
@@ -196,6 +199,59 @@ def lag(running: EmbeddedServer, outbox: Outbox, bookings: int, console: Console
     console.print(table)
 
 
+class Cost:
+    """Bookings one after the other, with all that they leave to be delivered, and with their audit entry alone."""
+
+    def __init__(self, running: EmbeddedServer, each: int) -> None:
+        self.running = running
+        self.each = each
+        self._start = BEGIN + timedelta(days=365)
+        self._whole = changes._RECORDED  # noqa: SLF001 - to be taken apart
+
+    def book(self, *, recorded: str, endpoints: int = 0, wake: bool = True) -> float:
+        """Bookings a second."""
+        changes._RECORDED = recorded  # type: ignore[misc]  # noqa: SLF001 - the statement is made of it
+        changes._placed.cache_clear()  # noqa: SLF001 - and made anew
+        try:
+            with Scheduler(application(self.running), wake_relays=wake) as scheduler:
+                tenant = scheduler.tenant(TENANT)
+                for one in tenant.webhooks.all():
+                    tenant.webhooks.delete(one.id or "")
+                for i in range(endpoints):
+                    tenant.webhooks.save(Webhook(url=f"https://hooks.invalid/{i}"))
+                self._next(tenant)  # a connection, and its statements
+                begun = time.perf_counter()
+                for _ in range(self.each):
+                    self._next(tenant)
+                return self.each / (time.perf_counter() - begun)
+        finally:
+            changes._RECORDED = self._whole  # type: ignore[misc]  # noqa: SLF001 - as above
+            changes._placed.cache_clear()  # noqa: SLF001 - as above
+
+    def _next(self, tenant: Tenant) -> None:
+        tenant.book("visit-0", start=self._start, attendee=GRACE)
+        self._start += HALF
+
+    def measured(self, rounds: int, console: Console) -> bool:
+        """The audit entry stays in any case."""
+        audited = self._whole.partition(", sent AS (")[0]
+        works = {
+            "without an outbox": partial(self.book, recorded=audited, wake=False),
+            "with event and two reminders": partial(self.book, recorded=self._whole),
+            "and with three endpoints": partial(self.book, recorded=self._whole, endpoints=3),
+        }
+        found = in_turn(works, rounds, console)
+        bare, whole, posted = works
+        return compare(
+            "Bookings",
+            [
+                Compared(whole, found[whole], bare, found[bare], LEAST_OF_A_BOOKING),
+                Compared(posted, found[posted], bare, found[bare]),
+            ],
+            console,
+        )
+
+
 def main() -> None:
     """Run the benchmark; exit status 1 where a bound is broken."""
     parser = argparse.ArgumentParser(
@@ -204,7 +260,7 @@ def main() -> None:
     parser.add_argument("-n", "--rounds", type=int, default=5, help="rounds to measure (default: 5)")
     parser.add_argument("--events", type=int, default=100_000, help="to deliver in each (default: 100000)")
     parser.add_argument("--finished", type=int, default=FINISHED, help="that are done (default: 1000000)")
-    parser.add_argument("--bookings", type=int, default=100, help="whose lag is measured (default: 100)")
+    parser.add_argument("--bookings", type=int, default=100, help="whose lag and cost are measured (default: 100)")
     given = parser.parse_args()
     console = Console(width=118)
     with server() as running:
@@ -214,7 +270,8 @@ def main() -> None:
             tenant.book("visit-0", start=BEGIN - HALF, attendee=GRACE)
         outbox = Outbox(running, given.events)
         lag(running, outbox, given.bookings, console)
-        held: Sequence[bool] = [throughput(outbox, given.rounds, given.finished, console)]
+        held = [Cost(running, given.bookings).measured(given.rounds, console)]
+        held.append(throughput(outbox, given.rounds, given.finished, console))
     sys.exit(0 if all(held) else 1)
 
 

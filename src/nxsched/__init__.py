@@ -15,7 +15,7 @@ from nxsched.domain.refusals import Refusal
 from nxsched.domain.reminders import Reminder, ReminderState, ScheduledReminder
 from nxsched.domain.strategies import Strategy
 from nxsched.domain.tenants import TenantDetails
-from nxsched.domain.webhooks import Answer, Delivery, Webhook
+from nxsched.domain.webhooks import Delivery, Webhook, WebhookAnswer
 from nxsched.errors import (
     BlockedPeriodNotFound,
     BookingNotFound,
@@ -66,7 +66,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
-    "Actor", "Answer", "AsyncAttendeeBookings", "AsyncManagedBooking", "AsyncOutbox", "AsyncRelay", "AsyncScheduler",
+    "Actor", "AsyncAttendeeBookings", "AsyncManagedBooking", "AsyncOutbox", "AsyncRelay", "AsyncScheduler",
     "AsyncTenant", "AsyncWebhookDelivery", "AsyncWebhooks", "Attendee", "AttendeeBookings", "AuditEntry", "Backoff",
     "BlockedPeriod", "BlockedPeriodNotFound", "BookedTime", "Booking", "BookingNotFound", "BookingStatus",
     "BookingWindow", "BusyTime", "Clock", "Delivery", "EventNotFound", "EventType", "EventTypeNotFound", "Hold",
@@ -76,8 +76,8 @@ __all__ = [
     "RateLimit", "RateLimited", "Refusal", "Relay", "RelayReport", "Relayed", "Reminder", "ReminderState",
     "RetryLater", "ScheduledReminder", "Scheduler", "SchemaOutdated", "SettableClock", "Slot", "SlotTaken",
     "SlotUnavailable", "Slots", "StoreUnavailable", "Strategy", "Swept", "Tenant", "TenantDetails", "TenantNotFound",
-    "TransactionConflict", "Travel", "Undeliverable", "Webhook", "WebhookDelivery", "WebhookNotFound", "Webhooks",
-    "WeeklyHours", "__version__", "event_schema", "new_webhook_secret",
+    "TransactionConflict", "Travel", "Undeliverable", "Webhook", "WebhookAnswer", "WebhookDelivery", "WebhookNotFound",
+    "Webhooks", "WeeklyHours", "__version__", "event_schema", "new_webhook_secret",
 ]  # fmt: skip
 
 

@@ -21,7 +21,7 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
         (
             "outbox.py",
             ("--rounds", "1", "--events", "400", "--finished", "400", "--bookings", "9"),
-            ["by hand", "looking"],
+            ["by hand", "looking", "reminders"],
         ),
         ("load.py", ("--rounds", "1", "--clients", "50", "--hosts", "64"), ["one slot", "by hand", "silent", "beside"]),
     ],

@@ -591,6 +591,13 @@ def test_an_event_holds_enough_for_a_message_and_no_secret(acme: Tenant, db: Dat
     assert payload["booking"]["attendee"]["timezone"] == "America/New_York"
     assert payload["booking"]["uid"] == payload["booking"]["id"] == booking.id
     assert nonce not in str(payload)
+    why = Question(key="why", label="Why do you come?")
+    acme.save_event_type(replace(acme.event_type("visit"), timezone="Asia/Tokyo", questions=[why]))
+    acme.book("visit", start=NINE + HOUR, attendee=GRACE)
+    asked = rows(db, "SELECT payload FROM nxsched.outbox_event ORDER BY occurred_at, id DESC")
+    told = next(one["event_type"] for (one,) in asked if one["event_type"]["slug"] == "visit")
+    assert told["timezone"] == "Asia/Tokyo"
+    assert told["questions"] == [{"key": "why", "label": "Why do you come?"}]
     acme.cancel(booking.id, reason="ill", actor=Actor(role="staff", id="7"))
     later = rows(db, "SELECT payload FROM nxsched.outbox_event WHERE kind = 'booking.cancelled'")[0][0]
     assert (later["hosts"], later["previous"]["status"]) == (payload["hosts"], "confirmed")

@@ -19,7 +19,6 @@ from standardwebhooks import Webhook as Verifier
 from standardwebhooks import WebhookVerificationError
 
 from nxsched import (
-    Answer,
     AsyncWebhookDelivery,
     Attendee,
     Backoff,
@@ -33,6 +32,7 @@ from nxsched import (
     SettableClock,
     Tenant,
     Webhook,
+    WebhookAnswer,
     WebhookDelivery,
     WebhookNotFound,
     new_webhook_secret,
@@ -147,6 +147,21 @@ def test_the_official_verifier_accepts_what_is_posted_and_nothing_else(db: Datab
     ):
         with pytest.raises(WebhookVerificationError):
             Verifier(secret).verify(body, headers)
+
+
+def test_each_attempt_has_a_time_of_its_own_and_the_same_id(
+    scheduler: Scheduler, acme: Tenant, clock: SettableClock, ours: Endpoint
+) -> None:
+    acme.webhooks.save(Webhook(url=ours.url))
+    ours.answers = [(500, {}), (200, {})]
+    book(acme)
+    post(scheduler, relay=LATER)
+    clock.move(5 * MINUTE)
+    assert post(scheduler) == Relayed(delivered=1)
+    first, second = (one.headers for one in ours.posted)
+    assert first["webhook-id"] == second["webhook-id"]
+    assert int(second["webhook-timestamp"]) - int(first["webhook-timestamp"]) == 300
+    assert first["webhook-signature"] != second["webhook-signature"]
 
 
 def test_an_endpoint_gets_the_kinds_that_it_wants_from_when_it_was_saved(
@@ -281,7 +296,7 @@ def test_the_log_has_status_and_duration_of_the_last_attempt(
     clock.move(2 * MINUTE)
     post(scheduler)
     (one,) = deliveries(acme)
-    assert isinstance(one.answer, Answer)
+    assert isinstance(one.answer, WebhookAnswer)
     assert (one.state, one.attempts, one.answer.status, one.error) == (OutboxState.DELIVERED, 2, 201, None)
     assert "whsec" not in repr(one)
     assert "Grace" not in repr(one)

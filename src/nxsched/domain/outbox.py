@@ -29,13 +29,13 @@ class OutboxState(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutboxEvent:
-    """A change of a booking that the application is to be told of.
+    """A change of a booking that the application is to be told of, or that it is time to remind somebody of it.
 
     `id` is the same however often it is delivered: by it a receiver knows what it has had already. Versions of a
     booking run from 1 without a gap, and it is delivered in that order. `payload` is JSON, in the shape of
     `event_schema(kind)`. `attempts` counts the present one. `due_at` is when it is tried next, `error` what the last
-    attempt failed with; `leased_by` names the relay that has it, or has delivered it: host, process, batch. Times are
-    UTC.
+    attempt failed with; `leased_by` names the relay that has it, or has delivered it: host, process, batch. `read_at`
+    is what time the database said when this was read. Times are UTC.
     """
 
     id: str

@@ -99,8 +99,8 @@ def signing_secrets(name: str, value: object) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
-    """What an endpoint said to a post: its HTTP `status`, or `None` where there was none, and how long it took."""
+class WebhookAnswer:
+    """What an endpoint said to a post to this `url`: its HTTP `status`, `None` without one, and how long it took."""
 
     url: str
     status: int | None
@@ -109,11 +109,13 @@ class Answer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivery:
-    """An event on its way to an endpoint.
+    """An event on its way to an endpoint: an entry of the log.
 
-    `webhook` is that endpoint, `None` where it was deleted. `answer` is what it said to the last attempt, `error` why
-    that has failed; `attempts` counts the present one. Of one booking, an endpoint gets the events in the order of
-    their versions. Times are UTC.
+    `id` is its own, `event_id` that of the event, which is what the endpoint is told. `webhook` is that endpoint,
+    `None` where it was deleted. `answer` is what it said to the last attempt, `error` why that has failed; `attempts`
+    counts the present one, and `due_at` is when it is tried next. Of one booking, an endpoint gets the events in the
+    order of their versions. `leased_by` names the relay that has it, or has delivered it; `read_at` is what time the
+    database said then. Times are UTC.
     """
 
     id: str
@@ -130,7 +132,7 @@ class Delivery:
     attempts: int
     due_at: datetime
     error: str | None = None
-    answer: Answer | None = None
+    answer: WebhookAnswer | None = None
     leased_by: str | None = None
     leased_until: datetime | None = None
     read_at: datetime = field(repr=False, compare=False)

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, text
 
-from nxsched.domain.webhooks import Answer, Delivery, Webhook
+from nxsched.domain.webhooks import Delivery, Webhook, WebhookAnswer
 from nxsched.errors import InvalidInput
 from nxsched.store.queue import Queue, common
 from nxsched.store.statements import statement
@@ -39,7 +39,7 @@ def _delivery(row: Mapping[str, Any]) -> Delivery:
         webhook_id=row["webhook_id"],
         webhook=_webhook_or_none(row),
         event_id=row["event_id"],
-        answer=answer and Answer(**{**answer, "took": timedelta(seconds=answer["took"])}),
+        answer=answer and WebhookAnswer(**{**answer, "took": timedelta(seconds=answer["took"])}),
     )
 
 
