@@ -276,6 +276,7 @@ INDEXES = (
     "outbox_event_done ON nxsched.outbox_event (tenant_id, done_at) WHERE done_at IS NOT NULL",
     "outbox_event_dead ON nxsched.outbox_event (dead_at) WHERE dead_at IS NOT NULL AND done_at IS NULL",
     "reminder_undone ON nxsched.reminder (due_at) WHERE done_at IS NULL AND dead_at IS NULL",
+    "reminder_waiting ON nxsched.reminder (tenant_id, booking_id) WHERE done_at IS NULL AND dead_at IS NULL",
     "reminder_ended ON nxsched.reminder (tenant_id, ended_at) WHERE ended_at IS NOT NULL",
     "reminder_dead ON nxsched.reminder (dead_at) WHERE dead_at IS NOT NULL AND done_at IS NULL",
     """webhook_delivery_undone ON nxsched.webhook_delivery (due_at)

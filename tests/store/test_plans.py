@@ -32,6 +32,8 @@ GROWING = {
     "busy_time",
     "audit_entry",
     "outbox_event",
+    "reminder",
+    "webhook_delivery",
     "idempotency_key",
     "blocked_period",
 }
@@ -107,6 +109,18 @@ FILL = (
     INSERT INTO nxsched.outbox_event
         (tenant_id, id, booking_id, version, kind, payload, occurred_at, due_at, done_at)
     SELECT tenant_id, id, id, 1, 'booking.confirmed', '{}', at, at, CASE WHEN n % 100 > 0 THEN at END FROM public.made
+    """,
+    """
+    INSERT INTO nxsched.reminder
+        (tenant_id, id, booking_id, version, kind, recipient, before, occurred_at, due_at, done_at, ended)
+    SELECT tenant_id, gen_random_uuid(), id, 1, 'booking.reminder', 'attendee', 'P1D', at - interval '2 days',
+        at - interval '1 day', CASE WHEN at < CAST(:now AS timestamptz) THEN at END,
+        CASE WHEN at < CAST(:now AS timestamptz) THEN 'sent' END FROM public.made
+    """,
+    """
+    INSERT INTO nxsched.webhook_delivery
+        (tenant_id, id, webhook_id, event_id, booking_id, version, kind, occurred_at, due_at, done_at)
+    SELECT tenant_id, gen_random_uuid(), gen_random_uuid(), id, id, 1, 'booking.confirmed', at, at, at FROM public.made
     """,
     """
     INSERT INTO nxsched.idempotency_key (tenant_id, key, fingerprint, result, created_at, expires_at)

@@ -55,16 +55,20 @@ audited AS (
     SELECT :tenant, gen_random_uuid(), h.id, w.event_id, w.id, w.version, w.kind, :now, :now
     FROM changed JOIN wanted w USING (id)
     JOIN nxsched.webhook h ON h.tenant_id = :tenant AND h.enabled AND (h.kinds = '[]' OR h.kinds ? w.kind)
-), superseded AS (
-    UPDATE nxsched.reminder r SET done_at = :now, ended = 'superseded' FROM changed JOIN wanted w USING (id)
-    WHERE r.tenant_id = :tenant AND r.booking_id = ANY(ARRAY(SELECT id FROM wanted)) AND r.booking_id = w.id
-        AND r.version < w.version AND r.done_at IS NULL AND r.dead_at IS NULL
 ), reminding AS (
     INSERT INTO nxsched.reminder (tenant_id, id, booking_id, version, kind, recipient, before, occurred_at, due_at)
     SELECT :tenant, r.id, w.id, w.version, 'booking.reminder', r.recipient, r.before, :now, r.due_at
     FROM changed JOIN wanted w USING (id) CROSS JOIN LATERAL
         jsonb_to_recordset(w.reminders) AS r(id uuid, recipient text, before text, due_at timestamptz)
     WHERE r.due_at > :now
+)"""
+
+# What waits to remind somebody of a booking as it was. One that is new has none.
+_SUPERSEDED: Final = """
+superseded AS (
+    UPDATE nxsched.reminder r SET done_at = :now, ended = 'superseded' FROM changed JOIN wanted w USING (id)
+    WHERE r.tenant_id = :tenant AND r.booking_id = ANY(ARRAY(SELECT id FROM wanted)) AND r.booking_id = w.id
+        AND r.version < w.version AND r.done_at IS NULL AND r.dead_at IS NULL
 )"""
 
 # What the occurrences come to that these bookings stand in: taken for good, until the last of those ends that end by
@@ -222,17 +226,19 @@ def _placed(*, new: bool, counted: bool, claims: bool, joins: bool) -> TextualSe
     if counted:
         parts.append(_COUNTED)
     parts += [(_INSERTED if new else _MOVED).format(placed=" AND ".join(placed)), _RECORDED]
+    if not new:
+        parts.append(_SUPERSEDED)
     return statement(f"WITH {', '.join(parts)} {_WON}", "done told waited")
 
 
 _CHANGE: Final = text(
-    f"WITH {_CHANGING}, {_STANDING.format(theirs='w.status')}, {_COUNTED}, {_UPDATED}, {_RECORDED}"
+    f"WITH {_CHANGING}, {_STANDING.format(theirs='w.status')}, {_COUNTED}, {_UPDATED}, {_RECORDED}, {_SUPERSEDED}"
     " SELECT id FROM changed"
 )
 
 
 # Where neither state nor end changes, nothing becomes of the occurrences, and they need not be locked.
-_CHANGE_DETAILS: Final = text(f"WITH {_CHANGING}, {_UPDATED}, {_RECORDED} SELECT id FROM changed")
+_CHANGE_DETAILS: Final = text(f"WITH {_CHANGING}, {_UPDATED}, {_RECORDED}, {_SUPERSEDED} SELECT id FROM changed")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

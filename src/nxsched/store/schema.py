@@ -309,6 +309,7 @@ reminder: Final = _table(
         name="reminder_ended_check",
     ),
     Index("reminder_undone", "due_at", postgresql_where=_UNDONE),
+    Index("reminder_waiting", "tenant_id", "booking_id", postgresql_where=_UNDONE),
     Index("reminder_ended", "tenant_id", "ended_at", postgresql_where=text("ended_at IS NOT NULL")),
     Index("reminder_dead", "dead_at", postgresql_where=text("dead_at IS NOT NULL AND done_at IS NULL")),
     key=("id",),
