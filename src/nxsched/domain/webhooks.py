@@ -58,8 +58,8 @@ class Webhook:
 
 def address(name: str, value: object) -> str:
     """The address of an endpoint: http or https, a host, no login. Whether it is posted to, the sender decides."""
-    if isinstance(value, str) and "@" in value.partition("?")[0]:
-        reason = "must have no user or password, and no @: the signature says who posts"
+    if isinstance(value, str) and "@" in re.split("[/?#]", value.partition("://")[2], maxsplit=1)[0]:
+        reason = "must have no user or password: the signature says who posts"
         raise InvalidInput(field=name, reason=reason)
     if not isinstance(value, str) or not value.isascii() or not value.isprintable() or " " in value:
         reason = f"must be a URL in ASCII, without spaces, not {checks.shown(value)}; other names are written xn--…"
