@@ -208,6 +208,18 @@ TABLES = {
         CONSTRAINT reminder_ended_check CHECK ((ended IS NULL) = (done_at IS NULL AND dead_at IS NULL)
             AND coalesce(ended IN ('sent', 'superseded', 'skipped', 'dead'), true))
     """,
+    "message_template": """
+        kind text NOT NULL,
+        channel text NOT NULL,
+        locale text NOT NULL,
+        audience text NOT NULL,
+        subject text,
+        text text NOT NULL,
+        html text,
+        saved_at timestamptz NOT NULL,
+        CONSTRAINT message_template_pkey PRIMARY KEY (tenant_id, kind, channel, locale, audience),
+        CONSTRAINT message_template_tenant_fkey FOREIGN KEY (tenant_id) REFERENCES nxsched.tenant
+    """,
     "webhook": """
         id uuid NOT NULL,
         url text NOT NULL,

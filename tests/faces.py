@@ -19,6 +19,7 @@ FACES = {
     "self_service.py": "async_self_service.py",
     "outbox.py": "async_outbox.py",
     "webhooks.py": "async_webhooks.py",
+    "messages.py": "async_messages.py",
 }
 
 _NAMES = {
@@ -28,6 +29,7 @@ _NAMES = {
     "AttendeeBookings": "AsyncAttendeeBookings",
     "Outbox": "AsyncOutbox",
     "Webhooks": "AsyncWebhooks",
+    "Messages": "AsyncMessages",
     "Relay": "AsyncRelay",
     "Units": "AsyncUnits",
     "Joined": "AsyncJoined",
@@ -56,7 +58,7 @@ _IMPORTS = {
 
 _WAITS = re.compile(
     r"(self\._(?:units|worker)\.(?:run|read|write|close)\(|self\.(?:_write|_page|_look_once|tenants|close)\("
-    r"|found\.details\(|Tenant\(self\._worker, one\.id\)\.sweep\(|embedded\.start_migrated\("
+    r"|found\.details\(|self\.render\(|Tenant\(self\._worker, one\.id\)\.sweep\(|embedded\.start_migrated\("
     r"|\brun_upgrade\(|\b(?:self\._(?:worker\.)?)?engine\.dispose\()"
 )
 """The calls that go to the database."""
@@ -75,7 +77,7 @@ def face(source: str) -> str:
                     lines[method.lineno - 1] = lines[method.lineno - 1].replace("def ", "async def ", 1)
     found = _WAITS.sub(r"await \1", "".join(lines))
     found = re.sub(r"\b(" + "|".join(_NAMES) + r")\b", lambda match: _NAMES[match[1]], found)
-    for module in ("self_service", "tenant", "outbox", "webhooks"):
+    for module in ("self_service", "tenant", "outbox", "webhooks", "messages"):
         found = found.replace(f"nxsched.{module} import", f"nxsched.async_{module} import")
     found = re.sub(
         r"from nxsched\.service\.unit import (.*?), Async(.*)\n",

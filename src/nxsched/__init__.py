@@ -8,6 +8,7 @@ from nxsched.domain.availability import BlockedPeriod, BookedTime, BusyTime, Slo
 from nxsched.domain.bookings import Actor, Attendee, AuditEntry, Booking, BookingStatus, Hold, Page, Swept
 from nxsched.domain.event_types import BookingWindow, EventType, HostGroup, Limit
 from nxsched.domain.hosts import Host, Override, Travel, WeeklyHours
+from nxsched.domain.messages import Message, MessageTemplate
 from nxsched.domain.outbox import Backoff, OutboxEvent, OutboxState, OutboxStatus, Relayed
 from nxsched.domain.policies import Policies
 from nxsched.domain.questions import Question
@@ -37,6 +38,7 @@ from nxsched.errors import (
     SlotTaken,
     SlotUnavailable,
     StoreUnavailable,
+    TemplateNotFound,
     TenantNotFound,
     TransactionConflict,
     Undeliverable,
@@ -45,11 +47,13 @@ from nxsched.errors import (
 from nxsched.slots.answer import Slots
 
 if TYPE_CHECKING:
+    from nxsched.async_messages import AsyncMessages
     from nxsched.async_outbox import AsyncOutbox
     from nxsched.async_scheduler import AsyncScheduler
     from nxsched.async_self_service import AsyncAttendeeBookings, AsyncManagedBooking
     from nxsched.async_tenant import AsyncTenant
     from nxsched.async_webhooks import AsyncWebhooks
+    from nxsched.messages import Messages
     from nxsched.outbox import Outbox
     from nxsched.ratelimit import RateLimit
     from nxsched.relay.async_relay import AsyncRelay
@@ -66,18 +70,95 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
-    "Actor", "AsyncAttendeeBookings", "AsyncManagedBooking", "AsyncOutbox", "AsyncRelay", "AsyncScheduler",
-    "AsyncTenant", "AsyncWebhookDelivery", "AsyncWebhooks", "Attendee", "AttendeeBookings", "AuditEntry", "Backoff",
-    "BlockedPeriod", "BlockedPeriodNotFound", "BookedTime", "Booking", "BookingNotFound", "BookingStatus",
-    "BookingWindow", "BusyTime", "Clock", "Delivery", "EventNotFound", "EventType", "EventTypeNotFound", "Hold",
-    "HoldExpired", "Host", "HostGroup", "HostNotFound", "IdempotencyConflict", "InvalidInput", "InvalidToken",
-    "InvalidTransition", "Limit", "LockTimeout", "ManagedBooking", "MissingExtra", "NxschedError", "Outbox",
-    "OutboxEvent", "OutboxState", "OutboxStatus", "Override", "Page", "Policies", "PolicyViolation", "Question",
-    "RateLimit", "RateLimited", "Refusal", "Relay", "RelayReport", "Relayed", "Reminder", "ReminderState",
-    "RetryLater", "ScheduledReminder", "Scheduler", "SchemaOutdated", "SettableClock", "Slot", "SlotTaken",
-    "SlotUnavailable", "Slots", "StoreUnavailable", "Strategy", "Swept", "Tenant", "TenantDetails", "TenantNotFound",
-    "TransactionConflict", "Travel", "Undeliverable", "Webhook", "WebhookAnswer", "WebhookDelivery", "WebhookNotFound",
-    "Webhooks", "WeeklyHours", "__version__", "event_schema", "new_webhook_secret",
+    "Actor",
+    "AsyncAttendeeBookings",
+    "AsyncManagedBooking",
+    "AsyncMessages",
+    "AsyncOutbox",
+    "AsyncRelay",
+    "AsyncScheduler",
+    "AsyncTenant",
+    "AsyncWebhookDelivery",
+    "AsyncWebhooks",
+    "Attendee",
+    "AttendeeBookings",
+    "AuditEntry",
+    "Backoff",
+    "BlockedPeriod",
+    "BlockedPeriodNotFound",
+    "BookedTime",
+    "Booking",
+    "BookingNotFound",
+    "BookingStatus",
+    "BookingWindow",
+    "BusyTime",
+    "Clock",
+    "Delivery",
+    "EventNotFound",
+    "EventType",
+    "EventTypeNotFound",
+    "Hold",
+    "HoldExpired",
+    "Host",
+    "HostGroup",
+    "HostNotFound",
+    "IdempotencyConflict",
+    "InvalidInput",
+    "InvalidToken",
+    "InvalidTransition",
+    "Limit",
+    "LockTimeout",
+    "ManagedBooking",
+    "Message",
+    "MessageTemplate",
+    "Messages",
+    "MissingExtra",
+    "NxschedError",
+    "Outbox",
+    "OutboxEvent",
+    "OutboxState",
+    "OutboxStatus",
+    "Override",
+    "Page",
+    "Policies",
+    "PolicyViolation",
+    "Question",
+    "RateLimit",
+    "RateLimited",
+    "Refusal",
+    "Relay",
+    "RelayReport",
+    "Relayed",
+    "Reminder",
+    "ReminderState",
+    "RetryLater",
+    "ScheduledReminder",
+    "Scheduler",
+    "SchemaOutdated",
+    "SettableClock",
+    "Slot",
+    "SlotTaken",
+    "SlotUnavailable",
+    "Slots",
+    "StoreUnavailable",
+    "Strategy",
+    "Swept",
+    "TemplateNotFound",
+    "Tenant",
+    "TenantDetails",
+    "TenantNotFound",
+    "TransactionConflict",
+    "Travel",
+    "Undeliverable",
+    "Webhook",
+    "WebhookAnswer",
+    "WebhookDelivery",
+    "WebhookNotFound",
+    "Webhooks",
+    "WeeklyHours",
+    "__version__",
+    "event_schema",
+    "new_webhook_secret",
 ]  # fmt: skip
 
 
@@ -93,6 +174,8 @@ _LATER = {
     "event_schema": "schemas",
     "AsyncWebhookDelivery": "relay.webhooks",
     "AsyncWebhooks": "async_webhooks",
+    "AsyncMessages": "async_messages",
+    "Messages": "messages",
     "Outbox": "outbox",
     "RateLimit": "ratelimit",
     "Relay": "relay.relay",

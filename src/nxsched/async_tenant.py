@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from nxsched.async_self_service import AsyncAttendeeBookings, AsyncManagedBooking
 from nxsched.async_webhooks import AsyncWebhooks
@@ -47,6 +47,9 @@ from nxsched.service import actions, queries, reminding, setup, slots, sweeping,
 from nxsched.service.async_unit import AsyncJoined, AsyncUnits
 from nxsched.service.unit import Action, Call
 from nxsched.slots.answer import Slots
+
+if TYPE_CHECKING:
+    from nxsched.async_messages import AsyncMessages
 
 C = TypeVar("C")
 R = TypeVar("R")
@@ -102,6 +105,13 @@ class AsyncTenant:
     def webhooks(self) -> AsyncWebhooks:
         """The endpoints to which the events of this tenant are posted, and the log of that."""
         return AsyncWebhooks(self._units, self._asks)
+
+    @property
+    def messages(self) -> AsyncMessages:
+        """What is written to people about the events of this tenant. Raises `MissingExtra`."""
+        from nxsched.async_messages import AsyncMessages  # noqa: PLC0415 - its packages are optional
+
+        return AsyncMessages(self._units, self._asks)
 
     # Set up.
 

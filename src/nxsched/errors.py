@@ -172,6 +172,16 @@ class WebhookNotFound(NxschedError, LookupError):
         self.id = id
 
 
+class TemplateNotFound(NxschedError, LookupError):
+    """The tenant has saved no such template. `name` has its kind, channel, language and reader."""
+
+    code: ClassVar[str] = "template_not_found"
+
+    def __init__(self, *, name: str) -> None:
+        super().__init__(f"there is no template {name}")
+        self.name = name
+
+
 class TenantNotFound(NxschedError, LookupError):
     """There is no tenant of that id."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from nxsched.domain import checks
 from nxsched.domain.availability import BlockedPeriod, BusyTime
@@ -45,6 +45,9 @@ from nxsched.service import actions, queries, reminding, setup, slots, sweeping,
 from nxsched.service.unit import Action, Call, Joined, Units
 from nxsched.slots.answer import Slots
 from nxsched.webhooks import Webhooks
+
+if TYPE_CHECKING:
+    from nxsched.messages import Messages
 
 C = TypeVar("C")
 R = TypeVar("R")
@@ -100,6 +103,13 @@ class Tenant:
     def webhooks(self) -> Webhooks:
         """The endpoints to which the events of this tenant are posted, and the log of that."""
         return Webhooks(self._units, self._asks)
+
+    @property
+    def messages(self) -> Messages:
+        """What is written to people about the events of this tenant. Raises `MissingExtra`."""
+        from nxsched.messages import Messages  # noqa: PLC0415 - its packages are optional
+
+        return Messages(self._units, self._asks)
 
     # Set up.
 

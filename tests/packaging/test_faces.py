@@ -12,7 +12,7 @@ import pytest
 import faces
 import nxsched
 
-PAIRS = ("Scheduler", "Tenant", "ManagedBooking", "AttendeeBookings", "Outbox", "Relay", "Webhooks")
+PAIRS = ("Scheduler", "Tenant", "ManagedBooking", "AttendeeBookings", "Outbox", "Relay", "Webhooks", "Messages")
 
 
 @pytest.mark.parametrize("source", faces.FACES)
@@ -68,5 +68,18 @@ def test_all_that_goes_to_the_database_is_awaited_and_nothing_else(name: str) ->
         for method, found in public(getattr(nxsched, f"Async{name}")).items()
         if inspect.iscoroutinefunction(plain(found))
     }
-    stays = {"__init__", "id", "engine", "for_attendee", "for_caller", "outbox", "relay", "webhooks", "with_token"}
+    stays = {
+        "__init__",
+        "id",
+        "engine",
+        "for_attendee",
+        "for_caller",
+        "outbox",
+        "relay",
+        "webhooks",
+        "messages",
+        "with_token",
+        "preview_template",
+        "recipients",
+    }
     assert waits == public(getattr(nxsched, name)).keys() - stays

@@ -177,3 +177,20 @@ def test_without_its_extra_the_sender_of_webhooks_says_which_one_it_needs(bare: 
     )
     done = run(bare / "python", "-c", code, cwd=tmp_path)
     assert done.stdout == "()\nPosting webhooks needs the extra 'webhooks': pip install 'nxsched[webhooks]'\n"
+
+
+def test_without_its_extra_messages_say_which_one_they_need(bare: Path, tmp_path: Path) -> None:
+    code = (
+        "import nxsched\n"
+        "print(nxsched.MessageTemplate(kind='booking.confirmed', subject='Yes', text='Yes').locale)\n"
+        "try:\n    nxsched.Messages\n"
+        "except nxsched.MissingExtra as error:\n    print(error)\n"
+    )
+    done = run(bare / "python", "-c", code, cwd=tmp_path)
+    assert done.stdout == "en\nRendering messages needs the extra 'messages': pip install 'nxsched[messages]'\n"
+
+
+def test_the_wheel_holds_the_words_of_every_language(built: tuple[Path, Path]) -> None:
+    with zipfile.ZipFile(built[0]) as wheel:
+        found = {name for name in wheel.namelist() if name.startswith("nxsched/notifications/") and "toml" in name}
+    assert found == {f"nxsched/notifications/{locale}.toml" for locale in ("de", "en", "fr")}

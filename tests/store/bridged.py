@@ -16,6 +16,7 @@ from sqlalchemy.pool import NullPool
 from nxsched import (
     AsyncAttendeeBookings,
     AsyncManagedBooking,
+    AsyncMessages,
     AsyncOutbox,
     AsyncRelay,
     AsyncScheduler,
@@ -51,6 +52,7 @@ _SEEN = (
     AsyncOutbox,
     AsyncRelay,
     AsyncWebhooks,
+    AsyncMessages,
 )
 
 

@@ -34,6 +34,7 @@ from nxsched import (
     SettableClock,
     SlotTaken,
     SlotUnavailable,
+    TemplateNotFound,
     Tenant,
     TenantNotFound,
     WebhookNotFound,
@@ -138,6 +139,15 @@ def an_id_that_no_booking_has(world: World) -> Told:
 def an_id_that_no_event_has(world: World) -> Told:
     words = f"there is no event {UNKNOWN} in the outbox: what was delivered is deleted after a while"
     return Told(partial(world.scheduler.outbox.event, UNKNOWN), words, {"id": UNKNOWN})
+
+
+@scene(TemplateNotFound)
+def a_template_that_nobody_has_saved(world: World) -> Told:
+    name = "booking.confirmed sms de-AT host"
+    call = partial(
+        world.acme.messages.delete_template, kind="booking.confirmed", channel="sms", locale="de-AT", to="host"
+    )
+    return Told(call, f"there is no template {name}", {"name": name})
 
 
 @scene(WebhookNotFound)

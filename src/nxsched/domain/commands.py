@@ -15,8 +15,10 @@ from nxsched.domain.availability import BlockedPeriod, busy_seconds
 from nxsched.domain.bookings import Attendee, BookingStatus, Person
 from nxsched.domain.bounds import MAX_CAPACITY, MAX_HOLD_MINUTES, MAX_JSON, MAX_PERIODS, MAX_SERIES, MAX_TEXT
 from nxsched.domain.event_types import EventType
+from nxsched.domain.events import KINDS, REMINDER
 from nxsched.domain.hosts import Host
 from nxsched.domain.instants import epoch_ceil, epoch_exact, epoch_floor, instant, microseconds
+from nxsched.domain.messages import AUDIENCES, CHANNELS, MessageTemplate, locale_name
 from nxsched.domain.tenants import TenantDetails
 from nxsched.domain.webhooks import Webhook
 from nxsched.errors import BookingNotFound, InvalidInput
@@ -353,6 +355,53 @@ class ChangeDelivery:
 
     id: str
     to: Literal["retry", "discard"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TemplateName:
+    """Which template: of one kind, channel, language and reader there is one."""
+
+    kind: str
+    channel: str
+    locale: str
+    to: str
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        checks.one_of("kind", self.kind, (*KINDS, REMINDER))
+        checks.one_of("channel", self.channel, CHANNELS)
+        locale_name("locale", self.locale)
+        checks.one_of("to", self.to, AUDIENCES)
+
+    def __str__(self) -> str:
+        """Return it in words: `booking.confirmed email en attendee`."""
+        return f"{self.kind} {self.channel} {self.locale} {self.to}"
+
+    @classmethod
+    def read(cls, name: str) -> TemplateName:
+        """What such words name."""
+        kind, channel, locale, to = name.split()
+        return cls(kind=kind, channel=channel, locale=locale, to=to)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SaveTemplate:
+    """Save a template, which was checked."""
+
+    template: MessageTemplate
+
+    @property
+    def name(self) -> TemplateName:
+        """Which one it is."""
+        of = self.template
+        return TemplateName(kind=of.kind, channel=of.channel, locale=of.locale, to=of.to)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeleteTemplate:
+    """Delete a template."""
+
+    name: TemplateName
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

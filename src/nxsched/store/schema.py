@@ -315,6 +315,20 @@ reminder: Final = _table(
     key=("id",),
 )
 
+message_template: Final = _table(
+    "message_template",
+    _needed("kind", Text),
+    _needed("channel", Text),
+    _needed("locale", Text),
+    _needed("audience", Text),
+    Column("subject", Text),
+    _needed("text", Text),
+    Column("html", Text),
+    _needed("saved_at", _INSTANT),
+    _of_tenant("message_template"),
+    key=("kind", "channel", "locale", "audience"),
+)
+
 webhook: Final = _table(
     "webhook",
     _needed("id", Uuid),

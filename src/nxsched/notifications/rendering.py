@@ -1,0 +1,116 @@
+"""Messages made of templates and events, and mails made of messages."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from email.errors import MessageError
+from email.headerregistry import Address
+from email.message import EmailMessage
+from email.policy import SMTP
+from email.utils import format_datetime
+from html import escape
+from typing import Any
+
+from nxsched.domain import checks
+from nxsched.domain.messages import MAX_TEMPLATE, Message, MessageTemplate
+from nxsched.domain.outbox import OutboxEvent
+from nxsched.errors import InvalidInput
+from nxsched.notifications import context as contexts
+from nxsched.notifications.compiling import check, rendered
+from nxsched.notifications.context import ATTENDEE, LINKS, context, sample
+
+MOST_SUBJECT = 200
+"""Characters of a subject; what is longer is cut."""
+
+_PAGE = '<!DOCTYPE html>\n<html lang="{locale}"><head><meta charset="utf-8"></head><body>\n{body}\n</body></html>'
+
+
+def checked_links(links: Mapping[str, str] | None) -> dict[str, str]:
+    """The links that an application gives. Raises `InvalidInput`."""
+    given = {} if links is None else links
+    if not isinstance(given, Mapping):
+        raise InvalidInput(field="links", reason=f"must be a dict of URLs, not {checks.shown(given)}")
+    for name, url in given.items():
+        checks.one_of("links", name, LINKS)
+        fine = isinstance(url, str) and url.isascii() and url.isprintable() and " " not in url
+        if not fine or not url.startswith(("https://", "http://")):
+            raise InvalidInput(field=f"links.{name}", reason=f"must be a URL, not {checks.shown(url)}")
+    return dict(given)
+
+
+def message(
+    template: MessageTemplate, payload: Mapping[str, Any], to: str, locale: str, links: Mapping[str, str]
+) -> Message:
+    """A template with what an event tells. Raises `InvalidInput` for a template that cannot be rendered."""
+    known = context(payload, to, locale, links)
+    text = rendered("text", template.text, known)
+    if template.subject is None:
+        return Message(text=text)
+    subject = " ".join(rendered("subject", template.subject, known).split())
+    html = rendered("html", template.html, known, html=True) if template.html else _as_html(text, known, locale)
+    return Message(subject=subject[:MOST_SUBJECT], text=text, html=html)
+
+
+def _as_html(text: str, known: Mapping[str, Any], locale: str) -> str:
+    """Paragraphs, with the application's own links as links."""
+    paragraphs = [escape(one.strip()).replace("\n", "<br>\n") for one in text.split("\n\n") if one.strip()]
+    body = "\n".join(f"<p>{one}</p>" for one in paragraphs)
+    urls = sorted({escape(url) for url in known["links"].values() if url}, key=len, reverse=True)
+    if urls:
+        found = "|".join(map(re.escape, urls))
+        body = re.sub(rf"(?<![^\s>])({found})(?![^\s<])", r'<a href="\1">\1</a>', body)
+    return _PAGE.format(locale=escape(locale), body=body)
+
+
+def check_template(template: MessageTemplate) -> None:
+    """Raise `InvalidInput`, with field and line, for a template that could not be rendered one day."""
+    to = ATTENDEE if template.to == ATTENDEE else "ada"
+    links = dict.fromkeys(LINKS, "https://example.test/")
+    known = context(sample(template.kind, whole=True, to=to), to, template.locale, links)
+    for field in ("subject", "text", "html"):
+        if source := getattr(template, field):
+            check(field, source, known)
+    for whole in (True, False):
+        preview(template, whole=whole)
+
+
+def preview(template: MessageTemplate, *, whole: bool = True, links: Mapping[str, str] | None = None) -> Message:
+    """The message about an event that might be. Raises `InvalidInput`."""
+    to = ATTENDEE if template.to == ATTENDEE else "ada"
+    given = links or (dict.fromkeys(LINKS, "https://example.test/") if whole else {})
+    try:
+        return message(template, sample(template.kind, whole=whole, to=to), to, template.locale, given)
+    except InvalidInput as error:
+        if whole or "more than" in error.reason:
+            raise
+        reason = f"{error.reason}: it may be missing, so say it inside of {{% if … %}}"
+        raise InvalidInput(field=error.field, reason=reason) from error
+
+
+def email(event: OutboxEvent, made: Message, to: str, *, sender: str | None) -> EmailMessage:
+    """A whole mail, for any library that speaks SMTP. Raises `InvalidInput` where an address is missing or is none."""
+    payload = event.payload
+    who = contexts.recipient(payload, to)
+    from_address = sender or payload["tenant"]["sender"]
+    if not from_address:
+        raise InvalidInput(field="sender", reason="is required: the tenant has no address of its own")
+    if not who["email"]:
+        raise InvalidInput(field="to", reason=f"has no e-mail address: {to!r}")
+    checks.email("sender", from_address)
+    mail = EmailMessage(policy=SMTP)
+    try:
+        mail["From"] = Address(display_name=payload["tenant"]["name"], addr_spec=from_address)
+        mail["To"] = Address(display_name=who["name"] or "", addr_spec=who["email"])
+        mail["Subject"] = made.subject or ""
+    except (ValueError, MessageError) as error:
+        raise InvalidInput(field="to", reason=f"cannot be written as an address: {error}") from error
+    mail["Date"] = format_datetime(event.read_at)
+    whose = hashlib.sha256(f"{event.id} {to}".encode()).hexdigest()[:32]
+    mail["Message-ID"] = f"<{whose}@{from_address.rpartition('@')[2]}>"  # the same each time it is sent
+    mail["Auto-Submitted"] = "auto-generated"
+    mail.set_content(made.text)
+    if made.html:
+        mail.add_alternative(made.html[: MAX_TEMPLATE * 10], subtype="html")
+    return mail
