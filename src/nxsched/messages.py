@@ -40,7 +40,7 @@ class Messages:
         """Save a template in the place of the one for the same kind, channel, language and reader.
 
         Raises `InvalidInput`, with field and line, for one that says what no template may, names what a message does
-        not know, or could not be rendered where something is missing.
+        not know.
         """
         command = SaveTemplate(template=messaging.checked(template))
         return self._write(messaging.SAVE_TEMPLATE, command, within, idempotency_key, actor)
@@ -69,7 +69,7 @@ class Messages:
         return rendering.preview(messaging.checked(template))
 
     def recipients(self, event: OutboxEvent) -> list[str]:
-        """Who has to hear of an event: `"attendee"`, and hosts by slug; those who have just lost the booking too."""
+        """Who has to hear of it: `"attendee"`, hosts as `"host:ada"`, also those who have just lost the booking."""
         return context.recipients(event.payload)
 
     def render(
@@ -82,7 +82,7 @@ class Messages:
         links: Mapping[str, str] | None = None,
         within: Joined | None = None,
     ) -> Message | None:
-        """What is written of an event to `to`, the attendee or a host by slug; `None` for a kind that needs no words.
+        """What is written of an event to `to`, one of its `recipients`; `None` for a kind that needs no words.
 
         Dates are in the reader's time zone and in `locale`, a language such as `de` or `de-AT`. `links` are URLs of the
         application's: `manage`, `join`, `unsubscribe`. Raises `InvalidInput`.

@@ -199,6 +199,67 @@ def test_what_was_sent_is_not_sent_again_after_a_change_of_something_else(
     assert sent.got[1].payload["booking"]["location"] == "Room 7"
 
 
+def test_what_was_due_and_has_not_gone_out_is_due_again_after_a_change_of_something_else(
+    scheduler: Scheduler, acme: Tenant, clock: SettableClock, sent: Outbox
+) -> None:
+    booking = book(acme)
+    scheduler.relay(sent).run_once()
+    clock.set(NEXT_WEEK - DAY)
+    sent.fails = OSError("the mail server is away")
+    assert scheduler.relay(sent).run_once() == Relayed(failed=1)
+    assert scheduler.outbox.status().depth == 1, "it is late"
+    clock.move(MINUTE)
+    acme.update(booking.id, location="Room 7")
+    sent.fails = None
+    assert scheduler.relay(sent).run_once() == Relayed(delivered=2)
+    assert sent.told == [("attendee", "P1D")]
+    assert ("P1D", 2, "sent") in states(acme, booking)
+    acme.reschedule(booking.id, start=NEXT_WEEK + HALF)
+    assert [one for one in states(acme, booking) if one[1] == 3] == [("P1D", 3, "waiting"), ("PT1H", 3, "waiting")]
+
+
+def test_what_changes_while_a_reminder_goes_out_has_gone_out(
+    scheduler: Scheduler, acme: Tenant, clock: SettableClock, sent: Outbox, db: Database
+) -> None:
+    booking = book(acme)
+    clock.set(NEXT_WEEK - HOUR)
+
+    def cancel() -> None:
+        with Scheduler(db.app, clock=clock) as beside:
+            beside.tenant("acme").cancel(booking.id)
+
+    sent.first = cancel
+    scheduler.relay(sent).run_once()
+    assert ("PT1H", 1, "sent") in states(acme, booking)
+
+
+def test_a_host_whose_slug_is_attendee_is_no_attendee(
+    scheduler: Scheduler, acme: Tenant, clock: SettableClock, sent: Outbox
+) -> None:
+    acme.save_host(Host(slug="attendee", name="Ann", timezone="UTC"))
+    acme.save_event_type(
+        EventType(slug="odd", duration=HALF, hosts=["attendee"], reminders=[Reminder(hours=1, to="hosts")])
+    )
+    acme.book("odd", start=NEXT_WEEK, attendee=GRACE, force=True)
+    clock.set(NEXT_WEEK - HOUR)
+    scheduler.relay(sent).run_once()
+    assert [one.payload["reminder"]["to"]["name"] for one in sent.got] == ["Ann"]
+
+
+def test_grace_counts_from_when_it_was_due_and_not_from_the_last_attempt(
+    scheduler: Scheduler, acme: Tenant, clock: SettableClock, sent: Outbox
+) -> None:
+    booking = book(acme)
+    clock.set(NEXT_WEEK - DAY)
+    sent.fails = OSError("no route")
+    often = Backoff(attempts=50, first=30 * MINUTE, factor=1)
+    for _ in range(4):
+        scheduler.relay(sent, backoff=often).run_once()
+        clock.move(31 * MINUTE)
+    one = acme.reminders(booking.id)[0]
+    assert (one.state, one.due_at) == (ReminderState.SKIPPED, NEXT_WEEK - DAY)
+
+
 def test_what_is_held_or_pending_reminds_nobody_until_it_is_confirmed(acme: Tenant) -> None:
     hold = acme.place_hold("visit", start=NEXT_WEEK, ttl=DAY)
     assert acme.reminders(hold.id) == []
@@ -271,7 +332,7 @@ def test_one_that_fails_is_tried_again_and_is_dead_in_the_end(
     clock.move(2 * MINUTE)
     assert scheduler.relay(sent, **options).run_once() == Relayed(dead=1)
     assert acme.reminders(booking.id)[0].state is ReminderState.DEAD
-    assert scheduler.outbox.status().dead == 1
+    assert (scheduler.outbox.status().dead, scheduler.outbox.status().depth) == (0, 0), "it is over"
     sent.fails = None
     clock.set(NEXT_WEEK - HOUR)
     assert scheduler.relay(sent, **options).run_once() == Relayed(delivered=1), "the other does not wait for it"

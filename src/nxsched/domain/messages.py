@@ -47,9 +47,10 @@ class MessageTemplate:
         locale_name("locale", self.locale)
         for field in ("text", "subject", "html"):
             value = getattr(self, field)
-            if value is not None and (not isinstance(value, str) or not value.strip() or len(value) > MAX_TEMPLATE):
-                reason = f"must be a template of 1 to {MAX_TEMPLATE} characters, not {checks.shown(value)}"
-                raise InvalidInput(field=field, reason=reason)
+            if value is None:
+                continue
+            if not checks.prose(field, value, most=MAX_TEMPLATE).strip():
+                raise InvalidInput(field=field, reason="must not be empty")
         if (self.channel == "email") != (self.subject is not None):
             reason = "is required: an e-mail has one" if self.subject is None else "is for e-mails alone"
             raise InvalidInput(field="subject", reason=reason)

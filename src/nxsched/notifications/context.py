@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final
 
+from nxsched.domain import checks
 from nxsched.domain.events import REMINDER
 from nxsched.domain.messages import fallbacks
 from nxsched.errors import InvalidInput, MissingExtra
@@ -21,15 +22,15 @@ LINKS: Final = ("manage", "join", "unsubscribe")
 """The links that an application may give to a message."""
 
 ATTENDEE: Final = "attendee"
-_HOST: Final = "host:"
+HOST: Final = "host:"
 
 
 def recipients(payload: Mapping[str, Any]) -> list[str]:
-    """Who has to hear of an event: `attendee`, and hosts by slug, those who have just lost the booking too."""
+    """Who has to hear of an event: `attendee`, and hosts as `host:` and slug; those who have just lost it too."""
     if reminder := payload.get("reminder"):
-        return [str(reminder["recipient"]).removeprefix(_HOST)]
+        return [str(reminder["recipient"])]
     found = [ATTENDEE] if payload["booking"]["attendee"] else []
-    return [*found, *(one["slug"] for one in (*payload["hosts"], *payload["former_hosts"]))]
+    return [*found, *(f"{HOST}{one['slug']}" for one in (*payload["hosts"], *payload["former_hosts"]))]
 
 
 def recipient(payload: Mapping[str, Any], to: str) -> Mapping[str, Any]:
@@ -39,9 +40,9 @@ def recipient(payload: Mapping[str, Any], to: str) -> Mapping[str, Any]:
             return dict(payload["booking"]["attendee"])
         raise InvalidInput(field="to", reason="the booking has no attendee, or not any more")
     for one in (*payload["hosts"], *payload["former_hosts"]):
-        if one["slug"] == to:
+        if to == f"{HOST}{one['slug']}":
             return dict(one)
-    raise InvalidInput(field="to", reason=f"has no part in the booking: {to!r}")
+    raise InvalidInput(field="to", reason=f"must be attendee, or host: and the slug of one, not {checks.shown(to)}")
 
 
 def context(payload: Mapping[str, Any], to: str, locale: str, links: Mapping[str, str]) -> dict[str, Any]:
@@ -49,7 +50,7 @@ def context(payload: Mapping[str, Any], to: str, locale: str, links: Mapping[str
     who = recipient(payload, to)
     booking, previous = payload["booking"], payload["previous"]
     zone = _zone(payload, who)
-    former = to != ATTENDEE and to in {one["slug"] for one in payload["former_hosts"]}
+    former = to in {f"{HOST}{one['slug']}" for one in payload["former_hosts"]}
     said = words(locale)
     found: dict[str, Any] = {
         "tenant": {"id": payload["tenant"]["id"], "name": payload["tenant"]["name"]},
@@ -165,7 +166,9 @@ def _details(found: Mapping[str, Any], to: str, said: Mapping[str, str]) -> str:
         email = found["attendee"]["email"]
         lines.append((said["who"], found["attendee"]["name"] + (f" <{email}>" if email else "")))
     lines += [(one["question"], one["answer"]) for one in found["answers"]] if to != ATTENDEE else []
-    lines += [(said["reason"], found["reason"]), (said["manage"], found["links"]["manage"])]
+    lines.append((said["reason"], found["reason"]))
+    if to == ATTENDEE:  # who has the link is the attendee
+        lines.append((said["manage"], found["links"]["manage"]))
     lines.append((said["join"], found["links"]["join"]))
     return "\n".join(f"{name}: {value}" for name, value in lines if value)
 

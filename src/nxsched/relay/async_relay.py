@@ -120,7 +120,10 @@ class AsyncRelay:
     async def _attempt(self, batch: Batch, item: Queued) -> None:
         try:
             if look := batch.to_look_at(item):
-                found = await self._units.run(reminding.look, look, Call(tenant=item.tenant))
+                try:
+                    found = await self._units.run(reminding.look, look, Call(tenant=item.tenant))
+                except PASSING:  # nothing was tried
+                    return
                 if isinstance(found, str):
                     batch.skip(item, found)
                     return

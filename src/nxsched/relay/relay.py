@@ -122,7 +122,10 @@ class Relay:
     def _attempt(self, batch: Batch, item: Queued) -> None:
         try:
             if look := batch.to_look_at(item):
-                found = self._units.run(reminding.look, look, Call(tenant=item.tenant))
+                try:
+                    found = self._units.run(reminding.look, look, Call(tenant=item.tenant))
+                except PASSING:  # nothing was tried
+                    return
                 if isinstance(found, str):
                     batch.skip(item, found)
                     return

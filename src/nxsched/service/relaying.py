@@ -31,8 +31,8 @@ MOST_ERROR: Final = 1_000
 
 T = TypeVar("T", bound=Queued)
 
-DELIVERED: Final = (EVENTS, REMINDERS)
-"""What a relay gives to an application's `deliver`."""
+DELIVERED: Final = (REMINDERS, EVENTS)
+"""What a relay gives to an application's `deliver`: first what cannot wait."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -224,11 +224,12 @@ def status(connection: Connection, tenant: str | None, tools: Tools) -> OutboxSt
 
 def _together(connection: Connection, queues: Sequence[Queue[Any]], tenant: str | None, tools: Tools) -> OutboxStatus:
     found = [one.status(connection, tenant, tools.now) for one in queues]
+    dead = [status.dead for queue, status in zip(queues, found, strict=True) if queue is not REMINDERS]
     return OutboxStatus(
         depth=sum(one.depth for one in found),
         lag=max(one.lag for one in found),
         failing=sum(one.failing for one in found),
-        dead=sum(one.dead for one in found),
+        dead=sum(dead),  # a dead reminder is over
     )
 
 

@@ -78,12 +78,14 @@ def look(connection: Connection, asked: Look, tools: Tools) -> OutboxEvent | str
         return f"the booking is {booking.status.value}"
     if booking.start <= tools.now:
         return "too late: the booking has begun"
-    if tools.now - event.due_at > asked.grace:
-        return f"too late: it was due at {plain(event.due_at)}"
+    if tools.now - event.occurred_at > asked.grace:
+        return f"too late: it was due at {plain(event.occurred_at)}"
     reminder = dict(event.payload["reminder"])
-    slug = reminder["recipient"].removeprefix(HOST)
     told = payload(booking, standing.event_type, standing.tenant, standing.parties)
-    whom = plain(booking.attendee) if slug == ATTENDEE else next(one for one in told["hosts"] if one["slug"] == slug)
+    whom = told["booking"]["attendee"]
+    if reminder["recipient"] != ATTENDEE:
+        slug = reminder["recipient"].removeprefix(HOST)
+        whom = next(one for one in told["hosts"] if one["slug"] == slug)
     return replace(
         event,
         payload={**told, "actor": None, "reason": None, "reminder": {**reminder, "to": whom}},

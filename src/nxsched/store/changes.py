@@ -57,11 +57,17 @@ audited AS (
     JOIN nxsched.webhook h ON h.tenant_id = :tenant AND h.enabled AND (h.kinds = '[]' OR h.kinds ? w.kind)
 ), reminding AS (
     INSERT INTO nxsched.reminder (tenant_id, id, booking_id, version, kind, recipient, before, occurred_at, due_at)
-    SELECT :tenant, r.id, w.id, w.version, 'booking.reminder', r.recipient, r.before, :now, r.due_at
+    SELECT :tenant, r.id, w.id, w.version, 'booking.reminder', r.recipient, r.before, r.due_at, r.due_at
     FROM changed JOIN wanted w USING (id) CROSS JOIN LATERAL
         jsonb_to_recordset(w.reminders) AS r(id uuid, recipient text, before text, due_at timestamptz)
-    WHERE r.due_at > :now
+    WHERE r.due_at > :now {or_waits}
 )"""
+
+# What was due and has not gone out is due again: or a change of something else would take it away.
+_WAITS: Final = """OR EXISTS (
+    SELECT FROM nxsched.reminder o WHERE o.tenant_id = :tenant AND o.booking_id = w.id AND o.version < w.version
+        AND o.done_at IS NULL AND o.dead_at IS NULL AND o.recipient = r.recipient AND o.before = r.before
+        AND o.occurred_at = r.due_at)"""
 
 # What waits to remind somebody of a booking as it was. One that is new has none.
 _SUPERSEDED: Final = """
@@ -70,6 +76,8 @@ superseded AS (
     WHERE r.tenant_id = :tenant AND r.booking_id = ANY(ARRAY(SELECT id FROM wanted)) AND r.booking_id = w.id
         AND r.version < w.version AND r.done_at IS NULL AND r.dead_at IS NULL
 )"""
+
+_RECORDED_AGAIN: Final = f"{_RECORDED.format(or_waits=_WAITS)}, {_SUPERSEDED}"
 
 # What the occurrences come to that these bookings stand in: taken for good, until the last of those ends that end by
 # themselves, or not at all. Whoever writes this has locked the occurrences in a statement before, so all is seen. Where
@@ -225,20 +233,19 @@ def _placed(*, new: bool, counted: bool, claims: bool, joins: bool) -> TextualSe
         placed.append(_ALL_JOINED)
     if counted:
         parts.append(_COUNTED)
-    parts += [(_INSERTED if new else _MOVED).format(placed=" AND ".join(placed)), _RECORDED]
-    if not new:
-        parts.append(_SUPERSEDED)
+    parts.append((_INSERTED if new else _MOVED).format(placed=" AND ".join(placed)))
+    parts += [_RECORDED.format(or_waits="")] if new else [_RECORDED_AGAIN]
     return statement(f"WITH {', '.join(parts)} {_WON}", "done told waited")
 
 
 _CHANGE: Final = text(
-    f"WITH {_CHANGING}, {_STANDING.format(theirs='w.status')}, {_COUNTED}, {_UPDATED}, {_RECORDED}, {_SUPERSEDED}"
+    f"WITH {_CHANGING}, {_STANDING.format(theirs='w.status')}, {_COUNTED}, {_UPDATED}, {_RECORDED_AGAIN}"
     " SELECT id FROM changed"
 )
 
 
 # Where neither state nor end changes, nothing becomes of the occurrences, and they need not be locked.
-_CHANGE_DETAILS: Final = text(f"WITH {_CHANGING}, {_UPDATED}, {_RECORDED}, {_SUPERSEDED} SELECT id FROM changed")
+_CHANGE_DETAILS: Final = text(f"WITH {_CHANGING}, {_UPDATED}, {_RECORDED_AGAIN} SELECT id FROM changed")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

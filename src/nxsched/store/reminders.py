@@ -18,8 +18,9 @@ def _event(row: Mapping[str, Any]) -> OutboxEvent:
     return OutboxEvent(**common(row))
 
 
-# What waits for its time is no backlog. The erasure of a person supersedes what waits, as any change does, so that no
-# error that names them is written down afterwards.
+# It happens when it is due: `due_at` goes on with each attempt. What waits for its time is no backlog. What was
+# superseded while it went out has gone out all the same. The erasure of a person supersedes what waits, as any change
+# does, so that no error that names them is written down afterwards.
 REMINDERS: Final = Queue(
     noun="reminder",
     table="reminder",
@@ -28,17 +29,20 @@ REMINDERS: Final = Queue(
     payload="jsonb_build_object('reminder', jsonb_build_object('recipient', e.recipient, 'before', e.before))",
     kept=""", ended = CASE m.outcome WHEN 'delivered' THEN 'sent' WHEN 'skipped' THEN 'skipped' WHEN 'dead' THEN 'dead'
             ELSE e.ended END""",
-    since="due_at",
-    backlog="due_at <= :now",
+    also=""", went_out AS (
+    UPDATE nxsched.reminder e SET ended = 'sent' FROM mine m
+    WHERE m.outcome = 'delivered' AND e.tenant_id = m.tenant_id AND e.id = m.id AND e.ended = 'superseded'
+)""",
+    backlog="(due_at <= :now OR attempts > 0)",
 )
 
 _LIST: Final = statement(
     """
-SELECT r.id::text AS id, r.booking_id::text AS booking_id, r.version, r.recipient, r.before, r.due_at,
+SELECT r.id::text AS id, r.booking_id::text AS booking_id, r.version, r.recipient, r.before, r.occurred_at AS due_at,
     coalesce(r.ended, CASE WHEN r.leased_until > :now THEN 'leased' ELSE 'waiting' END) AS state, r.attempts,
     r.last_error AS reason
 FROM nxsched.reminder r WHERE r.tenant_id = :tenant AND r.booking_id = CAST(:booking AS uuid)
-ORDER BY r.due_at, r.version, r.recipient""",
+ORDER BY r.occurred_at, r.version, r.recipient""",
     "id booking_id version recipient before due_at state attempts reason",
 )
 
