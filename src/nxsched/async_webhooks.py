@@ -76,7 +76,8 @@ class AsyncWebhooks:
     ) -> Page[Delivery]:
         """The log: one for each event and endpoint, as the events happened, with the last answer and error.
 
-        Of one endpoint, one booking, or in one `state`; `after` is that of the page before. Raises `WebhookNotFound`.
+        Of one endpoint, one booking, or in one `state`; `after` is that of the page before. Raises `WebhookNotFound`,
+        and `BookingNotFound` for what is no id.
         """
         asked = Asked(tenant=None, booking=booking, state=state, after=after, limit=limit)
         wanted = asked.every(of=None if webhook is None else _id(webhook))

@@ -366,6 +366,7 @@ def _shown(text: str) -> str:
     return ascii(text[:20])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("names", [[*KEPT][:18], [*KEPT][18:]], ids=["set-up", "bookings"])
 def test_hostile_text_comes_back_as_it_was_given_or_is_refused_by_its_place(
     scheduler: Scheduler, open_tenant: Tenant, names: list[str]

@@ -529,6 +529,7 @@ def test_nothing_that_is_secret_is_logged(
     assert saved.secrets[0] not in repr(saved)
 
 
+@pytest.mark.slow
 def test_a_lease_reads_no_more_than_it_needs_whatever_is_done_or_waits(
     db: Database, acme: Tenant, clock: SettableClock, ours: Endpoint
 ) -> None:
