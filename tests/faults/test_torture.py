@@ -276,6 +276,7 @@ def another_name(found: Evidence) -> None:
 
 
 def busy_time_lost(found: Evidence) -> None:
+    next(one for one in found.busy.values() if one)
     found.busy.clear()  # type: ignore[attr-defined]
 
 
@@ -343,7 +344,8 @@ def blocked_twice(found: Evidence) -> None:
 
 def half_of_a_report(found: Evidence) -> None:
     host = made(found, "told", "replace_busy").arguments["of"]
-    found.busy[host] = found.busy[host][:1]  # type: ignore[index]
+    whole = next(one for one in [found.busy.get(host, [])] if len(one) > 1)
+    found.busy[host] = whole[:1]  # type: ignore[index]
 
 
 def still_there(found: Evidence) -> None:
