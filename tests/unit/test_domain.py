@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from nxsched import (
+    Actor,
     BlockedPeriod,
     BookedTime,
     BookingWindow,
@@ -616,3 +617,10 @@ def test_a_booking_names_each_of_its_hosts_once(hosts: list[str], field: str, re
     with pytest.raises(InvalidInput) as caught:
         BookedTime(start=start, end=start + timedelta(hours=1), hosts=hosts)
     assert (caught.value.field, caught.value.reason) == (field, reason)
+
+
+@pytest.mark.parametrize("role", ["Staff", " staff", "", 7, "a" * 300, "a\x00"])
+def test_a_role_is_a_word_in_small_letters(role: object) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        Actor(role=role)  # type: ignore[arg-type]
+    assert caught.value.field == "actor.role"
