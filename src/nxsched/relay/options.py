@@ -26,7 +26,6 @@ from tenacity import (
 
 from nxsched.domain import checks
 from nxsched.domain.outbox import Backoff, OutboxEvent, OutboxStatus, Relayed, span
-from nxsched.domain.webhooks import Delivery
 from nxsched.errors import (
     InvalidInput,
     LockTimeout,
@@ -39,7 +38,6 @@ from nxsched.service.ids import new_id
 from nxsched.service.relaying import DELIVERED, Lease, Told, judged, untouched
 from nxsched.service.reminding import Look
 from nxsched.store.queue import Queue, Queued, Settled
-from nxsched.store.reminders import REMINDERS
 
 LOG: Final = logging.getLogger("nxsched.relay")
 
@@ -139,7 +137,7 @@ class Batch:
         self._since = since
         self._open = {one.id: one for one in items}
         self._told: list[Settled] = []
-        self._resting: set[str] = set()
+        self._failing: set[str] = set()
         self._lock = threading.Lock()  # several threads tell what became of events
         self._settled_at = time.monotonic()
 
@@ -153,7 +151,7 @@ class Batch:
 
         Of the latter the first one is begun in any case, or there would be no end of it.
         """
-        if isinstance(item, Delivery) and item.webhook_id in self._resting:
+        if self._fails_with(item) in self._failing:
             return True
         return item is not self.items[0] and self.left < self._options.lease.total_seconds() / 2
 
@@ -161,16 +159,21 @@ class Batch:
         """An attempt was made; `error` is what it ended with, `answer` what the receiver said where that is kept."""
         said = getattr(error, "answer", None) if error is not None else answer
         kept = said if self._wants.queue.keeps_answers and isinstance(said, dict) else None
-        if error is not None and isinstance(item, Delivery):
-            self._resting.add(item.webhook_id)
+        if error is not None and (others := self._fails_with(item)):
+            self._failing.add(others)
         one = judged(item, error, kept, self._options.backoff)
         if one.outcome != "delivered":
             self._log(one, error)
         self._keep(one)
 
+    def _fails_with(self, item: Queued) -> str | None:
+        """What it has in common with those that fail where it does."""
+        same = self._wants.queue.fails_with
+        return same(item) if same else None
+
     def to_look_at(self, item: Queued) -> Look | None:
         """What has to be looked at before it is delivered."""
-        if self._wants.queue is not REMINDERS or not isinstance(item, OutboxEvent):
+        if not (self._wants.queue.look_first and isinstance(item, OutboxEvent)):
             return None
         return Look(event=item, grace=self._options.grace)
 

@@ -6,7 +6,7 @@ import asyncio
 import json
 import re
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -55,6 +55,8 @@ class _Post:
 class _Poster:
     """What threads and event loops have in common: one coroutine that posts."""
 
+    queue: ClassVar[Queue[Delivery]] = DELIVERIES
+
     def __init__(
         self,
         *,
@@ -71,12 +73,19 @@ class _Poster:
             checks.kind("ssl_context", ssl_context, SSLContext)
         self._ssl = ssl_context or httpx.create_ssl_context()
 
-    def _url(self, url: str) -> str:
-        """An address that the application gives. Raises `InvalidInput`."""
+    def _sender(self, url: str, secrets: Sequence[str]) -> Callable[[OutboxEvent], Coroutine[Any, Any, None]]:
+        """What posts to an endpoint that the application names. Raises `InvalidInput`."""
         address("url", url)
         if not self._is_allowed(url):
             raise InvalidInput(field="url", reason=f"must be https, unless http is allowed, not {checks.shown(url)}")
-        return url
+        keys = signing_secrets("secrets", secrets)
+        if not keys:
+            raise InvalidInput(field="secrets", reason="must have one: new_webhook_secret() makes one")
+
+        async def post(event: OutboxEvent) -> None:
+            await self._post(_Post(url, keys, event.id, event.read_at, _body(event, event.id)))
+
+        return post
 
     def _is_allowed(self, url: str) -> bool:
         return self._allow_http or urlsplit(url).scheme == "https"
@@ -161,8 +170,6 @@ class WebhookDelivery(_Poster):
     Proxies of the environment are not used. Raises `InvalidInput`, and `MissingExtra`.
     """
 
-    queue: ClassVar[Queue[Delivery]] = DELIVERIES
-
     def __call__(self, delivery: Delivery) -> dict[str, Any]:
         """Post once. Raises what a relay expects: `RetryLater`, `Undeliverable`, or that it failed."""
         return asyncio.run(self._deliver(delivery))
@@ -172,18 +179,12 @@ class WebhookDelivery(_Poster):
 
         Raises `InvalidInput`.
         """
-        address_, keys = self._url(url), needed(secrets)
-
-        def deliver(event: OutboxEvent) -> None:
-            asyncio.run(self._post(_Post(address_, keys, event.id, event.read_at, _body(event, event.id))))
-
-        return deliver
+        post = self._sender(url, secrets)
+        return lambda event: asyncio.run(post(event))
 
 
 class AsyncWebhookDelivery(_Poster):
     """`WebhookDelivery` for `AsyncScheduler`."""
-
-    queue: ClassVar[Queue[Delivery]] = DELIVERIES
 
     async def __call__(self, delivery: Delivery) -> dict[str, Any]:
         """Post once. Raises what a relay expects: `RetryLater`, `Undeliverable`, or that it failed."""
@@ -194,20 +195,7 @@ class AsyncWebhookDelivery(_Poster):
 
         Raises `InvalidInput`.
         """
-        address_, keys = self._url(url), needed(secrets)
-
-        async def deliver(event: OutboxEvent) -> None:
-            await self._post(_Post(address_, keys, event.id, event.read_at, _body(event, event.id)))
-
-        return deliver
-
-
-def needed(secrets: Sequence[str]) -> tuple[str, ...]:
-    """Secrets, of which there must be one."""
-    found = signing_secrets("secrets", secrets)
-    if not found:
-        raise InvalidInput(field="secrets", reason="must have one: new_webhook_secret() makes one")
-    return found
+        return self._sender(url, secrets)
 
 
 def _failure(status: int | None, after: timedelta | None, words: str, answer: dict[str, Any]) -> Exception:

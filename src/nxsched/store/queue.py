@@ -263,6 +263,8 @@ class Queue(Generic[T]):
     `line` are the columns that what comes in order of versions has in common. `payload` is where the payload stands,
     `error` what of an error is kept, `kept` and `also` what else is written down when something is settled. The age
     of what is `backlog` counts from `since`; `may` keeps what is due from being leased.
+    What is to be looked at once more before it is delivered says so with `look_first`. Where one fails, the others that
+    give the same for `fails_with` go back untried.
     """
 
     noun: str
@@ -276,11 +278,13 @@ class Queue(Generic[T]):
     error: str = "m.error"
     kept: str = ""
     also: str = ""
-    of: str = "e.id"
+    of: str = ""
     keeps_answers: bool = False
+    look_first: bool = False
+    fails_with: Callable[[T], str] | None = None
     may: str = "true"
     since: str = "occurred_at"
-    backlog: str = "occurred_at <= 'infinity' AND CAST(:now AS timestamptz) IS NOT NULL"
+    backlog: str = "true"
 
     def lease(
         self, connection: Connection, owner: str, now: datetime, before: datetime, lasts: timedelta, most: int

@@ -33,6 +33,7 @@ REMINDERS: Final = Queue(
     UPDATE nxsched.reminder e SET ended = 'sent' FROM mine m
     WHERE m.outcome = 'delivered' AND e.tenant_id = m.tenant_id AND e.id = m.id AND e.ended = 'superseded'
 )""",
+    look_first=True,
     backlog="(due_at <= :now OR attempts > 0)",
 )
 

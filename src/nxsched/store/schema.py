@@ -66,6 +66,19 @@ def _needed(name: str, kind: TypeEngine[Any] | type[TypeEngine[Any]]) -> Column[
     return Column(name, kind, nullable=False)
 
 
+def _queued() -> tuple[Column[Any], ...]:
+    """The columns that every queue has, for leases and for what became of them."""
+    return (
+        _needed("due_at", _INSTANT),
+        Column("attempts", Integer, nullable=False, server_default=text("0")),
+        Column("lease_owner", Text),
+        Column("leased_until", _INSTANT),
+        Column("done_at", _INSTANT),
+        Column("dead_at", _INSTANT),
+        Column("last_error", Text),
+    )
+
+
 def _ordered(name: str, start: str, end: str) -> CheckConstraint:
     return CheckConstraint(f"{start} < {end} AND isfinite({start}) AND isfinite({end})", name=f"{name}_order_check")
 
@@ -268,13 +281,7 @@ outbox_event: Final = _table(
     _needed("kind", Text),
     _needed("payload", JSONB),
     _needed("occurred_at", _INSTANT),
-    _needed("due_at", _INSTANT),
-    Column("attempts", Integer, nullable=False, server_default=text("0")),
-    Column("lease_owner", Text),
-    Column("leased_until", _INSTANT),
-    Column("done_at", _INSTANT),
-    Column("dead_at", _INSTANT),
-    Column("last_error", Text),
+    *_queued(),
     UniqueConstraint("tenant_id", "booking_id", "version", name="outbox_event_version_key"),
     Index("outbox_event_undone", "due_at", postgresql_where=_UNDONE),
     Index("outbox_event_oldest", "tenant_id", "booking_id", "version", postgresql_where=_UNDONE),
@@ -292,15 +299,9 @@ reminder: Final = _table(
     _needed("recipient", Text),
     _needed("before", Text),
     _needed("occurred_at", _INSTANT),
-    _needed("due_at", _INSTANT),
-    Column("attempts", Integer, nullable=False, server_default=text("0")),
-    Column("lease_owner", Text),
-    Column("leased_until", _INSTANT),
-    Column("done_at", _INSTANT),
-    Column("dead_at", _INSTANT),
+    *_queued(),
     Column("ended_at", _INSTANT, Computed("coalesce(done_at, dead_at)", persisted=True)),
     Column("ended", Text),
-    Column("last_error", Text),
     _refers("reminder", "booking_id", "booking"),
     UniqueConstraint("tenant_id", "booking_id", "version", "before", "recipient", name="reminder_once_key"),
     CheckConstraint(
@@ -353,13 +354,7 @@ webhook_delivery: Final = _table(
     _needed("version", Integer),
     _needed("kind", Text),
     _needed("occurred_at", _INSTANT),
-    _needed("due_at", _INSTANT),
-    Column("attempts", Integer, nullable=False, server_default=text("0")),
-    Column("lease_owner", Text),
-    Column("leased_until", _INSTANT),
-    Column("done_at", _INSTANT),
-    Column("dead_at", _INSTANT),
-    Column("last_error", Text),
+    *_queued(),
     Column("answer", JSONB),
     UniqueConstraint("tenant_id", "event_id", "webhook_id", name="webhook_delivery_event_key"),
     ForeignKeyConstraint(

@@ -90,6 +90,7 @@ DELIVERIES: Final = Queue(
             WHERE h.tenant_id = e.tenant_id AND h.id = e.webhook_id) <= :now, true)""",
     of="e.webhook_id",
     keeps_answers=True,
+    fails_with=lambda delivery: delivery.webhook_id,
 )
 
 _SAVE: Final = text("""
