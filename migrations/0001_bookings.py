@@ -220,6 +220,13 @@ TABLES = {
         CONSTRAINT message_template_pkey PRIMARY KEY (tenant_id, kind, channel, locale, audience),
         CONSTRAINT message_template_tenant_fkey FOREIGN KEY (tenant_id) REFERENCES nxsched.tenant
     """,
+    "message_preference": """
+        who text NOT NULL,
+        definition jsonb NOT NULL,
+        saved_at timestamptz NOT NULL,
+        CONSTRAINT message_preference_pkey PRIMARY KEY (tenant_id, who),
+        CONSTRAINT message_preference_tenant_fkey FOREIGN KEY (tenant_id) REFERENCES nxsched.tenant
+    """,
     "webhook": """
         id uuid NOT NULL,
         url text NOT NULL,

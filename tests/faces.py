@@ -20,6 +20,7 @@ FACES = {
     "outbox.py": "async_outbox.py",
     "webhooks.py": "async_webhooks.py",
     "messages.py": "async_messages.py",
+    "preferences.py": "async_preferences.py",
 }
 
 _NAMES = {
@@ -30,6 +31,7 @@ _NAMES = {
     "Outbox": "AsyncOutbox",
     "Webhooks": "AsyncWebhooks",
     "Messages": "AsyncMessages",
+    "Preferences": "AsyncPreferences",
     "Relay": "AsyncRelay",
     "Units": "AsyncUnits",
     "Joined": "AsyncJoined",
@@ -77,7 +79,7 @@ def face(source: str) -> str:
                     lines[method.lineno - 1] = lines[method.lineno - 1].replace("def ", "async def ", 1)
     found = _WAITS.sub(r"await \1", "".join(lines))
     found = re.sub(r"\b(" + "|".join(_NAMES) + r")\b", lambda match: _NAMES[match[1]], found)
-    for module in ("self_service", "tenant", "outbox", "webhooks", "messages"):
+    for module in ("self_service", "tenant", "outbox", "webhooks", "messages", "preferences"):
         found = found.replace(f"nxsched.{module} import", f"nxsched.async_{module} import")
     found = re.sub(
         r"from nxsched\.service\.unit import (.*?), Async(.*)\n",

@@ -11,6 +11,7 @@ from nxsched.domain.hosts import Host, Override, Travel, WeeklyHours
 from nxsched.domain.messages import Message, MessageTemplate
 from nxsched.domain.outbox import Backoff, OutboxEvent, OutboxState, OutboxStatus, Relayed
 from nxsched.domain.policies import Policies
+from nxsched.domain.preferences import MessagePreferences
 from nxsched.domain.questions import Question
 from nxsched.domain.refusals import Refusal
 from nxsched.domain.reminders import Reminder, ReminderState, ScheduledReminder
@@ -49,12 +50,14 @@ from nxsched.slots.answer import Slots
 if TYPE_CHECKING:
     from nxsched.async_messages import AsyncMessages
     from nxsched.async_outbox import AsyncOutbox
+    from nxsched.async_preferences import AsyncPreferences
     from nxsched.async_scheduler import AsyncScheduler
     from nxsched.async_self_service import AsyncAttendeeBookings, AsyncManagedBooking
     from nxsched.async_tenant import AsyncTenant
     from nxsched.async_webhooks import AsyncWebhooks
     from nxsched.messages import Messages
     from nxsched.outbox import Outbox
+    from nxsched.preferences import Preferences
     from nxsched.ratelimit import RateLimit
     from nxsched.relay.async_relay import AsyncRelay
     from nxsched.relay.options import RelayReport
@@ -75,6 +78,7 @@ __all__ = [
     "AsyncManagedBooking",
     "AsyncMessages",
     "AsyncOutbox",
+    "AsyncPreferences",
     "AsyncRelay",
     "AsyncScheduler",
     "AsyncTenant",
@@ -110,6 +114,7 @@ __all__ = [
     "LockTimeout",
     "ManagedBooking",
     "Message",
+    "MessagePreferences",
     "MessageTemplate",
     "Messages",
     "MissingExtra",
@@ -122,6 +127,7 @@ __all__ = [
     "Page",
     "Policies",
     "PolicyViolation",
+    "Preferences",
     "Question",
     "RateLimit",
     "RateLimited",
@@ -175,6 +181,8 @@ _LATER = {
     "AsyncWebhookDelivery": "relay.webhooks",
     "AsyncWebhooks": "async_webhooks",
     "AsyncMessages": "async_messages",
+    "AsyncPreferences": "async_preferences",
+    "Preferences": "preferences",
     "Messages": "messages",
     "Outbox": "outbox",
     "RateLimit": "ratelimit",

@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from nxsched.async_preferences import AsyncPreferences
 from nxsched.async_self_service import AsyncAttendeeBookings, AsyncManagedBooking
 from nxsched.async_webhooks import AsyncWebhooks
 from nxsched.domain import checks
@@ -105,6 +106,11 @@ class AsyncTenant:
     def webhooks(self) -> AsyncWebhooks:
         """The endpoints to which the events of this tenant are posted, and the log of that."""
         return AsyncWebhooks(self._units, self._asks)
+
+    @property
+    def preferences(self) -> AsyncPreferences:
+        """What attendees and hosts want to be written: reminders, channels, languages."""
+        return AsyncPreferences(self._units, self._asks)
 
     @property
     def messages(self) -> AsyncMessages:

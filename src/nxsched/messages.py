@@ -11,6 +11,7 @@ from nxsched.domain.bookings import Actor
 from nxsched.domain.commands import DeleteTemplate, SaveTemplate, TemplateName
 from nxsched.domain.messages import CHANNELS, Audience, Channel, Message, MessageTemplate, locale_name
 from nxsched.domain.outbox import OutboxEvent
+from nxsched.domain.preferences import ATTENDEE, of_recipient
 from nxsched.notifications import context, rendering
 from nxsched.service import messaging
 from nxsched.service.unit import Action, Call, Joined, Units
@@ -78,43 +79,49 @@ class Messages:
         channel: Channel = "email",
         *,
         to: str = "attendee",
-        locale: str = "en",
+        locale: str | None = None,
         links: Mapping[str, str] | None = None,
         within: Joined | None = None,
     ) -> Message | None:
-        """What is written of an event to `to`, one of its `recipients`; `None` for a kind that needs no words.
+        """What is written of an event to `to`, one of its `recipients`.
 
-        Dates are in the reader's time zone and in `locale`, a language such as `de` or `de-AT`. `links` are URLs of the
-        application's: `manage`, `join`, `unsubscribe`. Raises `InvalidInput`.
+        `None` for a kind that needs no words, and for who does not want to be written to through that channel. Dates
+        are in the reader's time zone. The language is `locale`, such as `de` or `de-AT`; else the one that they prefer;
+        else English. `links` are URLs of the application's: `manage`, `join`, `unsubscribe`. Raises `InvalidInput`.
         """
         checks.one_of("channel", channel, CHANNELS)
-        locale_name("locale", locale)
+        if locale is not None:
+            locale_name("locale", locale)
         given = rendering.checked_links(links)
-        context.recipient(event.payload, to)
-        audience: Audience = "attendee" if to == "attendee" else "host"
-        which = messaging.Which(kind=event.kind, channel=channel, to=audience, locale=locale)
-        template = self._units.run(messaging.nearest, which, self._asks.given(within))
-        if template is None:
+        reader = context.recipient(event.payload, to)
+        audience: Audience = "attendee" if to == ATTENDEE else "host"
+        which = messaging.Which(
+            kind=event.kind, channel=channel, to=audience, who=of_recipient(to, reader["email"]), locale=locale
+        )
+        found = self._units.run(messaging.nearest, which, self._asks.given(within))
+        if found is None:
             return None
-        return rendering.message(template, event.payload, to, locale, given)
+        template, language = found
+        return rendering.message(template, event.payload, to, language, given)
 
     def to_email(
         self,
         event: OutboxEvent,
         *,
         to: str = "attendee",
-        locale: str = "en",
+        locale: str | None = None,
         links: Mapping[str, str] | None = None,
         sender: str | None = None,
         within: Joined | None = None,
     ) -> EmailMessage | None:
         """A whole mail about an event, for any library that speaks SMTP; `None` where there is nothing to say.
 
-        `sender` is an address, that of the tenant unless one is given. The `Message-ID` is the same each time. Raises
+        `sender` is an address, that of the tenant unless one is given. The `Message-ID` is the same each time. In a
+        reminder the link `unsubscribe` stands as `List-Unsubscribe` too, which has to be ended by one POST. Raises
         `InvalidInput`, also where somebody has no address.
         """
         made = self.render(event, to=to, locale=locale, links=links, within=within)
-        return rendering.email(event, made, to, sender=sender) if made else None
+        return rendering.email(event, made, to, links or {}, sender=sender) if made else None
 
     def _write(
         self, action: Action[C, R], command: C, within: Joined | None, key: str | None, actor: Actor | None

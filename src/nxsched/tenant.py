@@ -40,6 +40,7 @@ from nxsched.domain.refusals import Refusal
 from nxsched.domain.reminders import ScheduledReminder
 from nxsched.domain.tenants import TenantDetails
 from nxsched.errors import InvalidInput
+from nxsched.preferences import Preferences
 from nxsched.self_service import AttendeeBookings, ManagedBooking
 from nxsched.service import actions, queries, reminding, setup, slots, sweeping, tokens
 from nxsched.service.unit import Action, Call, Joined, Units
@@ -103,6 +104,11 @@ class Tenant:
     def webhooks(self) -> Webhooks:
         """The endpoints to which the events of this tenant are posted, and the log of that."""
         return Webhooks(self._units, self._asks)
+
+    @property
+    def preferences(self) -> Preferences:
+        """What attendees and hosts want to be written: reminders, channels, languages."""
+        return Preferences(self._units, self._asks)
 
     @property
     def messages(self) -> Messages:

@@ -63,7 +63,7 @@ def test_whatever_breaks_what_was_promised_holds() -> None:
     assert set(report.ends) >= {"told", "refused", "undone"}
 
 
-NOT_COUNTED = {"id", "for_caller", "for_attendee", "manage_token", "messages", "webhooks", "with_token"}
+NOT_COUNTED = {"id", "for_caller", "for_attendee", "manage_token", "messages", "preferences", "webhooks", "with_token"}
 """Of a tenant's methods those that lead to others, or are called before a call."""
 
 SABOTAGE: dict[str, tuple[dict[str, Any], set[str]]] = {

@@ -12,7 +12,17 @@ import pytest
 import faces
 import nxsched
 
-PAIRS = ("Scheduler", "Tenant", "ManagedBooking", "AttendeeBookings", "Outbox", "Relay", "Webhooks", "Messages")
+PAIRS = (
+    "Scheduler",
+    "Tenant",
+    "ManagedBooking",
+    "AttendeeBookings",
+    "Outbox",
+    "Relay",
+    "Webhooks",
+    "Messages",
+    "Preferences",
+)
 
 
 @pytest.mark.parametrize("source", faces.FACES)
@@ -78,6 +88,7 @@ def test_all_that_goes_to_the_database_is_awaited_and_nothing_else(name: str) ->
         "relay",
         "webhooks",
         "messages",
+        "preferences",
         "with_token",
         "preview_template",
         "recipients",

@@ -18,6 +18,7 @@ from nxsched import (
     AsyncManagedBooking,
     AsyncMessages,
     AsyncOutbox,
+    AsyncPreferences,
     AsyncRelay,
     AsyncScheduler,
     AsyncTenant,
@@ -53,6 +54,7 @@ _SEEN = (
     AsyncRelay,
     AsyncWebhooks,
     AsyncMessages,
+    AsyncPreferences,
 )
 
 

@@ -7,6 +7,7 @@ import re
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -48,13 +49,26 @@ def told() -> list[LockEvent]:
     return []
 
 
+@pytest.fixture
+def on_redis(redis: redises.RedisServer) -> Iterator[Make]:
+    """A locker on Redis, with options; it is closed in the end."""
+    with ExitStack() as ended:
+
+        def made(**options: Any) -> RedisLocker:
+            locker = RedisLocker(redis.url, timeout=timedelta(seconds=10), **options)
+            ended.callback(locker.close)
+            return locker
+
+        yield made
+
+
 @pytest.fixture(params=["redis", "postgres"])
-def make(request: pytest.FixtureRequest, redis: redises.RedisServer, told: list[LockEvent]) -> Make:
+def make(request: pytest.FixtureRequest, redis: redises.RedisServer, on_redis: Make, told: list[LockEvent]) -> Make:
     """A locker of either kind, with options."""
     if request.param == "postgres":
         return lambda **options: PostgresLocker(on_lock=told.append, **options)
     redis.client.flushall()
-    return lambda **options: RedisLocker(redis.url, timeout=timedelta(seconds=10), on_lock=told.append, **options)
+    return lambda **options: on_redis(on_lock=told.append, **options)
 
 
 def behind(acme: Tenant, db: Database, clock: SettableClock, locker: Locker) -> Tenant:
@@ -143,9 +157,9 @@ def test_who_may_wait_is_told_what_came_of_the_first(
 
 
 def test_who_has_waited_in_vain_is_told_that_the_time_is_taken_by_now(
-    acme: Tenant, db: Database, clock: SettableClock, redis: redises.RedisServer
+    acme: Tenant, db: Database, clock: SettableClock, on_redis: Make
 ) -> None:
-    locker = RedisLocker(redis.url, timeout=timedelta(seconds=10), wait=timedelta(milliseconds=50))
+    locker: Any = on_redis(wait=timedelta(milliseconds=50))
     patient = behind(acme, db, clock, locker)
     with locker.around(Contended(tenant=acme.id, permits=(Permit("host:1772442000:ada"),))):
         with pytest.raises(LockTimeout):  # nobody knows yet
@@ -153,7 +167,6 @@ def test_who_has_waited_in_vain_is_told_that_the_time_is_taken_by_now(
         acme.book("visit", start=NINE, attendee=GRACE)
         with pytest.raises(SlotTaken):
             patient.book("visit", start=NINE, attendee=ALAN)
-    locker.close()
     assert_sound(db)
 
 
@@ -240,9 +253,9 @@ def test_of_many_in_a_new_process_hardly_any_comes_to_the_database(
 
 
 def test_who_waits_for_anothers_look_looks_for_themselves_where_that_one_fails(
-    acme: Tenant, db: Database, clock: SettableClock, redis: redises.RedisServer
+    acme: Tenant, db: Database, clock: SettableClock, on_redis: Make
 ) -> None:
-    locked = behind(acme, db, clock, RedisLocker(redis.url, timeout=timedelta(seconds=10)))
+    locked = behind(acme, db, clock, on_redis())
     gate = locked._units.gate  # noqa: SLF001 - where they meet
     assert gate.other(acme.id, "visit") is None  # somebody is looking
     with ThreadPoolExecutor(1) as pool:

@@ -36,6 +36,7 @@ GROWING = {
     "webhook_delivery",
     "idempotency_key",
     "blocked_period",
+    "message_preference",
 }
 """The tables that time fills; hosts and event types are as many as there are."""
 

@@ -19,6 +19,7 @@ from nxsched.domain.events import KINDS, REMINDER
 from nxsched.domain.hosts import Host
 from nxsched.domain.instants import epoch_ceil, epoch_exact, epoch_floor, instant, microseconds
 from nxsched.domain.messages import AUDIENCES, CHANNELS, MessageTemplate, locale_name
+from nxsched.domain.preferences import MessagePreferences, whose
 from nxsched.domain.tenants import TenantDetails
 from nxsched.domain.webhooks import Webhook
 from nxsched.errors import BookingNotFound, InvalidInput
@@ -201,15 +202,18 @@ class Reassign:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MakeToken:
-    """Make a link to a booking that is good until `expires`."""
+    """Make a link to a booking that is good until `expires`, or one that ends reminders of `to`."""
 
     id: str
     expires: datetime
+    to: str | None = None
 
     def __post_init__(self) -> None:
         """Check the values."""
         object.__setattr__(self, "id", booking_id("booking_id", self.id))
         epoch_exact("expires", self.expires)
+        if self.to is not None:
+            checks.text("to", self.to)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -382,6 +386,19 @@ class TemplateName:
         """What such words name."""
         kind, channel, locale, to = name.split()
         return cls(kind=kind, channel=channel, locale=locale, to=to)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SavePreferences:
+    """Save what somebody has said of messages."""
+
+    who: str
+    preferences: MessagePreferences
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        object.__setattr__(self, "who", whose("who", self.who))
+        checks.kind("preferences", self.preferences, MessagePreferences)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

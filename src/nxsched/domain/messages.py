@@ -19,6 +19,9 @@ AUDIENCES: Final = ("attendee", "host")
 MAX_TEMPLATE: Final = 20_000
 """Characters of a template, and of what it gives."""
 
+DEFAULT_LOCALE: Final = "en"
+"""Where nobody says another."""
+
 _LOCALE: Final = re.compile(r"[a-z]{2,3}(-[A-Z]{2})?")
 
 
@@ -36,7 +39,7 @@ class MessageTemplate:
     subject: str | None = None
     html: str | None = None
     channel: Channel = "email"
-    locale: str = "en"
+    locale: str = DEFAULT_LOCALE
     to: Audience = "attendee"
 
     def __post_init__(self) -> None:
@@ -78,4 +81,4 @@ def locale_name(field: str, value: object) -> str:
 
 def fallbacks(locale: str) -> tuple[str, ...]:
     """The languages in which something is looked for, the first first."""
-    return tuple(dict.fromkeys((locale, locale.partition("-")[0], "en")))
+    return tuple(dict.fromkeys((locale, locale.partition("-")[0], DEFAULT_LOCALE)))

@@ -14,6 +14,7 @@ from nxsched.domain.availability import BlockedPeriod
 from nxsched.domain.event_types import EventType, Limit
 from nxsched.domain.hosts import Host
 from nxsched.domain.policies import Policies
+from nxsched.domain.preferences import MessagePreferences
 from nxsched.domain.questions import Question
 from nxsched.domain.reminders import DEFAULT, Reminder
 from nxsched.domain.strategies import Strategy
@@ -123,6 +124,21 @@ def write_blocked(period: BlockedPeriod) -> str:
         "reason": period.reason,
     }
     return json.dumps(_given(found))
+
+
+def read_preferences(definition: Mapping[str, Any]) -> MessagePreferences:
+    """What somebody has said of messages."""
+    reminders = definition.get("reminders")
+    return MessagePreferences(
+        channels=definition.get("channels"),
+        reminders=None if reminders is None else [Reminder(**one) for one in reminders],
+        locale=definition.get("locale"),
+    )
+
+
+def write_preferences(preferences: MessagePreferences) -> str:
+    """What of it was said."""
+    return json.dumps(_given(asdict(preferences)))
 
 
 def _moment(value: date) -> str:

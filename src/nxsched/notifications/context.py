@@ -10,6 +10,7 @@ from typing import Any, Final
 from nxsched.domain import checks
 from nxsched.domain.events import REMINDER
 from nxsched.domain.messages import fallbacks
+from nxsched.domain.preferences import ATTENDEE, HOST
 from nxsched.errors import InvalidInput, MissingExtra
 from nxsched.notifications.catalog import words
 
@@ -20,9 +21,6 @@ except ModuleNotFoundError as _missing:
 
 LINKS: Final = ("manage", "join", "unsubscribe")
 """The links that an application may give to a message."""
-
-ATTENDEE: Final = "attendee"
-HOST: Final = "host:"
 
 
 def recipients(payload: Mapping[str, Any]) -> list[str]:

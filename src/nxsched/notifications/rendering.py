@@ -14,12 +14,14 @@ from html import escape
 from typing import Any
 
 from nxsched.domain import checks
+from nxsched.domain.events import REMINDER
 from nxsched.domain.messages import MAX_TEMPLATE, Message, MessageTemplate
 from nxsched.domain.outbox import OutboxEvent
+from nxsched.domain.preferences import ATTENDEE
 from nxsched.errors import InvalidInput
 from nxsched.notifications import context as contexts
 from nxsched.notifications.compiling import check, rendered
-from nxsched.notifications.context import ATTENDEE, LINKS, context, sample
+from nxsched.notifications.context import LINKS, context, sample
 
 MOST_SUBJECT = 200
 """Characters of a subject; what is longer is cut."""
@@ -83,7 +85,7 @@ def preview(template: MessageTemplate, *, whole: bool = True) -> Message:
     return message(template, sample(template.kind, whole=whole, to=to), to, template.locale, links)
 
 
-def email(event: OutboxEvent, made: Message, to: str, *, sender: str | None) -> EmailMessage:
+def email(event: OutboxEvent, made: Message, to: str, links: Mapping[str, str], *, sender: str | None) -> EmailMessage:
     """A whole mail, for any library that speaks SMTP. Raises `InvalidInput` where an address is missing or is none."""
     payload = event.payload
     who = contexts.recipient(payload, to)
@@ -101,6 +103,9 @@ def email(event: OutboxEvent, made: Message, to: str, *, sender: str | None) -> 
     whose = hashlib.sha256(f"{event.id} {to}".encode()).hexdigest()[:32]
     mail["Message-ID"] = f"<{whose}@{mail['From'].addresses[0].domain}>"  # the same each time it is sent
     mail["Auto-Submitted"] = "auto-generated"
+    if event.kind == REMINDER and (url := links.get("unsubscribe")):  # RFC 8058: mail programs show a button for it
+        mail["List-Unsubscribe"] = f"<{url}>"
+        mail["List-Unsubscribe-Post"] = "List-Unsubscribe=One-Click"
     mail.set_content(made.text)
     if made.html:
         mail.add_alternative(made.html[: MAX_TEMPLATE * 10], subtype="html")

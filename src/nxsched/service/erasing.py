@@ -15,6 +15,7 @@ from nxsched.service.reminding import wanted
 from nxsched.service.tools import Tools
 from nxsched.store.changes import Change, change_details
 from nxsched.store.erasure import change_nonces, erase_records, forget_keys_of
+from nxsched.store.preferences import delete
 from nxsched.store.standing import Standing, lock_attendee
 
 
@@ -27,6 +28,8 @@ def erase_attendee(connection: Connection, command: EraseAttendee, tools: Tools)
     ids = [one.booking.id for one in theirs]
     change_details(connection, record(tools), [_erased(one) for one in theirs])
     erase_records(connection, ids, command.person)
+    addresses = {one.booking.attendee and one.booking.attendee.email for one in theirs} | {command.person.email}
+    delete(connection, tools.tenant, sorted(one.lower() for one in addresses if one))
     series = {one.booking.series_id for one in theirs if one.booking.series_id}
     forget_keys_of(connection, tools.tenant, [*ids, *series], tools.now)
     change_nonces(connection, tools.tenant, {id_: new_nonce() for id_ in ids})

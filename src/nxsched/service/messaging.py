@@ -8,23 +8,26 @@ from typing import Final
 from sqlalchemy import Connection
 
 from nxsched.domain.commands import DeleteTemplate, SaveTemplate, TemplateName
-from nxsched.domain.messages import Audience, Channel, MessageTemplate, fallbacks
+from nxsched.domain.messages import DEFAULT_LOCALE, Audience, Channel, MessageTemplate, fallbacks
+from nxsched.domain.preferences import NOTHING_SAID
 from nxsched.errors import InvalidInput, TemplateNotFound
 from nxsched.notifications.catalog import builtin
 from nxsched.notifications.rendering import check_template
 from nxsched.service.tools import Tools
 from nxsched.service.unit import Action
 from nxsched.store import templates as store
+from nxsched.store.preferences import fetch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Which:
-    """Which template is looked for, in which language if there is one."""
+    """Which template is looked for, who reads it, and in which language if that is not theirs to say."""
 
     kind: str
     channel: Channel
     to: Audience
-    locale: str
+    who: str | None
+    locale: str | None
 
 
 def _save(connection: Connection, command: SaveTemplate, tools: Tools) -> MessageTemplate:
@@ -50,13 +53,20 @@ def templates(connection: Connection, asked: None, tools: Tools) -> list[Message
     return store.list_templates(connection, tools.tenant)
 
 
-def nearest(connection: Connection, which: Which, tools: Tools) -> MessageTemplate | None:
-    """What is used: the tenant's in that language, else what is built in, else both in the next language."""
+def nearest(connection: Connection, which: Which, tools: Tools) -> tuple[MessageTemplate, str] | None:
+    """What is used, and in which language; nothing for who does not want to be written to.
+
+    That is the tenant's template in that language, else what is built in, else both in the next language.
+    """
+    said = fetch(connection, tools.tenant, which.who) if which.who else NOTHING_SAID
+    if not said.wants(which.channel):
+        return None
+    language = which.locale or said.locale or DEFAULT_LOCALE
     saved = store.find_templates(connection, tools.tenant, which.kind, which.channel, which.to)
-    for locale in fallbacks(which.locale):
+    for locale in fallbacks(language):
         mine = next((one for one in saved if one.locale == locale), None)
         if found := mine or builtin(which.kind, which.channel, locale, which.to):
-            return found
+            return found, language
     return None
 
 

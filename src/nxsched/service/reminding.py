@@ -5,25 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Any, Final
+from typing import Any
 
 from sqlalchemy import Connection
 
 from nxsched.domain.bookings import Booking, BookingStatus
 from nxsched.domain.event_types import EventType
 from nxsched.domain.events import payload, plain
-from nxsched.domain.instants import DAY, instant
 from nxsched.domain.outbox import OutboxEvent
+from nxsched.domain.preferences import ATTENDEE, HOST, of_recipient
 from nxsched.domain.reminders import Reminder, ScheduledReminder
 from nxsched.service import queries
 from nxsched.service.ids import new_id
 from nxsched.service.tools import Tools
-from nxsched.slots.zones import zone
+from nxsched.store import preferences
 from nxsched.store import reminders as store
 from nxsched.store.standing import lock_booking
-
-ATTENDEE: Final = "attendee"
-HOST: Final = "host:"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,15 +32,20 @@ class Look:
 
 
 def wanted(booking: Booking, event_type: EventType, parties: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The reminders of a booking that stands, with those that are past; as rows of JSON."""
+    """The reminders of a booking that stands, with those that are past; as rows of JSON.
+
+    They are those of its event type. What somebody prefers is looked at when they are written, and when they go out.
+    """
     if booking.status is not BookingStatus.CONFIRMED:
         return []
     return [
         {
             "id": new_id(),
             "recipient": recipient,
+            "who": of_recipient(recipient, booking.attendee.email if booking.attendee else None),
+            "timezone": timezone,
             "before": one.before,
-            "due_at": instant(_due(int(booking.start.timestamp()), timezone, one)).isoformat(),
+            "due_at": store.due(booking.start, timezone, one).isoformat(),
         }
         for one in event_type.reminders
         for recipient, timezone in _recipients(booking, event_type, parties, one)
@@ -58,12 +60,6 @@ def _recipients(
         yield from ((f"{HOST}{one['slug']}", one["timezone"]) for one in parties)
     elif booking.attendee is not None:
         yield ATTENDEE, booking.attendee.timezone or event_type.timezone or parties[0]["timezone"]
-
-
-def _due(start: int, timezone: str, reminder: Reminder) -> int:
-    table = zone(timezone, start - (reminder.days + 1) * DAY, start)
-    wall = start + table.offset_at(start) - reminder.days * DAY
-    return (table.instant(wall) if reminder.days else start) - reminder.seconds
 
 
 def look(connection: Connection, asked: Look, tools: Tools) -> OutboxEvent | str:
@@ -81,6 +77,9 @@ def look(connection: Connection, asked: Look, tools: Tools) -> OutboxEvent | str
     if tools.now - event.occurred_at > asked.grace:
         return f"too late: it was due at {plain(event.occurred_at)}"
     reminder = dict(event.payload["reminder"])
+    who = of_recipient(reminder["recipient"], booking.attendee.email if booking.attendee else None)
+    if who and not preferences.fetch(connection, tools.tenant, who).wants_reminder(reminder["before"]):
+        return "not wanted"
     told = payload(booking, standing.event_type, standing.tenant, standing.parties)
     whom = told["booking"]["attendee"]
     if reminder["recipient"] != ATTENDEE:

@@ -23,12 +23,19 @@ from sqlalchemy import Connection
 from nxsched.domain.bookings import BookingStatus
 from nxsched.domain.commands import MakeToken
 from nxsched.domain.instants import epoch_exact, epoch_floor
+from nxsched.domain.preferences import ATTENDEE, HOST, of_recipient
 from nxsched.errors import BookingNotFound, InvalidInput, InvalidToken, InvalidTransition
+from nxsched.service import queries
 from nxsched.service.tools import Tools
 from nxsched.store.bookings import fetch_nonce
 
-MANAGE: Final = "manage"
+Purpose = tuple[str, ...]
+
+MANAGE: Final[Purpose] = ("manage",)
 """What a token is for; one for something else has another MAC."""
+
+UNSUBSCRIBE: Final = "unsubscribe"
+"""What one is for that ends the reminders of somebody, whose purpose also says whose they are."""
 
 LEAST_SECRET: Final = 16
 """Characters of a secret."""
@@ -66,12 +73,13 @@ class Keyring:
                 raise InvalidInput(field=f"secrets[{i}]", reason="is the same as one before it")
         object.__setattr__(self, "secrets", secrets)
 
-    def sign(self, tenant: str, booking: str, nonce: str, until: int) -> str:
+    def sign(self, tenant: str, booking: str, nonce: str, until: int, purpose: Purpose = MANAGE) -> str:
         """A token. Raises `InvalidInput` where there is no secret."""
         self.need()
         secret = self.secrets[0]
         body = _BODY.pack(_key_id(secret), UUID(booking).bytes, until)
-        return base64.urlsafe_b64encode(body + _mac(secret, tenant, nonce, body)).decode().rstrip("=")
+        mac = _mac(secret, purpose, tenant, nonce, body)
+        return base64.urlsafe_b64encode(body + mac).decode().rstrip("=")
 
     def need(self) -> None:
         """Raise `InvalidInput` where there is no secret."""
@@ -117,9 +125,8 @@ def check(connection: Connection, token: Token, keyring: Keyring, tools: Tools, 
     """
     found = fetch_nonce(connection, tools.tenant, token.booking, tools.now)
     nonce, status, told = found or ("", None, tools.now)
-    secret = keyring.find(token.key_id)
-    genuine = hmac.compare_digest(_mac(secret or "", tools.tenant, nonce, token.body), token.mac)
-    if not (genuine and secret and (called_off or status in _LINKED) and _after(token.until, tools.at(told).now)):
+    genuine = _is_genuine(token, MANAGE, keyring, tools.tenant, nonce)
+    if not (genuine and (called_off or status in _LINKED) and _after(token.until, tools.at(told).now)):
         raise InvalidToken
 
 
@@ -130,11 +137,45 @@ def make(connection: Connection, command: MakeToken, tools: Tools, keyring: Keyr
     if found is None:
         raise BookingNotFound(id=command.id)
     nonce, status, _ = found
-    if status not in _LINKED:
+    purpose = MANAGE
+    if command.to is not None:
+        purpose = _unsubscribing(connection, command.id, tools).get(command.to, ())
+        if not purpose:
+            reason = f"must be attendee, with an e-mail address, or host: and the slug of one, not {command.to!r}"
+            raise InvalidInput(field="to", reason=reason)
+    elif status not in _LINKED:
         raise InvalidTransition(id=command.id, from_status=status, to_status="managed")
     if not _after(until, tools.now):
         raise InvalidInput(field="expires", reason=f"must lie in the future, not at {command.expires.isoformat()}")
-    return keyring.sign(tools.tenant, command.id, nonce, until)
+    return keyring.sign(tools.tenant, command.id, nonce, until, purpose)
+
+
+def unsubscriber(connection: Connection, token: Token, keyring: Keyring, tools: Tools) -> str:
+    """Whose reminders a token ends, as `whose` has it. Raises `InvalidToken`."""
+    found = fetch_nonce(connection, tools.tenant, token.booking, tools.now)
+    if found is None or not _after(token.until, tools.at(found[2]).now):
+        raise InvalidToken
+    for purpose in _unsubscribing(connection, token.booking, tools).values():
+        if _is_genuine(token, purpose, keyring, tools.tenant, found[0]):
+            return purpose[1]
+    raise InvalidToken
+
+
+def _unsubscribing(connection: Connection, booking: str, tools: Tools) -> dict[str, Purpose]:
+    """What tokens are for that end the reminders of those who have a booking, each by their recipient.
+
+    An address that was corrected is another's: a token that was mailed to the wrong one ends with that.
+    """
+    found = queries.booking(connection, booking, tools)
+    recipients = [ATTENDEE, *(f"{HOST}{slug}" for slug in found.hosts)]
+    of = {one: of_recipient(one, found.attendee.email if found.attendee else None) for one in recipients}
+    return {recipient: (UNSUBSCRIBE, who) for recipient, who in of.items() if who}
+
+
+def _is_genuine(token: Token, purpose: Purpose, keyring: Keyring, tenant: str, nonce: str) -> bool:
+    secret = keyring.find(token.key_id)
+    genuine = hmac.compare_digest(_mac(secret or "", purpose, tenant, nonce, token.body), token.mac)
+    return genuine and secret is not None
 
 
 def _after(until: int, now: datetime) -> bool:
@@ -145,6 +186,6 @@ def _key_id(secret: str) -> bytes:
     return hmac.digest(secret.encode(), b"nxsched key id", "sha256")[:4]
 
 
-def _mac(secret: str, tenant: str, nonce: str, body: bytes) -> bytes:
-    said = json.dumps(["nxsched", MANAGE, tenant, nonce, body.hex()]).encode()  # no two texts of these are the same
+def _mac(secret: str, purpose: Purpose, tenant: str, nonce: str, body: bytes) -> bytes:
+    said = json.dumps(["nxsched", *purpose, tenant, nonce, body.hex()]).encode()  # no two texts of these are the same
     return hmac.digest(secret.encode(), said, "sha256")

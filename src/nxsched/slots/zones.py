@@ -107,6 +107,13 @@ def zone(name: str, start: int, end: int) -> Zone:
     return _table(name, start // _YEAR + 1970 - 1, end // _YEAR + 1970 + 1)
 
 
+def before(name: str, instant: int, days: int, seconds: int) -> int:
+    """So many days on the wall clock before an instant, and so many seconds before that."""
+    table = zone(name, instant - (days + 1) * DAY, instant)
+    wall = instant + table.offset_at(instant) - days * DAY
+    return (table.instant(wall) if days else instant) - seconds
+
+
 @lru_cache(maxsize=4096)
 def _table(name: str, first: int, last: int) -> Zone:
     """The table of the calendar years `first` to `last`, both included."""

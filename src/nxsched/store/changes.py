@@ -16,9 +16,11 @@ from typing import Any, Final
 from sqlalchemy import Connection, TextualSelect, text
 
 from nxsched.domain.bookings import Booking
+from nxsched.domain.stored import read_preferences
 from nxsched.store.bell import leaves_events
 from nxsched.store.conflicts import Waited
 from nxsched.store.locks import NOTHING, Locks
+from nxsched.store.reminders import insert_wished
 from nxsched.store.statements import statement
 
 # One text of JSON holds every row that is written: a server reads it faster than a driver makes thirty parameters. It
@@ -76,6 +78,12 @@ superseded AS (
     WHERE r.tenant_id = :tenant AND r.booking_id = ANY(ARRAY(SELECT id FROM wanted)) AND r.booking_id = w.id
         AND r.version < w.version AND r.done_at IS NULL AND r.dead_at IS NULL
 )"""
+
+# What those wish who are reminded; few have wishes, and for them reminders are added by another statement.
+_WISHES: Final = """(
+    SELECT jsonb_object_agg(p.who, p.definition)::text FROM nxsched.message_preference p
+    WHERE p.tenant_id = :tenant AND p.definition ? 'reminders' AND p.who = ANY(ARRAY(
+        SELECT r->>'who' FROM wanted w CROSS JOIN LATERAL jsonb_array_elements(w.reminders) AS r))) AS wishes"""
 
 _RECORDED_AGAIN: Final = f"{_RECORDED.format(or_waits=_WAITS)}, {_SUPERSEDED}"
 
@@ -210,10 +218,10 @@ NOTICED = timedelta(milliseconds=500)
 
 # The time is told outside, after the wait for whoever wants the same time. Who gave up in the end may have changed much
 # meanwhile, so a long wait is told too.
-_WON: Final = """
+_WON: Final = f"""
 SELECT done, clock_timestamp() AS told,
-    clock_timestamp() - statement_timestamp() > CAST(:noticed AS interval) AS waited
-FROM (SELECT EXISTS (SELECT FROM changed) AS done OFFSET 0) claims"""
+    clock_timestamp() - statement_timestamp() > CAST(:noticed AS interval) AS waited, wishes
+FROM (SELECT EXISTS (SELECT FROM changed) AS done, {_WISHES} OFFSET 0) claims"""
 
 
 @cache
@@ -235,17 +243,17 @@ def _placed(*, new: bool, counted: bool, claims: bool, joins: bool) -> TextualSe
         parts.append(_COUNTED)
     parts.append((_INSERTED if new else _MOVED).format(placed=" AND ".join(placed)))
     parts += [_RECORDED.format(or_waits="")] if new else [_RECORDED_AGAIN]
-    return statement(f"WITH {', '.join(parts)} {_WON}", "done told waited")
+    return statement(f"WITH {', '.join(parts)} {_WON}", "done told waited wishes")
 
 
 _CHANGE: Final = text(
     f"WITH {_CHANGING}, {_STANDING.format(theirs='w.status')}, {_COUNTED}, {_UPDATED}, {_RECORDED_AGAIN}"
-    " SELECT id FROM changed"
+    f" SELECT {_WISHES}"
 )
 
 
 # Where neither state nor end changes, nothing becomes of the occurrences, and they need not be locked.
-_CHANGE_DETAILS: Final = text(f"WITH {_CHANGING}, {_UPDATED}, {_RECORDED_AGAIN} SELECT id FROM changed")
+_CHANGE_DETAILS: Final = text(f"WITH {_CHANGING}, {_UPDATED}, {_RECORDED_AGAIN} SELECT {_WISHES}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -373,7 +381,7 @@ def insert_bookings(
         }
         for change, place, nonce in zip(changes, places, nonces, strict=True)
     ]
-    return _place(connection, places, record.values(rows), new=True)
+    return _place(connection, record, changes, places, record.values(rows), new=True)
 
 
 def move_bookings(
@@ -384,10 +392,18 @@ def move_bookings(
     Where it is not free nothing has moved, but what they had may be given up: the caller's savepoint goes.
     """
     rows = [{**one.row(), **place.row(one.after)} for one in changes]
-    return _place(connection, [place], {**record.values(rows), "moved": moved}, new=False)
+    return _place(connection, record, changes, [place], {**record.values(rows), "moved": moved}, new=False)
 
 
-def _place(connection: Connection, places: Sequence[Place], values: Mapping[str, Any], *, new: bool) -> Won:
+def _place(
+    connection: Connection,
+    record: Record,
+    changes: Sequence[Change],
+    places: Sequence[Place],
+    values: Mapping[str, Any],
+    *,
+    new: bool,
+) -> Won:
     """Raises `Waited` where the places were had, but after a wait in which it may have become wrong to have them."""
     joins = {place.joins for place in places}
     counted = any(place.counted != NOTHING for place in places)
@@ -396,7 +412,17 @@ def _place(connection: Connection, places: Sequence[Place], values: Mapping[str,
     leaves_events(connection)
     if row.waited and row.done:
         raise Waited("somebody else had the time for a while: run the transaction again")
+    if row.done:
+        _wished(connection, record, changes, row.wishes)
     return Won(row.done, row.told.astimezone(UTC))
+
+
+def _wished(connection: Connection, record: Record, changes: Sequence[Change], wishes: str | None) -> None:
+    """Add the reminders that somebody wishes for, as they were when the changes were written."""
+    if wishes:
+        wanted = {who: read_preferences(one) for who, one in json.loads(wishes).items()}
+        bookings = [(one.after, one.reminders) for one in changes]
+        insert_wished(connection, record.tenant, record.now, bookings, wanted)
 
 
 def change_bookings(
@@ -407,12 +433,12 @@ def change_bookings(
     An occurrence and its claims end with the last of its bookings. `counted` is what counts them, and is locked.
     """
     rows = [{**one.row(), **_counted(counted)} for one in changes]
-    connection.execute(_CHANGE, record.values(rows))
+    _wished(connection, record, changes, connection.execute(_CHANGE, record.values(rows)).scalar_one())
     leaves_events(connection)
 
 
 def change_details(connection: Connection, record: Record, changes: Sequence[Change]) -> None:
     """Change bookings that are locked, in nothing that their occurrences depend on."""
     rows = [{**one.row(), **_counted(NOTHING)} for one in changes]
-    connection.execute(_CHANGE_DETAILS, record.values(rows))
+    _wished(connection, record, changes, connection.execute(_CHANGE_DETAILS, record.values(rows)).scalar_one())
     leaves_events(connection)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from sqlalchemy import Connection, text
 
+from nxsched.domain.bookings import Booking
+from nxsched.domain.instants import instant
 from nxsched.domain.outbox import OutboxEvent
-from nxsched.domain.reminders import ReminderState, ScheduledReminder
+from nxsched.domain.preferences import MessagePreferences
+from nxsched.domain.reminders import Reminder, ReminderState, ScheduledReminder
+from nxsched.slots.zones import before as time_before
 from nxsched.store.queue import Queue, common
 from nxsched.store.statements import statement
 
@@ -52,6 +57,55 @@ DELETE FROM nxsched.reminder WHERE tenant_id = :tenant AND ended_at <= :before A
     SELECT id FROM nxsched.reminder WHERE tenant_id = :tenant AND ended_at <= :before
     ORDER BY ended_at LIMIT :most FOR UPDATE SKIP LOCKED))
 """)
+
+
+# What was due at this moment and has not gone out is due again, as that of the event type is.
+_INSERT_WISHED: Final = text("""
+INSERT INTO nxsched.reminder (tenant_id, id, booking_id, version, kind, recipient, before, occurred_at, due_at)
+SELECT :tenant, gen_random_uuid(), r.id, r.version, 'booking.reminder', r.recipient, r.before, r.due_at, r.due_at
+FROM jsonb_to_recordset(CAST(CAST(:rows AS text) AS jsonb))
+    AS r(id uuid, version int, recipient text, before text, due_at timestamptz)
+WHERE r.due_at > :now OR EXISTS (
+    SELECT FROM nxsched.reminder o WHERE o.tenant_id = :tenant AND o.booking_id = r.id AND o.version = r.version - 1
+        AND o.ended = 'superseded' AND o.done_at = :now AND o.recipient = r.recipient AND o.before = r.before
+        AND o.occurred_at = r.due_at)
+ON CONFLICT ON CONSTRAINT reminder_once_key DO NOTHING
+""")
+
+
+def due(start: datetime, timezone: str, reminder: Reminder) -> datetime:
+    """When a reminder of something that starts then is due, by the clocks of a time zone."""
+    return instant(time_before(timezone, int(start.timestamp()), reminder.days, reminder.seconds))
+
+
+def insert_wished(
+    connection: Connection,
+    tenant: str,
+    now: datetime,
+    bookings: Sequence[tuple[Booking, Sequence[Mapping[str, Any]]]],
+    wishes: Mapping[str, MessagePreferences],
+) -> None:
+    """Write reminders of bookings that those who are reminded wish for, beside those of the event type."""
+    rows = [row for booking, reminders in bookings for row in _wished(booking, reminders, wishes)]
+    if rows:
+        connection.execute(_INSERT_WISHED, {"tenant": tenant, "now": now, "rows": json.dumps(rows)})
+
+
+def _wished(
+    booking: Booking, reminders: Sequence[Mapping[str, Any]], wishes: Mapping[str, MessagePreferences]
+) -> Iterator[Mapping[str, Any]]:
+    there = {(one["recipient"], one["before"]) for one in reminders}
+    for one in {one["recipient"]: one for one in reminders}.values():
+        wish = wishes.get(one["who"])
+        for reminder in (wish and wish.reminders) or ():
+            if (one["recipient"], reminder.before) not in there:
+                yield {
+                    "id": booking.id,
+                    "version": booking.version,
+                    "recipient": one["recipient"],
+                    "before": reminder.before,
+                    "due_at": due(booking.start, one["timezone"], reminder).isoformat(),
+                }
 
 
 def list_reminders(connection: Connection, tenant: str, booking: str, now: datetime) -> list[ScheduledReminder]:

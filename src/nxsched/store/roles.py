@@ -28,6 +28,7 @@ RIGHTS: Final[dict[str, tuple[str, str]]] = {
     "outbox_event": ("SELECT, INSERT", "SELECT, INSERT, UPDATE, DELETE"),
     "reminder": ("SELECT, INSERT, UPDATE", "SELECT, INSERT, UPDATE, DELETE"),
     "message_template": ("SELECT, INSERT, UPDATE, DELETE", "SELECT"),
+    "message_preference": ("SELECT, INSERT, UPDATE, DELETE", "SELECT"),
     "webhook": ("SELECT, INSERT, UPDATE, DELETE", "SELECT, UPDATE"),
     "webhook_delivery": ("SELECT, INSERT, UPDATE, DELETE", "SELECT, INSERT, UPDATE, DELETE"),
     "idempotency_key": ("SELECT, INSERT, UPDATE, DELETE", "SELECT, UPDATE, DELETE"),

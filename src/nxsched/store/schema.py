@@ -330,6 +330,15 @@ message_template: Final = _table(
     key=("kind", "channel", "locale", "audience"),
 )
 
+message_preference: Final = _table(
+    "message_preference",
+    _needed("who", Text),
+    _needed("definition", JSONB),
+    _needed("saved_at", _INSTANT),
+    _of_tenant("message_preference"),
+    key=("who",),
+)
+
 webhook: Final = _table(
     "webhook",
     _needed("id", Uuid),

@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Row, TextClause, text
 
 from nxsched.domain.bookings import Booking, Person
 from nxsched.domain.event_types import EventType
+from nxsched.domain.preferences import HOST
 from nxsched.domain.stored import read_event_type
 from nxsched.domain.tenants import TenantDetails
 from nxsched.store.bookings import COLUMNS, FROM, THEIRS, read_booking
@@ -105,6 +106,24 @@ _LOCK_THEIRS: Final = text(
     _locked(
         f"""b.id = ANY(ARRAY({THEIRS}))
     AND (b.attendee_reference = :reference OR b.attendee_address = lower(:email))""",
+        occurrences=False,
+    )
+)
+
+# What somebody is reminded of, as the attendee or as a host.
+_REMINDED: Final = """b.status = 'confirmed' AND b.starts_at > :now AND b.id = ANY(ARRAY(
+    SELECT id FROM nxsched.booking WHERE tenant_id = :tenant AND starts_at > :now AND {theirs}))"""
+
+_LOCK_ATTENDEES: Final = text(_locked(_REMINDED.format(theirs="attendee_address = lower(:who)"), occurrences=False))
+
+_LOCK_HOSTS: Final = text(
+    _locked(
+        _REMINDED.format(
+            theirs="""occurrence_id = ANY(ARRAY(
+        SELECT c.occurrence_id FROM nxsched.claim c
+        JOIN nxsched.host h ON h.tenant_id = :tenant AND h.host_no = c.host_no
+        WHERE c.tenant_id = :tenant AND h.slug = :who AND c.active AND c.busy_until > :now))"""
+        ),
         occurrences=False,
     )
 )
@@ -227,6 +246,13 @@ def fetch_claims(connection: Connection, tenant: str, occurrence: str) -> Claims
 def lock_attendee(connection: Connection, tenant: str, who: Person) -> list[Standing]:
     """All bookings and holds of a person, locked in one order."""
     return _settled(connection, _LOCK_THEIRS, {"tenant": tenant, "reference": who.reference, "email": who.email})
+
+
+def lock_reminded(connection: Connection, tenant: str, who: str, now: datetime) -> list[Standing]:
+    """The bookings to come of somebody, as `nxsched.domain.preferences` calls them, locked in one order."""
+    slug = who.removeprefix(HOST)
+    found = _LOCK_ATTENDEES if slug == who else _LOCK_HOSTS
+    return _settled(connection, found, {"tenant": tenant, "who": slug, "now": now})
 
 
 def lock_due(connection: Connection, tenant: str, status: str, now: datetime, most: int) -> list[Standing]:
