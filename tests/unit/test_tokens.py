@@ -99,8 +99,8 @@ def test_the_mac_is_hmac_with_sha_256_of_all_that_it_covers() -> None:
 
 def test_the_purpose_tells_tokens_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patched:
-        patched.setattr(tokens, "MANAGE", "subscribe")
-        other = KEYRING.sign("acme", BOOKING, NONCE, UNTIL)
+        patched.setattr(tokens, "MANAGE", ("subscribe",))
+        other = KEYRING.sign("acme", BOOKING, NONCE, UNTIL, tokens.MANAGE)
         assert accepted(other, monkeypatch)
     assert other != TOKEN
     assert not accepted(other, monkeypatch)
