@@ -28,7 +28,7 @@ from nxsched.cli.errors import one_line_errors
 def torture(seconds: int, workers: int, seed: int | None, every: float, url: str | None, redis: str | None) -> None:
     """Book from many processes while servers stop, connections break and processes die; then check all of it.
 
-    It makes a database and a login of its own, and removes them; on a server that was named it touches nothing else,
+    It makes a database and two logins of its own, and removes them; on a server that was named it touches nothing else,
     but keeps it busy. Exit status: 0, all that nxsched promises has held; 1, something has not; 2, it could not begin.
 
     \b
@@ -59,6 +59,9 @@ def torture(seconds: int, workers: int, seed: int | None, every: float, url: str
         f"{report.operations:,} calls by {report.workers} processes made {report.bookings:,} bookings and holds;"
     )
     console.print(f"{report.asked_again:,} of them had no answer, and were made once more when all was over.")
+    received = ", ".join(f"{times:,} {what}" for what, times in report.received.most_common())
+    share = report.repeats / max(1, report.received.total())
+    console.print(f"{report.relays} relays delivered {received}; {share:.1%} of them were repeats.")
     if report.waited:
         console.print(
             f"Of 100 tries that a fault may have held up, 99 took {report.soon:.2f} s at most, its own time apart."

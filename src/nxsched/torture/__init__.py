@@ -10,8 +10,9 @@ import multiprocessing
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 from importlib.util import find_spec
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import psycopg
 from sqlalchemy import create_engine
@@ -21,8 +22,8 @@ from nxsched.domain import checks
 from nxsched.errors import MissingExtra
 from nxsched.scheduler import Scheduler
 from nxsched.torture.checker import check
-from nxsched.torture.conductor import Conductor, ask_again
-from nxsched.torture.evidence import gathered
+from nxsched.torture.conductor import Conductor, ask_again, plain
+from nxsched.torture.evidence import Received, gathered
 from nxsched.torture.journal import AFTERWARDS, Asked, read
 from nxsched.torture.report import Report
 from nxsched.torture.stage import Stage, staged
@@ -47,20 +48,23 @@ def torture(  # noqa: PLR0913 - keywords
     every: float = 2.0,
     tell: Callable[[float, str], None] = lambda _, __: None,
     sabotage: Callable[[Worker], None] | None = None,
+    sabotage_relays: Callable[[], None] | None = None,
     on_stage: Callable[[Stage], None] | None = None,
 ) -> Report:
     """Let so many workers at it for so many seconds, break something every few, and check.
 
     `url` is the login of somebody who may make databases and roles; without it a server is started for this alone.
-    `tell` is told what breaks, and when. `sabotage` is done to each worker, and `on_stage` to the stage before they
-    begin, to see the checker cry out. Raises `InvalidInput` and `StoreUnavailable`.
+    `tell` is told what breaks, and when. `sabotage` is done to each worker, `sabotage_relays` in each relay, and
+    `on_stage` to the stage before they begin, to see the checker cry out. Raises `InvalidInput` and `StoreUnavailable`.
     """
     checks.whole("workers", workers, least=1, most=64)
     for package, extra in {"asyncpg": "asyncpg", **({"redis": "redis"} if redis else {})}.items():
         if find_spec(package) is None:
             raise MissingExtra(what="a torture" + " with redis=…" * (package == "redis"), extra=extra)
     processes: Any = multiprocessing.get_context("forkserver")
-    processes.set_forkserver_preload(["nxsched.torture.worker", "psycopg", "psycopg_binary", "asyncpg"])
+    processes.set_forkserver_preload(
+        ["nxsched.torture.worker", "nxsched.torture.relays", "psycopg", "psycopg_binary", "asyncpg"]
+    )
     report = Report(seed)
     with staged(url, redis, processes) as stage:
         with Scheduler(stage.app_url) as scheduler:
@@ -68,22 +72,44 @@ def torture(  # noqa: PLR0913 - keywords
                 furnish(scheduler.create_tenant(slug, name=slug.title()))
         if on_stage is not None:
             on_stage(stage)
-        Conductor(stage, processes, report, seconds, workers, tell, sabotage).run(every)
-        journals = sorted(stage.folder.glob("*.journal"))
-        asked, notes = read(journals)
-        report.count(asked, notes)
-        left = [*_left(stage), *_left_in_redis(stage)]
-        keys = _checked(stage, asked, left, (), report)
-        asked, _ = read([*journals, ask_again(stage, asked)])
+        conductor = Conductor(stage, processes, report, seconds, workers, tell, sabotage, sabotage_relays)
+        try:
+            conductor.run(every)
+            asked, notes = read(sorted(stage.folder.glob("*.journal")))
+            report.count(asked, notes)
+            left = [*_left(stage, stage.logins[:1]), *_left_in_redis(stage)]
+            keys = _checked(stage, Heard(asked, left), report)
+            afterwards = ask_again(stage, asked)
+            drained_at = conductor.drain()
+        finally:
+            conductor.relays.kill()
+        asked, notes = read([*(one for one in sorted(stage.folder.glob("*.journal")) if one != afterwards), afterwards])
+        received = [Received(*one["got"]) for one in notes if "got" in one]
+        report.count_received(received)
         report.asked_again = sum(one.tries[-1].how == AFTERWARDS for one in asked.values())
-        _checked(stage, asked, left, keys, report)
+        left += _left(stage, stage.logins)
+        _checked(stage, Heard(asked, left, keys, Deliveries(received, drained_at)), report)
     return report
 
 
-def _checked(
-    stage: Stage, asked: Mapping[str, Asked], left: Sequence[str], before: Collection[str], report: Report
-) -> Collection[str]:
-    """Tidy up, look at what is there, and judge; gives the keys that are there. `before` are those of the last time."""
+class Deliveries(NamedTuple):
+    """What receivers were given, until nothing was left of what there was to deliver before `drained_at`."""
+
+    received: Sequence[Received]
+    drained_at: datetime
+
+
+class Heard(NamedTuple):
+    """What callers have heard, and what was left; `keys` are those that were there the last time."""
+
+    asked: Mapping[str, Asked]
+    left: Sequence[str]
+    keys: Collection[str] = ()
+    deliveries: Deliveries | None = None
+
+
+def _checked(stage: Stage, heard: Heard, report: Report) -> Collection[str]:
+    """Tidy up, look at what is there, and judge; gives the keys that are there."""
     above = create_engine(stage.above, poolclass=NullPool)
     app = create_engine(stage.app_url, poolclass=NullPool)
     keys: set[str] = set()
@@ -99,7 +125,14 @@ def _checked(
                 statement = f"SELECT count(*) FROM nxsched.{table} WHERE tenant_id <> %s"  # noqa: S608 - our own names
                 seen[table] = connection.exec_driver_sql(statement, (tenant,)).scalar_one()
         with above.connect() as connection:
-            found = replace(gathered(connection, tenant, asked, seen, left, swept_at), keys_before=before)
+            found = gathered(connection, tenant, heard.asked, seen, heard.left, swept_at)
+        found = replace(found, keys_before=heard.keys)
+        if heard.deliveries is None:
+            found = replace(found, queued={})  # relays are still at it
+        else:
+            received, drained_at = heard.deliveries
+            theirs = [one for one in received if one.tenant == tenant]
+            found = replace(found, received=theirs, drained_at=drained_at)
         report.bookings += len(found.rows)
         report.violations += [one for one in check(found) if one not in report.violations]
         keys.update(found.keys)
@@ -108,22 +141,23 @@ def _checked(
 
 _TABLES: Final = (
     "tenant", "host", "event_type", "event_type_member", "occurrence", "claim", "booking", "audit_entry",
-    "outbox_event", "idempotency_key", "blocked_period", "busy_time",
+    "outbox_event", "reminder", "webhook", "webhook_delivery", "idempotency_key", "blocked_period", "busy_time",
+    "message_template", "message_preference",
 )  # fmt: skip
 
 
-def _left(stage: Stage) -> list[str]:
-    """Connections and locks of the application's login that are still there some time after its last process ended."""
+def _left(stage: Stage, logins: Sequence[str]) -> list[str]:
+    """Connections and locks of these logins that are still there some time after their last process ended."""
     until = time.monotonic() + _GRACE
-    plain = stage.above.replace("+psycopg", "", 1)
-    with psycopg.connect(plain, autocommit=True) as above:
+    with psycopg.connect(plain(stage.above), autocommit=True) as above:
         while True:
             left = above.execute(
                 "SELECT 'connection ' || pid || ': ' || state || ' ' || left(query, 60) FROM pg_stat_activity"
-                " WHERE usename = %s UNION ALL SELECT 'lock ' || locktype || ' of ' || pid FROM pg_locks"
+                " WHERE usename = ANY(%s) UNION ALL SELECT 'lock ' || locktype || ' of ' || pid FROM pg_locks"
                 " WHERE database = (SELECT oid FROM pg_database WHERE datname = current_database())"
-                " AND pid <> pg_backend_pid()",
-                [stage.app.username],
+                " AND pid <> pg_backend_pid()"
+                " AND pid NOT IN (SELECT pid FROM pg_stat_activity WHERE usename = ANY(%s))",
+                [[*logins], [one for one in stage.logins if one not in logins]],
             ).fetchall()
             if not left or time.monotonic() > until:
                 return [one[0] for one in left]

@@ -408,6 +408,60 @@ def nothing_outlives_its_time(found: Evidence) -> Iterator[str]:
             yield f"{row.id} is {row.now['status']}, and was to end at {row.now['expires_at']}"
 
 
+def everything_is_delivered_at_least_once(found: Evidence) -> Iterator[str]:
+    """What is written down as delivered was received, and in the end all is, but what the receiver will never take."""
+    received = {one.id for one in found.received}
+    for one in found.queued.values():
+        what = f"{one.kind} {one.version} of {one.booking}{f' to {one.of}' if one.of else ''}"
+        if one.done and one.ended in {None, "sent"} and one.id not in received:
+            yield f"{what} counts as delivered, and was not received"
+        if one.dead and not one.id.endswith("00"):
+            yield f"{what} was given up"
+        if found.drained_at and not (one.done or one.dead) and one.at < found.drained_at:
+            yield f"{what} is left"
+
+
+def nothing_is_delivered_that_is_not_there(found: Evidence) -> Iterator[str]:
+    """Each that was received is a row, of that booking and version."""
+    for one in found.received:
+        row = found.queued.get(one.id)
+        if row is None or (row.of, row.booking, row.version, row.kind) != (one.of, one.booking, one.version, one.kind):
+            yield f"{one.kind} {one.version} of {one.booking} was received, and there is {row}"
+
+
+def events_of_a_booking_come_in_order(found: Evidence) -> Iterator[str]:
+    """To a function, and to each endpoint: none comes before the one before it has come, or is given up."""
+    first: dict[tuple[str | None, str, int], float] = {}
+    for one in found.received:
+        if one.kind != REMINDER:
+            key = one.of, one.booking, one.version
+            first[key] = min(one.received_at, first.get(key, one.received_at))
+    dead = {(one.of, one.booking, one.version) for one in found.queued.values() if one.dead}
+    for (of, booking, version), at in first.items():
+        before = of, booking, version - 1
+        if version > 1 and before not in dead and first.get(before, at + 1) > at:
+            yield f"{version} of {booking} came before {version - 1}, to {of or 'the function'}"
+
+
+def no_reminder_goes_out_for_what_is_no_more(found: Evidence) -> Iterator[str]:
+    """For nothing that had changed before the sender looked; each ends, and says how."""
+    for one in found.received:
+        if one.kind != REMINDER:
+            continue
+        if not one.told:
+            yield f"a reminder of {one.booking} says nothing of it"
+        row = found.rows.get(one.booking)
+        for entry in row.entries if row else ():
+            if entry.version > one.version and entry.at < datetime.fromisoformat(one.read_at):
+                yield f"{one.booking} was reminded of at {one.read_at}, and changed at {entry.at} ({entry.action})"
+                break
+    for queued in found.queued.values():
+        if queued.kind == REMINDER and (queued.done or queued.dead) != (queued.ended is not None):
+            yield f"a reminder of {queued.booking} has ended, and is {queued.ended}"
+
+
+REMINDER: Final = "booking.reminder"
+
 PROMISES: Final[Sequence[Callable[[Evidence], Iterator[str]]]] = (
     no_two_active_claims_of_a_host_overlap,
     time_is_taken_while_a_booking_stands_and_no_longer,
@@ -422,6 +476,10 @@ PROMISES: Final[Sequence[Callable[[Evidence], Iterator[str]]]] = (
     every_change_names_a_call_that_was_made,
     audit_entries_add_up_to_what_is_stored,
     every_change_has_its_event,
+    everything_is_delivered_at_least_once,
+    nothing_is_delivered_that_is_not_there,
+    events_of_a_booking_come_in_order,
+    no_reminder_goes_out_for_what_is_no_more,
     no_limit_is_exceeded,
     no_seat_is_sold_twice,
     nothing_is_seen_by_another_tenant,

@@ -5,8 +5,9 @@ from __future__ import annotations
 import random
 import signal
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,8 +20,9 @@ from nxsched.errors import NxschedError
 from nxsched.scheduler import Scheduler
 from nxsched.torture.calls import Board, Call
 from nxsched.torture.checker import Violation
-from nxsched.torture.faults import QUIET, REDIS, SUBJECTS, Planned, Tormentor
+from nxsched.torture.faults import QUIET, REDIS, RELAYS, SUBJECTS, Planned, Tormentor
 from nxsched.torture.journal import AFTERWARDS, Asked, Journal
+from nxsched.torture.relays import LEASE, RelayOrders, relay
 from nxsched.torture.report import Report, Span
 from nxsched.torture.stage import Stage
 from nxsched.torture.worker import KEYS_LAST, SECRET, Answer, Locks, Orders, Worker, judged, told_of, work
@@ -36,8 +38,60 @@ _HANGS: Final = 60.0
 
 
 @dataclass
+class Crew:
+    """Processes of a kind, so many at a time: who dies is followed by another, with another name.
+
+    `begin` starts one, by its place and how many there were before it, and gives it with its name.
+    """
+
+    kind: str
+    size: int
+    begin: Callable[[int, int, Any], tuple[str, Any]]
+    number: Callable[[], Any]
+    living: dict[int, Any] = field(default_factory=dict)
+    names: dict[int, str] = field(default_factory=dict)
+    dies: dict[int, Any] = field(default_factory=dict)
+    begun: int = 0
+
+    def see_to(self, dead: Callable[[str], None] = lambda _: None) -> Iterator[Violation]:
+        """Have all of them at work; `dead` is told who is not any more. One that has ended otherwise is wrong."""
+        for n in range(self.size):
+            process = self.living.get(n)
+            if process is not None and process.is_alive():
+                continue
+            if process is not None:
+                dead(self.names[n])
+                yield from self._wrong(process)
+            self.dies[n] = self.number()
+            self.names[n], self.living[n] = self.begin(n, self.begun, self.dies[n])
+            self.begun += 1
+
+    def end(self) -> Iterator[Violation]:
+        """Wait until they have ended, as they were told."""
+        until = time.monotonic() + _HANGS
+        for process in self.living.values():
+            process.join(max(0.0, until - time.monotonic()))
+            if process.exitcode is None:
+                yield Violation("every call is answered", f"one of the {self.kind} hangs: {process.pid}")
+                process.kill()
+                process.join()
+            yield from self._wrong(process)
+        self.living.clear()
+
+    def kill(self) -> None:
+        """End them at once."""
+        for process in self.living.values():
+            process.kill()
+            process.join()
+
+    def _wrong(self, process: Any) -> Iterator[Violation]:  # noqa: ANN401 - of multiprocessing
+        if process.exitcode not in {0, -signal.SIGKILL}:
+            yield Violation(f"{self.kind} live", f"one ended with {process.exitcode}")
+
+
+@dataclass
 class Conductor:
-    """Keeps workers at it: who dies is followed by another, with another name."""
+    """Keeps workers and relays at it, while tormentors break what is around them."""
 
     stage: Stage
     processes: Any
@@ -46,9 +100,11 @@ class Conductor:
     workers: int
     tell: Callable[[float, str], None]
     sabotage: Callable[[Worker], None] | None
-    living: dict[int, Any] = field(default_factory=dict)
-    names: dict[int, str] = field(default_factory=dict)
-    dies: dict[int, Any] = field(default_factory=dict)
+    sabotage_relays: Callable[[], None] | None
+    crew: Crew = field(init=False)
+    relays: Crew = field(init=False)
+    fails: Any = field(init=False)
+    ends: Any = field(init=False)
     boards: Mapping[str, Board] = field(init=False)
     first: datetime = field(init=False)
     began: float = 0.0
@@ -59,6 +115,12 @@ class Conductor:
         self.boards = {tenant: Board(self.processes) for tenant in TENANTS}
         today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
         self.first = today + timedelta(days=2)
+        self.fails, self.ends = self._number(), self._number()
+        self.crew = Crew("workers", self.workers, self._worker, self._number)
+        self.relays = Crew("relays", len(_FACES), self._relay, self._number)
+
+    def _number(self) -> Any:  # noqa: ANN401 - shared by processes
+        return self.processes.RawValue("i", 0)
 
     def run(self, every: float) -> None:
         """From the first call to the last."""
@@ -69,33 +131,34 @@ class Conductor:
                     self.stage,
                     subject,
                     random.Random(f"{self.report.seed} {subject}"),  # noqa: S311 - to be played again
-                    lambda: [*self.living.values()],
-                    lambda: [*self.dies.values()],
+                    lambda crew=crew: [*crew.living.values()],  # type: ignore[misc]
+                    lambda crew=crew: [*crew.dies.values()],  # type: ignore[misc]
+                    self.fails,
                 )
                 for subject in SUBJECTS
+                for crew in [self.relays if subject == RELAYS else self.crew]
             )
         ]
         self.report.planned = {one.fault.name for _, plan in plans for one in plan}
         self.began = time.monotonic()
         if self.stage.redis is None:
             self.tell(0.0, "no redis-server here: nothing of Redis breaks, and nobody takes locks on it")
-        self._see_to_workers()
+        self._see_to()
         try:
-            with ThreadPoolExecutor(len(plans)) as tormentors:
+            with ThreadPoolExecutor(len(plans) + 1) as tormentors:
                 at_work = [tormentors.submit(self._torment, *one) for one in plans]
+                at_work.append(tormentors.submit(self._hurry))
                 try:
                     while self.passed < self.seconds:
-                        self._see_to_workers()
+                        self._see_to()
                         time.sleep(0.02)
                 finally:
                     self.over.set()
                 for one in at_work:
                     one.result()
-            self._end_workers()
+            self.report.violations += self.crew.end()
         finally:
-            for process in self.living.values():
-                process.kill()
-                process.join()
+            self.crew.kill()
 
     def _torment(self, tormentor: Tormentor, plan: Sequence[Planned]) -> None:
         """Break one thing after the other, beside those who break others."""
@@ -118,22 +181,25 @@ class Conductor:
         """Seconds since the beginning."""
         return time.monotonic() - self.began
 
-    def _see_to_workers(self) -> None:
-        for n in range(self.workers):
-            process = self.living.get(n)
-            if self.passed < self.seconds and (process is None or not process.is_alive()):
-                if process is not None:
-                    self.report.ended[self.names[n]] = time.monotonic()
-                if process is not None and process.exitcode != -signal.SIGKILL:
-                    self.report.violations.append(Violation("workers live", f"one ended with {process.exitcode}"))
-                self._start(n)
+    def _hurry(self) -> None:
+        """Let the time of some reminders come: bookings are days away, and this lasts for minutes."""
+        while not self.over.wait(0.2):
+            with suppress(psycopg.OperationalError), psycopg.connect(plain(self.stage.above), autocommit=True) as above:
+                above.execute(_HURRY)
 
-    def _start(self, n: int) -> None:
-        name = self.names[n] = f"w{n}.{self.report.workers}"
-        self.dies[n] = self.processes.RawValue("i", 0)
+    def _see_to(self) -> None:
+        self.report.violations += self.relays.see_to()
+        if self.passed < self.seconds:
+            self.report.violations += self.crew.see_to(self._ended)
+
+    def _ended(self, name: str) -> None:
+        self.report.ended[name] = time.monotonic()
+
+    def _worker(self, n: int, begun: int, dies: Any) -> tuple[str, Any]:  # noqa: ANN401 - shared by processes
+        name = f"w{n}.{begun}"
         orders = Orders(
             name=name,
-            seed=self.report.seed * 1000 + self.report.workers + 1,
+            seed=self.report.seed * 1000 + begun + 1,
             url=self.stage.url,
             redis=self.stage.redis.url if self.stage.redis else None,
             limits=self.stage.redis is not None and self.stage.redis.process is not None,
@@ -142,27 +208,98 @@ class Conductor:
             first=self.first,
             begins=self.began,
             until=self.began + self.seconds,
-            clock_off_by=_CLOCKS[(n + self.report.workers // self.workers) % len(_CLOCKS)],
+            clock_off_by=_CLOCKS[(n + begun // self.workers) % len(_CLOCKS)],
             boards=self.boards,
             prefix=self.stage.app.username or "",
-            dies=self.dies[n],
+            dies=dies,
             sabotage=self.sabotage,
         )
         self.report.workers += 1
-        process = self.processes.Process(target=work, args=(orders,), daemon=True)
-        process.start()
-        self.living[n] = process
+        return name, self._begun(work, orders)
 
-    def _end_workers(self) -> None:
-        until = time.monotonic() + _HANGS
-        for process in self.living.values():
-            process.join(max(0.0, until - time.monotonic()))
-            if process.exitcode is None:
-                self.report.violations.append(Violation("every call is answered", f"a worker hangs: {process.pid}"))
-                process.kill()
-                process.join()
-            elif process.exitcode not in {0, -signal.SIGKILL}:
-                self.report.violations.append(Violation("workers live", f"one ended with {process.exitcode}"))
+    def _relay(self, n: int, begun: int, dies: Any) -> tuple[str, Any]:  # noqa: ANN401 - shared by processes
+        name = f"relay{n}.{begun}"
+        orders = RelayOrders(
+            name=name,
+            seed=self.report.seed * 1000 + begun + 1,
+            face=_FACES[n],
+            url=self.stage.relay_url,
+            journal=self.stage.folder / f"{name}.journal",
+            fails=self.fails,
+            dies=dies,
+            ends=self.ends,
+            sabotage=self.sabotage_relays,
+        )
+        self.report.relays += 1
+        return name, self._begun(relay, orders)
+
+    def _begun(self, what: Callable[[Any], None], orders: object) -> Any:  # noqa: ANN401 - of multiprocessing
+        process = self.processes.Process(target=what, args=(orders,), daemon=True)
+        process.start()
+        return process
+
+    def drain(self) -> datetime:
+        """Kill all relays in the midst of their work, and let others take it up, until nothing is left to do.
+
+        Gives the time, as the database tells it, until which that was so.
+        """
+        with psycopg.connect(plain(self.stage.above), autocommit=True) as above:
+            self.relays.kill()
+            taken = [above.execute(_TAKEN.format(table=table)).fetchall() for table in QUEUES]
+            began = time.monotonic()
+            bound = LEASE.total_seconds() + _TAKEN_UP
+            self.report.violations += self.relays.see_to()
+            if any(taken):
+                while left := [above.execute(_STILL.format(table=t), [of]).fetchone() for t, of in _by(taken)]:
+                    self.report.taken_up = time.monotonic() - began
+                    if not any(one and one[0] for one in left):
+                        break
+                    if self.report.taken_up > bound:
+                        found = f"{left} of what killed relays had was with nobody else after {bound:.0f} s"
+                        self.report.violations.append(Violation("what a dead relay had is taken up", found))
+                        break
+                    time.sleep(0.05)
+            [now] = above.execute("SELECT clock_timestamp()").fetchone() or [None]
+            assert isinstance(now, datetime)  # noqa: S101 - it tells the time
+            until = time.monotonic() + _HANGS
+            while any(above.execute(_LEFT_TO_DO.format(table=t)).fetchone() != (0,) for t in QUEUES):
+                if time.monotonic() > until:
+                    break  # the checker says what is left
+                time.sleep(0.05)
+                self.report.violations += self.relays.see_to()
+        self.ends.value = 1
+        self.report.violations += self.relays.end()
+        return now
+
+
+def plain(url: str) -> str:
+    """As psycopg takes it."""
+    return url.replace("+psycopg", "", 1)
+
+
+def _by(taken: Sequence[Sequence[Any]]) -> Iterator[tuple[str, list[str]]]:
+    for table, rows in zip(QUEUES, taken, strict=True):
+        yield table, [owner for (owner,) in rows]
+
+
+QUEUES: Final = ("outbox_event", "reminder", "webhook_delivery")
+
+_FACES: Final = ("threads", "asyncio")
+"""Of relays, each of which has one for events and reminders, and one for posts."""
+
+_TAKEN_UP: Final = 5.0
+"""Seconds beyond their lease."""
+
+_HURRY: Final = """
+UPDATE nxsched.reminder r SET occurred_at = now(), due_at = now() FROM (
+    SELECT tenant_id, id FROM nxsched.reminder
+    WHERE done_at IS NULL AND dead_at IS NULL AND attempts = 0 AND due_at > now() + interval '1 hour'
+    ORDER BY random() LIMIT 5 FOR UPDATE SKIP LOCKED
+) AS others WHERE (r.tenant_id, r.id) = (others.tenant_id, others.id)"""
+_UNDONE: Final = "FROM nxsched.{table} WHERE done_at IS NULL AND dead_at IS NULL"
+_TAKEN: Final = f"SELECT DISTINCT lease_owner {_UNDONE} AND leased_until > now()"
+_STILL: Final = f"SELECT count(*) {_UNDONE} AND lease_owner = ANY(%s)"
+_LEFT_TO_DO: Final = f"SELECT count(*) {_UNDONE} AND (due_at <= now() OR attempts > 0)"
 
 
 def ask_again(stage: Stage, asked: Mapping[str, Asked]) -> Path:

@@ -20,6 +20,7 @@ class Entry(NamedTuple):
     action: str
     actor: str | None
     changes: Mapping[str, Sequence[Any]]
+    at: datetime
 
 
 class Told(NamedTuple):
@@ -28,6 +29,38 @@ class Told(NamedTuple):
     version: int
     kind: str
     booking: Mapping[str, Any]
+
+
+class Received(NamedTuple):
+    """What a receiver was given: an event, a reminder, or the post of an event to the endpoint `of`.
+
+    `received_at` is on the monotonic clock, `read_at` is when a relay read it, as the database tells the time; `told`,
+    whether it says anything of the booking.
+    """
+
+    id: str
+    of: str | None
+    tenant: str
+    booking: str
+    version: int
+    kind: str
+    told: bool
+    received_at: float
+    read_at: str
+
+
+class Queued(NamedTuple):
+    """What there is to be delivered since `at`, and what became of it."""
+
+    id: str
+    of: str | None
+    booking: str
+    version: int
+    kind: str
+    done: bool
+    dead: bool
+    ended: str | None
+    at: datetime
 
 
 @dataclass
@@ -71,6 +104,9 @@ class Evidence:
     seen_by_the_other: Mapping[str, int]
     left: Sequence[str]
     swept_at: datetime
+    received: Sequence[Received] = ()
+    queued: Mapping[str, Queued] = field(default_factory=dict)
+    drained_at: datetime | None = None
     keys_before: Collection[str] = ()
     orphans: Sequence[str] = ()
 
@@ -113,9 +149,9 @@ def gathered(
     for one in above.execute(_BOOKINGS, {"tenant": tenant}).mappings():
         rows[one["id"]] = Row(one["id"], dict(one), one["version"])
     orphans: list[str] = []
-    for id_, version, action, actor, changes in above.execute(_ENTRIES, {"tenant": tenant}):
+    for id_, version, action, actor, changes, at in above.execute(_ENTRIES, {"tenant": tenant}):
         if id_ in rows:
-            rows[id_].entries.append(Entry(version, action, actor, changes))
+            rows[id_].entries.append(Entry(version, action, actor, changes, at))
         else:
             orphans.append(f"an audit entry of {id_}, which is not there")
     for id_, version, booking, kind in above.execute(_EVENTS, {"tenant": tenant}):
@@ -139,6 +175,7 @@ def gathered(
         seen_by_the_other,
         left,
         swept_at,
+        queued={one.id: Queued(*one) for one in above.execute(_QUEUED, {"tenant": tenant})},
         orphans=orphans,
     )
 
@@ -155,12 +192,20 @@ FROM nxsched.booking b JOIN nxsched.event_type e ON e.event_type_no = b.event_ty
 JOIN nxsched.occurrence o ON o.id = b.occurrence_id WHERE b.tenant_id = :tenant
 """)
 _ENTRIES: Final = text("""
-SELECT booking_id::text, version, action, coalesce(actor->>'id', reason), changes FROM nxsched.audit_entry
+SELECT booking_id::text, version, action, coalesce(actor->>'id', reason), changes, at FROM nxsched.audit_entry
 WHERE tenant_id = :tenant ORDER BY booking_id, version
 """)
 _EVENTS: Final = text("""
 SELECT booking_id::text, version, payload->'booking', kind FROM nxsched.outbox_event WHERE tenant_id = :tenant
 ORDER BY booking_id, version
+""")
+_QUEUED: Final = text("""
+SELECT id::text, NULL AS of, booking_id::text, version, kind, done_at IS NOT NULL, dead_at IS NOT NULL, NULL AS ended,
+    occurred_at AS at FROM nxsched.outbox_event WHERE tenant_id = :tenant
+UNION ALL SELECT id::text, webhook_id::text, booking_id::text, version, kind, done_at IS NOT NULL, dead_at IS NOT NULL,
+    NULL, occurred_at FROM nxsched.webhook_delivery WHERE tenant_id = :tenant
+UNION ALL SELECT id::text, NULL, booking_id::text, version, kind, done_at IS NOT NULL, dead_at IS NOT NULL, ended,
+    occurred_at FROM nxsched.reminder WHERE tenant_id = :tenant
 """)
 _CLAIMS: Final = text("SELECT *, occurrence_id::text AS occurrence FROM nxsched.claim WHERE tenant_id = :tenant")
 _OCCURRENCES: Final = text("""

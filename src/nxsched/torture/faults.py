@@ -42,14 +42,16 @@ class Planned(NamedTuple):
 class Tormentor:
     """Breaks what is of a subject, beside those who break what is of others.
 
-    `workers` gives the processes that live, and `dies` by process how many statements it has left.
+    `processes` gives those that live of it, and `dies` by process how many statements it has left; while `fails` is
+    set, receivers take nothing.
     """
 
     stage: Stage
     subject: str
     chance: random.Random
-    workers: Callable[[], Sequence[Any]]
+    processes: Callable[[], Sequence[Any]]
     dies: Callable[[], Sequence[Any]]
+    fails: Any
 
     def plan(self, lasts: float, every: float) -> list[Planned]:
         """What comes when: the same for the same seed, on the same stage. The last seconds are quiet."""
@@ -87,8 +89,8 @@ QUIET: Final = 5.0
 
 def _terminate(t: Tormentor) -> int:
     with t.above() as above:
-        asked = "SELECT pid FROM pg_stat_activity WHERE usename = %s ORDER BY pid"
-        pids = [row[0] for row in above.execute(asked, [t.stage.app.username])]
+        asked = "SELECT pid FROM pg_stat_activity WHERE usename = ANY(%s) ORDER BY pid"
+        pids = [row[0] for row in above.execute(asked, [t.stage.logins])]
         these = t.chance.sample(pids, min(len(pids), t.chance.choice([1, 2, 3, 100])))
         ended = above.execute("SELECT pg_terminate_backend(pid) FROM unnest(%s::int[]) AS pid", [these]).fetchall()
     return int((True,) in ended)
@@ -157,9 +159,8 @@ def _unreachable(t: Tormentor) -> int:
     """New connections are refused, and those that are there are closed."""
     with _mode(t.stage.proxy, REFUSE):
         with t.above() as above:
-            above.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s", [t.stage.app.username]
-            )
+            ended = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = ANY(%s)"
+            above.execute(ended, [t.stage.logins])
         time.sleep(t.chance.choice([0.3, 1]))
     return 1
 
@@ -172,7 +173,7 @@ def _kill(t: Tormentor) -> int:
 
 
 def _die_at(t: Tormentor) -> int:
-    """Let a worker kill itself before one of its next statements, if it comes to that many within two seconds."""
+    """Let one kill itself before one of its next statements, if it comes to that many within two seconds."""
     left = t.chance.choice(t.dies())
     left.value = t.chance.randrange(1, 12)
     until = time.monotonic() + 2
@@ -182,7 +183,7 @@ def _die_at(t: Tormentor) -> int:
 
 
 def _pause(t: Tormentor) -> int:
-    """For longer than a hold lives, and than others wait for a lock."""
+    """For longer than a hold lives, and than others wait for a lock; and than the lease of a relay."""
     stopped = _some(t)
     try:
         for process in stopped:
@@ -197,8 +198,16 @@ def _pause(t: Tormentor) -> int:
 
 
 def _some(t: Tormentor) -> Sequence[Any]:
-    workers = t.workers()
-    return t.chance.sample(workers, min(len(workers), t.chance.choice([1, 1, 2])))
+    processes = t.processes()
+    return t.chance.sample(processes, min(len(processes), t.chance.choice([1, 1, 2])))
+
+
+def _receiver_away(t: Tormentor) -> int:
+    """All receivers, for some time."""
+    t.fails.value = 1
+    time.sleep(t.chance.choice([0.5, 2, 5]))
+    t.fails.value = 0
+    return 1
 
 
 class _mode:  # noqa: N801 - used as a function
@@ -247,7 +256,8 @@ def _redis_flushed(t: Tormentor) -> int:
 DATABASE: Final = "database"
 WORKERS: Final = "workers"
 REDIS: Final = "Redis"
-SUBJECTS: Final = (DATABASE, WORKERS, REDIS)
+RELAYS: Final = "relays"
+SUBJECTS: Final = (DATABASE, WORKERS, REDIS, RELAYS)
 
 FAULTS: Final = (
     Fault(DATABASE, "connections terminated", 4, "", _terminate),
@@ -260,6 +270,10 @@ FAULTS: Final = (
     Fault(WORKERS, "workers killed", 3, "", _kill),
     Fault(WORKERS, "a worker dies between two statements", 5, "", _die_at),
     Fault(WORKERS, "workers paused", 2, "", _pause),
+    Fault(RELAYS, "relays killed", 3, "", _kill),
+    Fault(RELAYS, "a relay dies between two statements", 5, "", _die_at),
+    Fault(RELAYS, "relays paused", 2, "", _pause),
+    Fault(RELAYS, "the receiver fails", 3, "", _receiver_away),
     Fault(REDIS, "Redis killed, started empty", 2, "own redis", _redis_killed),
     Fault(REDIS, "Redis paused", 2, "own redis", _redis_paused),
     Fault(REDIS, "Redis flushed", 2, "own redis", _redis_flushed),

@@ -10,7 +10,8 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
-from nxsched.torture.checker import Violation
+from nxsched.torture.checker import REMINDER, Violation
+from nxsched.torture.evidence import Received
 from nxsched.torture.journal import Asked
 from nxsched.torture.worker import HOWS
 
@@ -46,6 +47,10 @@ class Report:
     ends: Counter[str] = field(default_factory=Counter)
     told_how: Counter[str] = field(default_factory=Counter)
     workers: int = 0
+    relays: int = 0
+    received: Counter[str] = field(default_factory=Counter)
+    repeats: int = 0
+    taken_up: float = 0.0
     bookings: int = 0
     asked_again: int = 0
     spans: list[Span] = field(default_factory=list)
@@ -56,6 +61,12 @@ class Report:
     def soon(self) -> float:
         """Within how many seconds, those of faults apart, 99 of 100 calls were answered that one may have held up."""
         return sorted(self.waited)[int(len(self.waited) * 0.99)] if self.waited else 0.0
+
+    def count_received(self, received: Sequence[Received]) -> None:
+        """Add up what receivers were given, and how much of it more than once."""
+        for one in received:
+            self.received["reminders" if one.kind == REMINDER else "posts" if one.of else "events"] += 1
+        self.repeats = len(received) - len({one.id for one in received})
 
     @property
     def operations(self) -> int:

@@ -105,6 +105,7 @@ class Stage:
 
     above: str
     app: URL
+    relay: URL
     proxy: Proxy
     redis: Redis | None
     folder: Path
@@ -112,11 +113,24 @@ class Stage:
     processes: list[Any] = field(default_factory=list)
 
     @property
+    def logins(self) -> list[str]:
+        """Of the application and of its relays."""
+        return [one.username or "" for one in (self.app, self.relay)]
+
+    @property
     def url(self) -> str:
         """As workers see the database: through the proxy."""
+        return self._through(self.app)
+
+    @property
+    def relay_url(self) -> str:
+        """As relays see it."""
+        return self._through(self.relay)
+
+    def _through(self, login: URL) -> str:
         # Where a server takes nothing else, the proxy cannot see what is a COMMIT, and cuts none.
         plain = {"sslmode": "disable" if self.data else "allow"}
-        found = self.app.set(host="127.0.0.1", port=self.proxy.port.value, query=plain)
+        found = login.set(host="127.0.0.1", port=self.proxy.port.value, query=plain)
         return found.render_as_string(hide_password=False)
 
     @property
@@ -163,33 +177,38 @@ def staged(url: str | None, redis_url: str | None, processes: Any) -> Iterator[S
             if above.get_backend_name() != "postgresql":
                 raise InvalidInput(field="url", reason="must be a postgresql:// URL of a login that may make databases")
             above = above.set(drivername="postgresql+psycopg")
-        app = _made(above, name, after)
+        app, relay = _made(above, name, after)
         pg = _proxy(_place_of(app), processes, after)
-        stage = Stage(above.set(database=name).render_as_string(hide_password=False), app, pg, None, folder, data)
+        stage = Stage(
+            above.set(database=name).render_as_string(hide_password=False), app, relay, pg, None, folder, data
+        )
         stage.redis = _redis(server_of_redis, folder, processes, after)
         yield stage
 
 
-def _made(above: URL, name: str, after: ExitStack) -> URL:
-    """A database and the login of an application; both go in the end."""
+def _made(above: URL, name: str, after: ExitStack) -> tuple[URL, URL]:
+    """A database, the login of an application, and that of its relays; all go in the end."""
     password = token_hex(16)
+    worker = f"{name}_relay"
     plain = above.set(drivername="postgresql").render_as_string(hide_password=False)
     try:
         with psycopg.connect(plain, autocommit=True) as connection:
-            connection.execute(f"CREATE ROLE {name} LOGIN PASSWORD '{password}'")
-            after.callback(_dropped, plain, name)
+            after.callback(_dropped, plain, name, worker)
+            for role in (name, worker):
+                connection.execute(f"CREATE ROLE {role} LOGIN PASSWORD '{password}'")
             connection.execute(f"CREATE DATABASE {name}")
     except psycopg.Error as error:
         raise StoreUnavailable(f"no database can be made for it: {str(error).strip()}") from error
     with Scheduler(above.set(database=name)) as scheduler:
-        scheduler.migrate(app_role=name)
-    return above.set(username=name, password=password, database=name)
+        scheduler.migrate(app_role=name, worker_role=worker)
+    app = above.set(username=name, password=password, database=name)
+    return app, app.set(username=worker)
 
 
-def _dropped(plain: str, name: str) -> None:
+def _dropped(plain: str, name: str, worker: str) -> None:
     with psycopg.connect(plain, autocommit=True) as connection:
         connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
-        connection.execute(f"DROP ROLE IF EXISTS {name}")
+        connection.execute(f"DROP ROLE IF EXISTS {name}, {worker}")
 
 
 def _place_of(url: URL) -> Place:

@@ -21,7 +21,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
 
-from sqlalchemy import Engine, create_engine, event
+from sqlalchemy import Engine, create_engine
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import QueuePool
@@ -49,6 +49,7 @@ from nxsched.scheduler import Scheduler
 from nxsched.store.async_connect import AsyncEngine, create_async_engine
 from nxsched.torture.calls import BY_LINK, Board, Call, Chooser, Known, days
 from nxsched.torture.journal import End, Journal, Told, written
+from nxsched.torture.mortal import mortal
 from nxsched.torture.world import EVENT_TYPES, HOSTS
 
 LOCK_TIMEOUT: Final = 1.0
@@ -158,8 +159,9 @@ class Worker:
         self.choosers = [Chooser(tenant, self.chance, board, self.starts) for tenant, board in orders.boards.items()]
         _set_clocks(orders.clock_off_by)
         url = orders.url
-        self.engine: Engine = self.watched(
-            create_engine(url, pool_size=_LANES // 2, max_overflow=0, pool_timeout=_POOL_TIMEOUT, hide_parameters=True)
+        self.engine: Engine = mortal(
+            create_engine(url, pool_size=_LANES // 2, max_overflow=0, pool_timeout=_POOL_TIMEOUT, hide_parameters=True),
+            orders.dies,
         )
         theirs = {"psycopg": url, "asyncpg": url.replace("+psycopg", "+asyncpg", 1).replace("sslmode=", "ssl=", 1)}
         self.async_engines: dict[str, AsyncEngine] = {
@@ -167,7 +169,7 @@ class Worker:
             for driver, url in theirs.items()
         }
         for one in self.async_engines.values():
-            self.watched(one.sync_engine)
+            mortal(one.sync_engine, orders.dies)
         waits = {
             "lock_timeout": timedelta(seconds=LOCK_TIMEOUT),
             "statement_timeout": timedelta(seconds=STATEMENT_TIMEOUT),
@@ -199,20 +201,6 @@ class Worker:
             return RedisLocker(redis, prefix=self.orders.prefix)
         patient = timedelta(seconds=0.1)
         return RedisLocker(redis, prefix=self.orders.prefix, wait=patient, when_unavailable="refuse")
-
-    def watched(self, engine: Engine) -> Engine:
-        """Die before a statement, or before a COMMIT, when the time has come."""
-        event.listen(engine, "before_cursor_execute", lambda *_: self.live_on())
-        event.listen(engine, "commit", lambda _: self.live_on())
-        return engine
-
-    def live_on(self) -> None:
-        """Kill ourselves if this is the statement that was said."""
-        dies = self.orders.dies
-        if dies.value > 0:
-            dies.value -= 1
-            if dies.value == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
 
     async def live(self) -> None:
         """Go on until the time is over."""

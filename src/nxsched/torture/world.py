@@ -7,6 +7,7 @@ from typing import Final
 
 from nxsched.domain.event_types import EventType, HostGroup, Limit
 from nxsched.domain.hosts import Host, WeeklyHours
+from nxsched.domain.webhooks import Webhook
 from nxsched.tenant import Tenant
 
 TENANTS: Final = ("acme", "zeta")
@@ -87,3 +88,4 @@ def furnish(tenant: Tenant) -> None:
         tenant.save_host(host)
     for event_type in EVENT_TYPES_SAVED:
         tenant.save_event_type(event_type)
+    tenant.webhooks.save(Webhook(url="https://receiver.invalid/"))
