@@ -192,6 +192,7 @@ TABLES = {
         kind text NOT NULL,
         recipient text NOT NULL,
         before text NOT NULL,
+        wished boolean NOT NULL DEFAULT false,
         occurred_at timestamptz NOT NULL,
         due_at timestamptz NOT NULL,
         attempts integer NOT NULL DEFAULT 0,

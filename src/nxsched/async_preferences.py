@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from nxsched.domain import checks
 from nxsched.domain.bookings import Actor
 from nxsched.domain.commands import MakeToken, SavePreferences
 from nxsched.domain.preferences import ATTENDEE, MessagePreferences, whose
@@ -54,6 +55,7 @@ class AsyncPreferences:
         `to` is a recipient: `"attendee"`, or `"host:ada"`. It ends sooner where the booking comes to have another
         address, or other hosts. Raises `BookingNotFound`, and `InvalidInput` where the scheduler has no `secrets`.
         """
+        checks.kind("to", to, str)
         keyring = self._units.keyring
         return await self._units.run(
             lambda connection, asked, tools: tokens.make(connection, asked, tools, keyring),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from nxsched.domain import checks
 from nxsched.domain.bookings import Actor
 from nxsched.domain.commands import MakeToken, SavePreferences
 from nxsched.domain.preferences import ATTENDEE, MessagePreferences, whose
@@ -52,6 +53,7 @@ class Preferences:
         `to` is a recipient: `"attendee"`, or `"host:ada"`. It ends sooner where the booking comes to have another
         address, or other hosts. Raises `BookingNotFound`, and `InvalidInput` where the scheduler has no `secrets`.
         """
+        checks.kind("to", to, str)
         keyring = self._units.keyring
         return self._units.run(
             lambda connection, asked, tools: tokens.make(connection, asked, tools, keyring),

@@ -10,11 +10,16 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import psycopg
 from sqlalchemy import Engine, event
 
+from nxsched import BookingStatus
+from nxsched.service import relaying, reminding
+from nxsched.store.outbox import EVENTS
+from nxsched.store.queue import Settled
 from nxsched.torture import Worker
 from nxsched.torture.calls import Call, Chooser
 from nxsched.torture.journal import written
@@ -87,6 +92,44 @@ def an_event_deleted_by_hand(stage: Stage) -> None:
                 deleted = above.execute(delete).rowcount
 
     threading.Thread(target=someday, daemon=True).start()
+
+
+def acknowledged_when_it_is_leased() -> None:
+    """A relay writes down as delivered what it has not delivered yet, and may never."""
+    take = relaying.take
+
+    def backwards(connection: Any, wants: Any, tools: Any) -> Any:  # noqa: ANN401
+        now, items = take(connection, wants, tools)
+        done = [Settled(item=one, outcome="delivered") for one in items]
+        wants.queue.settle(connection, wants.owner, tools.now, done)
+        return now, items
+
+    relaying.take = backwards
+
+
+def in_no_order() -> None:
+    """An event waits for none before it."""
+    object.__setattr__(EVENTS, "line", ["id"])
+
+
+def without_a_second_look() -> None:
+    """A reminder goes out for its booking as it was, whatever has become of that."""
+    its: Any = reminding
+    look, lock = its.look, its.lock_booking
+    one_at_a_time = threading.Lock()
+
+    def blind(connection: Any, asked: Any, tools: Any) -> Any:  # noqa: ANN401
+        def as_it_was(*which: Any) -> Any:  # noqa: ANN401
+            found = lock(*which)
+            as_then = replace(found.booking, version=asked.event.version, status=BookingStatus.CONFIRMED)
+            return replace(found, booking=as_then)
+
+        time.sleep(0.1)
+        with one_at_a_time:
+            its.lock_booking = as_it_was
+            return look(connection, asked, tools)
+
+    its.look = blind
 
 
 def _above(stage: Stage, *statements: str) -> None:

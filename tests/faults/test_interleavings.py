@@ -13,7 +13,18 @@ import pytest
 from sqlalchemy.exc import DBAPIError
 
 from faults.interleaving import Operation, exploring
-from nxsched import Attendee, EventType, Host, Limit, SettableClock, Tenant, TransactionConflict, WeeklyHours
+from nxsched import (
+    Attendee,
+    EventType,
+    Host,
+    Limit,
+    MessagePreferences,
+    Reminder,
+    SettableClock,
+    Tenant,
+    TransactionConflict,
+    WeeklyHours,
+)
 from store.booked import ALAN, GRACE, assert_sound, rows
 from store.conftest import DAY, HALF, HOUR, Database
 
@@ -29,6 +40,7 @@ def furnished(acme: Tenant) -> Tenant:
     acme.save_event_type(EventType(slug="one", duration=HALF, hosts=["ada", "bob"], limits=[Limit(per="day", count=1)]))
     acme.save_event_type(EventType(slug="quarter", duration=HALF, step=timedelta(minutes=15), hosts=["ada"]))
     acme.save_event_type(EventType(slug="class", duration=HALF, hosts=["ada"], capacity=2))
+    acme.save_event_type(EventType(slug="course", duration=HALF, hosts=["ada", "bob"], capacity=2))
     acme.save_event_type(EventType(slug="asked", duration=HALF, hosts=["ada"], requires_approval=True))
     return acme
 
@@ -154,6 +166,37 @@ def saving_and_booking(tenant: Tenant, nine: datetime, __: SettableClock) -> Seq
     return [lambda mine: mine.save_event_type(visit), book("visit", nine)]
 
 
+def preferring_and_erasing(tenant: Tenant, nine: datetime, __: SettableClock) -> Sequence[Operation]:
+    who = Attendee(name="Who", email=f"who.{nine:%d%m%y}@example.test")
+    tenant.book("visit", start=nine, attendee=who)
+    tenant.preferences.save(str(who.email), MessagePreferences(locale="de"))
+    return [
+        lambda mine: mine.preferences.save(str(who.email), WISH),
+        lambda mine: mine.erase_attendee(email=who.email),
+    ]
+
+
+def unsubscribing_and_erasing(tenant: Tenant, nine: datetime, __: SettableClock) -> Sequence[Operation]:
+    who = Attendee(name="Who", email=f"who.{nine:%d%m%y}@example.test")
+    id_ = tenant.book("visit", start=nine, attendee=who).id
+    token = tenant.preferences.unsubscribe_token(id_, expires=nine)
+    return [
+        lambda mine: mine.preferences.unsubscribe(token),
+        lambda mine: mine.erase_attendee(email=who.email),
+    ]
+
+
+def preferring_and_giving_away(tenant: Tenant, nine: datetime, __: SettableClock) -> Sequence[Operation]:
+    """The host of a class, whose second seat is given to another with the first."""
+    seats = [tenant.book("course", start=nine, attendee=GRACE, host="ada").id for _ in range(2)]
+    tenant.preferences.save("host:ada", MessagePreferences())
+    return [
+        lambda mine: mine.preferences.save("host:ada", WISH),
+        lambda mine: mine.reassign(max(seats), host="bob"),
+    ]
+
+
+WISH = MessagePreferences(reminders=[Reminder(minutes=7)])
 CONFIRMED, TAKEN, REFUSED = "confirmed", "slot_taken", "slot_unavailable"
 EITHER: set[tuple[str, ...]] = {(CONFIRMED, TAKEN), (TAKEN, CONFIRMED)}
 MEETINGS = {
@@ -180,6 +223,11 @@ MEETINGS = {
     "a series, and one who wants its second slot": Meeting(series_and_booking, EITHER),
     "two series": Meeting(two_series, EITHER),
     "one erases whose booking another moves": Meeting(erasing_and_moving, {("done", CONFIRMED)}),
+    "one prefers what another erases": Meeting(preferring_and_erasing, {("done", "done")}),
+    "one unsubscribes whom another erases": Meeting(
+        unsubscribing_and_erasing, {("done", "done"), ("invalid_token", "done")}
+    ),
+    "a host prefers while another gives their class away": Meeting(preferring_and_giving_away, {("done", CONFIRMED)}),
     "one saves what another books": Meeting(saving_and_booking, {("done", CONFIRMED)}),
 }
 

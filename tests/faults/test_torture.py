@@ -19,15 +19,18 @@ import pytest
 import servers
 from faults.sabotage import (
     acknowledged_before_the_commit,
+    acknowledged_when_it_is_leased,
     all_for_one,
     an_event_deleted_by_hand,
+    in_no_order,
+    without_a_second_look,
     without_row_locks,
     without_the_constraint,
 )
 from nxsched import Tenant
 from nxsched.torture import Report, torture
 from nxsched.torture.calls import BY_LINK
-from nxsched.torture.checker import check
+from nxsched.torture.checker import REMINDER, check
 from nxsched.torture.evidence import Evidence
 from nxsched.torture.faults import FAULTS
 from nxsched.torture.journal import AFTERWARDS, Try
@@ -61,6 +64,8 @@ def test_whatever_breaks_what_was_promised_holds() -> None:
     methods = {name for name in vars(Tenant) if not name.startswith("_")}
     assert methods - {BY_LINK.get(one, one) for one in (*report.calls, *report.reads)} == NOT_COUNTED or SECONDS < 60
     assert set(report.ends) >= {"told", "refused", "undone"}
+    assert min(report.received[what] for what in ("events", "posts", "reminders")) > SECONDS
+    assert 0 < report.repeats < report.received.total() / 4
 
 
 NOT_COUNTED = {"id", "for_caller", "for_attendee", "manage_token", "messages", "preferences", "webhooks", "with_token"}
@@ -80,6 +85,15 @@ SABOTAGE: dict[str, tuple[dict[str, Any], set[str]]] = {
         {"what was acknowledged is there", "a call happens whole or not at all"},
     ),
     "an event that somebody deletes": ({"on_stage": an_event_deleted_by_hand}, {"every change has its event"}),
+    "relays that acknowledge first": (
+        {"sabotage_relays": acknowledged_when_it_is_leased},
+        {"everything is delivered at least once"},
+    ),
+    "relays that keep no order": ({"sabotage_relays": in_no_order}, {"events of a booking come in order"}),
+    "reminders that nobody looks at again": (
+        {"sabotage_relays": without_a_second_look},
+        {"no reminder goes out for what is no more"},
+    ),
 }
 
 
@@ -359,6 +373,61 @@ def still_there(found: Evidence) -> None:
     found.people.add(one.arguments["reference"])  # type: ignore[attr-defined]
 
 
+def queued(found: Evidence, **state: Any) -> Any:  # noqa: ANN401 - a row
+    """An event that was delivered; with another state, if one is given."""
+    one = next(
+        one
+        for one in found.queued.values()
+        if one.done and one.of is None and one.kind != REMINDER and found.drained_at and one.at < found.drained_at
+    )
+    found.queued[one.id] = one._replace(**state)  # type: ignore[index]
+    return one
+
+
+def not_received(found: Evidence) -> None:
+    id_ = queued(found).id
+    found.received = [one for one in found.received if one.id != id_]
+
+
+def left_undone(found: Evidence) -> None:
+    queued(found, done=False)
+
+
+def given_up(found: Evidence) -> None:
+    one = next(one for one in found.queued.values() if not one.id.endswith("00"))
+    found.queued[one.id] = one._replace(dead=True)  # type: ignore[index]
+
+
+def invented(found: Evidence) -> None:
+    found.received = [found.received[0]._replace(id="another"), *found.received] if found.received else next(iter(()))
+
+
+def out_of_order(found: Evidence) -> None:
+    second = next(one for one in found.received if one.version > 1 and one.kind != REMINDER)
+    found.received = [second._replace(received_at=0.0), *found.received]
+
+
+def reminded(found: Evidence) -> Any:  # noqa: ANN401 - what was received
+    return next(
+        one
+        for one in found.received
+        if one.kind == REMINDER and one.booking in found.rows and found.rows[one.booking].version > one.version
+    )
+
+
+def reminded_too_late(found: Evidence) -> None:
+    found.received = [reminded(found)._replace(read_at="2100-01-01T00:00:00Z"), *found.received]
+
+
+def reminded_of_nothing(found: Evidence) -> None:
+    found.received = [reminded(found)._replace(told=False), *found.received]
+
+
+def ended_somehow(found: Evidence) -> None:
+    one = next(one for one in found.queued.values() if one.kind == REMINDER and one.ended)
+    found.queued[one.id] = one._replace(ended=None)  # type: ignore[index]
+
+
 TAMPERED: dict[Callable[[Evidence], None], str] = {
     overlapping: "no two active claims of a host overlap",
     claimed_at_another_time: "time is taken while a booking stands and no longer",
@@ -391,6 +460,14 @@ TAMPERED: dict[Callable[[Evidence], None], str] = {
     entry_missing: "audit entries add up to what is stored",
     event_missing: "every change has its event",
     entry_begins_elsewhere: "audit entries add up to what is stored",
+    not_received: "everything is delivered at least once",
+    left_undone: "everything is delivered at least once",
+    given_up: "everything is delivered at least once",
+    invented: "nothing is delivered that is not there",
+    out_of_order: "events of a booking come in order",
+    reminded_too_late: "no reminder goes out for what is no more",
+    reminded_of_nothing: "no reminder goes out for what is no more",
+    ended_somehow: "no reminder goes out for what is no more",
     event_of_nothing: "audit entries add up to what is stored",
     event_of_another_day: "every change has its event",
     event_says_otherwise: "every change has its event",

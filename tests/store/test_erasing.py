@@ -517,13 +517,13 @@ def many(tenant: Tenant, number: int) -> None:
 
 
 @pytest.mark.parametrize("number", [1, 1_000])
-def test_an_erasure_takes_eight_statements_however_many_bookings_there_are(
+def test_an_erasure_takes_nine_statements_however_many_bookings_there_are(
     acme: Tenant, scheduler: Scheduler, db: Database, number: int
 ) -> None:
     many(acme, number)
     with recorded(scheduler.engine) as sent:
         assert acme.erase_attendee(email=EMAIL) == number
-    assert len(sent) == 8
+    assert len(sent) == 9
     assert found(db, MARK) == []
     assert count(db, "audit_entry", "action = 'erase' AND version = 2") == number
     assert count(db, "outbox_event", "kind = 'booking.updated' AND version = 2") == number

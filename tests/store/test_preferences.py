@@ -12,6 +12,7 @@ from nxsched import (
     Attendee,
     BookingNotFound,
     EventType,
+    Host,
     HostNotFound,
     IdempotencyConflict,
     InvalidInput,
@@ -207,6 +208,55 @@ def test_what_is_past_of_a_wish_is_not_written(acme: Tenant, clock: SettableCloc
     assert [before for _, before, _ in befores(acme, booking.id)] == ["P1D", "PT1H"]
 
 
+@pytest.mark.parametrize("now", [MessagePreferences(), MessagePreferences(locale="de")])
+def test_a_wish_that_was_taken_back_is_not_sent_and_what_the_event_type_has_is(
+    scheduler: Scheduler, acme: Tenant, clock: SettableClock, sent: Outbox, now: MessagePreferences
+) -> None:
+    acme.preferences.save(GRACE_EMAIL, WISH)
+    booking = book(acme)
+    acme.preferences.save(GRACE_EMAIL, now)
+    clock.set(NEXT_WEEK - HOUR)
+    scheduler.relay(sent, grace=2 * HOUR).run_once()
+    assert sent.told == [("attendee", "PT1H")]
+    assert befores(acme, booking.id)[1] == (1, "PT2H", "skipped")
+
+
+def test_who_wants_no_messages_is_not_reminded(
+    scheduler: Scheduler, acme: Tenant, clock: SettableClock, sent: Outbox
+) -> None:
+    book(acme)
+    acme.preferences.save(GRACE_EMAIL, MessagePreferences(channels=[]))
+    clock.set(NEXT_WEEK - HOUR)
+    scheduler.relay(sent).run_once()
+    assert sent.told == []
+
+
+def test_a_wish_for_what_the_event_type_has_come_to_have_since_is_written(
+    scheduler: Scheduler, acme: Tenant, clock: SettableClock, sent: Outbox
+) -> None:
+    book(acme)
+    acme.save_event_type(replace(acme.event_type("visit"), reminders=[TWO_HOURS]))
+    acme.preferences.save(GRACE_EMAIL, WISH)
+    clock.set(NEXT_WEEK - 2 * HOUR)
+    scheduler.relay(sent, grace=2 * DAY).run_once()
+    assert sent.told == [("attendee", "PT2H")]
+
+
+def test_what_is_approved_or_given_to_another_host_has_the_wishes_of_who_has_it_then(acme: Tenant) -> None:
+    hosts = [Reminder(hours=1, to="hosts"), Reminder(hours=1)]
+    acme.save_event_type(replace(acme.event_type("any"), reminders=hosts, requires_approval=True))
+    for who in (GRACE_EMAIL, "host:bob", "host:cyd"):
+        acme.preferences.save(who, WISH)
+    booking = acme.book("any", start=NEXT_WEEK, attendee=GRACE, host="bob")
+    assert acme.reminders(booking.id) == []
+    acme.approve(booking.id)
+    two_hours = [(one.version, one.recipient) for one in acme.reminders(booking.id) if one.before == "PT2H"]
+    assert two_hours == [(2, "attendee"), (2, "host:bob")]
+    acme.reassign(booking.id, host="cyd")
+    standing = [one.recipient for one in acme.reminders(booking.id) if one.state == "waiting" and one.before == "PT2H"]
+    assert standing == ["attendee", "host:cyd"]
+
+
 def test_what_was_wanted_again_is_sent_again(
     scheduler: Scheduler, acme: Tenant, clock: SettableClock, sent: Outbox
 ) -> None:
@@ -288,6 +338,14 @@ def test_a_link_for_one_thing_is_none_for_another(acme: Tenant) -> None:
     assert acme.preferences.get(GRACE_EMAIL) == MessagePreferences()
 
 
+def test_a_link_of_a_host_ends_when_the_booking_goes_to_another(acme: Tenant) -> None:
+    booking = acme.book("any", start=NEXT_WEEK, attendee=GRACE, host="bob")
+    token = acme.preferences.unsubscribe_token(booking.id, to="host:bob", expires=NEXT_WEEK)
+    acme.reassign(booking.id, host="cyd")
+    with pytest.raises(InvalidToken):
+        acme.preferences.unsubscribe(token)
+
+
 def test_a_link_of_a_wrong_address_is_nothing_to_the_right_one(acme: Tenant) -> None:
     hold = acme.place_hold("visit", start=NEXT_WEEK, attendee=GRACE)
     token = acme.preferences.unsubscribe_token(hold.id, expires=NEXT_WEEK)
@@ -312,7 +370,8 @@ def test_a_changed_link_and_one_of_another_tenant_are_none(acme: Tenant, schedul
 def test_whom_a_link_can_be_for(acme: Tenant, db: Database, clock: SettableClock) -> None:
     booking = book(acme)
     nobody = acme.book("visit", start=NEXT_WEEK + HOUR, attendee=Attendee(name="Somebody", reference="u"))
-    for id_, to in ((booking.id, "host:bob"), (booking.id, "grace"), (nobody.id, "attendee"), (booking.id, "")):
+    bad: list[Any] = ["host:bob", "grace", "", None, 7]
+    for id_, to in (*((booking.id, one) for one in bad), (nobody.id, "attendee")):
         with pytest.raises(InvalidInput) as caught:
             acme.preferences.unsubscribe_token(id_, to=to, expires=NEXT_WEEK)
         assert caught.value.field == "to"
@@ -334,9 +393,30 @@ def test_a_reminder_has_the_header_that_mail_programs_show_a_button_for(
     assert mail is not None
     assert mail["List-Unsubscribe"] == f"<{url}>"
     assert mail["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"
+    assert f"\nNo more reminders: {url}\n" in mail.get_body(("plain",)).get_content()  # type: ignore[union-attr]
     other = acme.messages.to_email(event, links={"unsubscribe": url}, sender="acme@acme.test")
     assert other is not None
     assert other["List-Unsubscribe"] is None, "a confirmation is no reminder, and comes all the same"
+
+
+@pytest.mark.parametrize("scheme", ["https", "http"])
+def test_the_link_in_the_header_is_one_line_however_long(
+    scheduler: Scheduler, acme: Tenant, clock: SettableClock, sent: Outbox, scheme: str
+) -> None:
+    booking = book(acme)
+    token = acme.preferences.unsubscribe_token(booking.id, expires=NEXT_WEEK + DAY)
+    url = f"{scheme}://acme.test/unsubscribe?token={token}&more={'x' * 700}"
+    clock.set(NEXT_WEEK - HOUR)
+    scheduler.relay(sent).run_once()
+    mail = acme.messages.to_email(sent.got[0], links={"unsubscribe": url}, sender="acme@acme.test")
+    assert mail is not None
+    written = mail.as_bytes()
+    assert f"\r\nList-Unsubscribe: <{url}>\r\n".encode() in written
+    assert (b"\r\nList-Unsubscribe-Post: List-Unsubscribe=One-Click\r\n" in written) == (scheme == "https")
+    for bad in (url + "x" * 100, "https://a.test/>,<mailto:x@y.test"):
+        with pytest.raises(InvalidInput) as caught:
+            acme.messages.to_email(sent.got[0], links={"unsubscribe": bad}, sender="acme@acme.test")
+        assert caught.value.field == "links.unsubscribe"
 
 
 # --- persons, and bad input ------------------------------------------------------------------------------------------
@@ -352,7 +432,12 @@ def test_who_is_erased_prefers_nothing_any_more(acme: Tenant, db: Database) -> N
         start=NEXT_WEEK + HOUR,
         attendee=Attendee(name="Alan", email="Alan.Private@example.test", reference="user-9"),
     )
+    acme.preferences.save(GRACE_EMAIL, NONE, idempotency_key="a key")
+    token = acme.preferences.unsubscribe_token(acme.bookings(attendee="user-7").items[0].id, expires=NEXT_WEEK)
     acme.erase_attendee(email=GRACE_EMAIL)
+    assert rows(db, "SELECT key FROM nxsched.idempotency_key") == []
+    with pytest.raises(InvalidToken):
+        acme.preferences.unsubscribe(token)
     acme.erase_attendee(reference="user-9")
     assert rows(db, "SELECT who FROM nxsched.message_preference") == [("host:ada",)]
 
@@ -376,6 +461,24 @@ def test_bad_preferences_are_named(given: dict[str, Any], field: str) -> None:
     with pytest.raises(InvalidInput) as caught:
         MessagePreferences(**given)
     assert caught.value.field == field
+
+
+def test_a_host_with_a_long_slug_and_an_attendee_with_other_letters_have_preferences(acme: Tenant) -> None:
+    slug = "h" * 200
+    acme.save_host(Host(slug=slug, timezone="UTC"))
+    for who in (f"host:{slug}", "jürgen@exämple.test"):
+        acme.preferences.save(who, WISH)
+        assert acme.preferences.get(who) == WISH
+
+
+def test_preferences_of_one_tenant_are_nothing_to_another(scheduler: Scheduler, acme: Tenant) -> None:
+    zeta = scheduler.create_tenant("zeta", name="Zeta")
+    zeta.save_host(Host(slug="ada", timezone="UTC", weekly_hours=acme.host("ada").weekly_hours))
+    zeta.save_event_type(EventType(slug="visit", duration=HALF, hosts=["ada"]))
+    zeta.preferences.save(GRACE_EMAIL, WISH)
+    booking = book(acme)
+    assert acme.preferences.get(GRACE_EMAIL) == MessagePreferences()
+    assert [before for _, before, _ in befores(acme, booking.id)] == ["P1D", "PT1H"]
 
 
 def test_whose_preferences_is_looked_at_first(acme: Tenant, db: Database) -> None:

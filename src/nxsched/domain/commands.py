@@ -213,7 +213,7 @@ class MakeToken:
         object.__setattr__(self, "id", booking_id("booking_id", self.id))
         epoch_exact("expires", self.expires)
         if self.to is not None:
-            checks.text("to", self.to)
+            checks.kind("to", self.to, str)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

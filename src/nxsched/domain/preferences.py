@@ -51,9 +51,14 @@ class MessagePreferences:
         """Whether they want to be written to through a channel."""
         return self.channels is None or channel in self.channels
 
-    def wants_reminder(self, before: str) -> bool:
-        """Whether they want to be reminded so long before, as `Reminder.before` has it."""
-        return self.reminders is None or before in {one.before for one in self.reminders}
+    def wants_reminder(self, before: str, *, wished: bool) -> bool:
+        """Whether they want to be reminded so long before, as `Reminder.before` has it.
+
+        One that was written since they `wished` for it they want as long as they say so.
+        """
+        if self.channels == ():
+            return False
+        return not wished if self.reminders is None else before in {one.before for one in self.reminders}
 
 
 NOTHING_SAID: Final = MessagePreferences()
@@ -61,10 +66,9 @@ NOTHING_SAID: Final = MessagePreferences()
 
 def whose(field: str, value: object) -> str:
     """Whose preferences: an e-mail address, in small letters, or `host:` and a slug. Raises `InvalidInput`."""
+    if isinstance(value, str) and value.startswith(HOST):
+        return HOST + checks.text(field, value.removeprefix(HOST))
     found = checks.text(field, value)
-    if found.startswith(HOST):
-        checks.text(field, found.removeprefix(HOST))
-        return found
     if not checks.is_email(found):
         reason = f"must be an e-mail address, or host: and the slug of one, not {checks.shown(value)}"
         raise InvalidInput(field=field, reason=reason)

@@ -168,6 +168,8 @@ def _details(found: Mapping[str, Any], to: str, said: Mapping[str, str]) -> str:
     if to == ATTENDEE:  # who has the link is the attendee
         lines.append((said["manage"], found["links"]["manage"]))
     lines.append((said["join"], found["links"]["join"]))
+    if found["reminder"]:
+        lines.append((said["unsubscribe"], found["links"]["unsubscribe"]))
     return "\n".join(f"{name}: {value}" for name, value in lines if value)
 
 

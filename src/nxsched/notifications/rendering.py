@@ -6,9 +6,9 @@ import hashlib
 import re
 from collections.abc import Mapping
 from email.errors import MessageError
-from email.headerregistry import Address
+from email.headerregistry import Address, BaseHeader, HeaderRegistry, UnstructuredHeader
 from email.message import EmailMessage
-from email.policy import SMTP
+from email.policy import SMTP, Policy
 from email.utils import format_datetime
 from html import escape
 from typing import Any
@@ -26,7 +26,23 @@ from nxsched.notifications.context import LINKS, context, sample
 MOST_SUBJECT = 200
 """Characters of a subject; what is longer is cut."""
 
+MOST_LINK = 900
+"""Characters of a link: it may stand in a header, whose lines have 998 at most."""
+
 _PAGE = '<!DOCTYPE html>\n<html lang="{locale}"><head><meta charset="utf-8"></head><body>\n{body}\n</body></html>'
+
+
+class _AsItIs(UnstructuredHeader, BaseHeader):
+    """A header that is not folded: mail programs read no address of a link that is written as an encoded word."""
+
+    def fold(self, *, policy: Policy) -> str:
+        """One line, however long."""
+        return f"{self.name}: {self}{policy.linesep}"
+
+
+_HEADERS = HeaderRegistry()
+_HEADERS.map_to_type("list-unsubscribe", _AsItIs)
+_POLICY = SMTP.clone(header_factory=_HEADERS)
 
 
 def checked_links(links: Mapping[str, str] | None) -> dict[str, str]:
@@ -37,8 +53,10 @@ def checked_links(links: Mapping[str, str] | None) -> dict[str, str]:
     for name, url in given.items():
         checks.one_of("links", name, LINKS)
         fine = isinstance(url, str) and url.isascii() and url.isprintable() and " " not in url
-        if not fine or not url.startswith(("https://", "http://")):
+        if not fine or not url.startswith(("https://", "http://")) or {*'<>"'} & {*url}:
             raise InvalidInput(field=f"links.{name}", reason=f"must be a URL, not {checks.shown(url)}")
+        if len(url) > MOST_LINK:
+            raise InvalidInput(field=f"links.{name}", reason=f"must have at most {MOST_LINK} characters")
     return dict(given)
 
 
@@ -95,7 +113,7 @@ def email(event: OutboxEvent, made: Message, to: str, links: Mapping[str, str], 
     if not who["email"]:
         raise InvalidInput(field="to", reason=f"has no e-mail address: {to!r}")
     checks.email("sender", from_address)
-    mail = EmailMessage(policy=SMTP)
+    mail = EmailMessage(policy=_POLICY)
     mail["From"] = _address("sender", payload["tenant"]["name"], from_address)
     mail["To"] = _address("to", who["name"] or "", who["email"])
     mail["Subject"] = _in_a_header(made.subject or "")
@@ -105,7 +123,8 @@ def email(event: OutboxEvent, made: Message, to: str, links: Mapping[str, str], 
     mail["Auto-Submitted"] = "auto-generated"
     if event.kind == REMINDER and (url := links.get("unsubscribe")):  # RFC 8058: mail programs show a button for it
         mail["List-Unsubscribe"] = f"<{url}>"
-        mail["List-Unsubscribe-Post"] = "List-Unsubscribe=One-Click"
+        if url.startswith("https:"):
+            mail["List-Unsubscribe-Post"] = "List-Unsubscribe=One-Click"
     mail.set_content(made.text)
     if made.html:
         mail.add_alternative(made.html[: MAX_TEMPLATE * 10], subtype="html")

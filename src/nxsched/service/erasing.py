@@ -28,10 +28,11 @@ def erase_attendee(connection: Connection, command: EraseAttendee, tools: Tools)
     ids = [one.booking.id for one in theirs]
     change_details(connection, record(tools), [_erased(one) for one in theirs])
     erase_records(connection, ids, command.person)
-    addresses = {one.booking.attendee and one.booking.attendee.email for one in theirs} | {command.person.email}
-    delete(connection, tools.tenant, sorted(one.lower() for one in addresses if one))
+    addresses = {one.booking.attendee.email for one in theirs if one.booking.attendee} | {command.person.email}
+    known = sorted(one.lower() for one in addresses if one)
+    delete(connection, tools.tenant, known)
     series = {one.booking.series_id for one in theirs if one.booking.series_id}
-    forget_keys_of(connection, tools.tenant, [*ids, *series], tools.now)
+    forget_keys_of(connection, tools.tenant, [*ids, *series, *known], tools.now)
     change_nonces(connection, tools.tenant, {id_: new_nonce() for id_ in ids})
     return len(ids)
 

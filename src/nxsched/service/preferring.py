@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Final
 
 from sqlalchemy import Connection
@@ -17,27 +16,24 @@ from nxsched.service.unit import Action
 from nxsched.store import preferences as store
 from nxsched.store.hosts import fetch_host
 from nxsched.store.reminders import insert_wished
-from nxsched.store.standing import lock_reminded
+from nxsched.store.standing import lock_booking, lock_reminded
 
 
 def save(connection: Connection, command: SavePreferences, tools: Tools) -> MessagePreferences:
     """Keep what somebody says. Raises `HostNotFound`."""
-    _look_for(connection, command.who, tools)
-    store.save(connection, tools.tenant, command.who, command.preferences, tools.now)
-    if command.preferences.reminders:
-        _remind(connection, command, tools)
-    return command.preferences
-
-
-def _remind(connection: Connection, command: SavePreferences, tools: Tools) -> None:
-    """Write what they wish for of the bookings that stand; what they do not wish for is not sent."""
-    standing = lock_reminded(connection, tools.tenant, command.who, tools.now)
+    tenant, who, said = tools.tenant, command.who, command.preferences
+    before = fetch(connection, who, tools)
+    # Bookings are locked before preferences, as who erases a person does.
+    wishes = said.reminders and said.reminders != before.reminders
+    standing = lock_reminded(connection, tenant, who, tools.now) if wishes else []
     tools = tools.at(max((one.told for one in standing), default=tools.now))
+    store.save(connection, tenant, who, said, tools.now)
     bookings = [
-        (one.booking, [row for row in wanted(one.booking, one.event_type, one.parties) if row["who"] == command.who])
+        (one.booking, [row for row in wanted(one.booking, one.event_type, one.parties) if row["who"] == who])
         for one in standing
     ]
-    insert_wished(connection, tools.tenant, tools.now, bookings, {command.who: command.preferences})
+    insert_wished(connection, tenant, tools.now, bookings, {who: said})
+    return said
 
 
 def fetch(connection: Connection, who: str, tools: Tools) -> MessagePreferences:
@@ -56,10 +52,9 @@ def unsubscribing(token: Token, keyring: Keyring) -> Action[None, MessagePrefere
     """What whoever has a token may do: have no reminders any more."""
 
     def do(connection: Connection, _: None, tools: Tools) -> MessagePreferences:
+        lock_booking(connection, tools.tenant, token.booking)  # nobody erases the person meanwhile
         who = unsubscriber(connection, token, keyring, tools)
-        said = replace(store.fetch(connection, tools.tenant, who), reminders=())
-        store.save(connection, tools.tenant, who, said, tools.now)
-        return said
+        return store.end_reminders(connection, tools.tenant, who, tools.now)
 
     return Action(do=do, subject=lambda *_: "", again=lambda connection, _, tools: do(connection, None, tools))
 

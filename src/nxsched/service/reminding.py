@@ -13,7 +13,7 @@ from nxsched.domain.bookings import Booking, BookingStatus
 from nxsched.domain.event_types import EventType
 from nxsched.domain.events import payload, plain
 from nxsched.domain.outbox import OutboxEvent
-from nxsched.domain.preferences import ATTENDEE, HOST, of_recipient
+from nxsched.domain.preferences import ATTENDEE, HOST, NOTHING_SAID, of_recipient
 from nxsched.domain.reminders import Reminder, ScheduledReminder
 from nxsched.service import queries
 from nxsched.service.ids import new_id
@@ -78,7 +78,8 @@ def look(connection: Connection, asked: Look, tools: Tools) -> OutboxEvent | str
         return f"too late: it was due at {plain(event.occurred_at)}"
     reminder = dict(event.payload["reminder"])
     who = of_recipient(reminder["recipient"], booking.attendee.email if booking.attendee else None)
-    if who and not preferences.fetch(connection, tools.tenant, who).wants_reminder(reminder["before"]):
+    said = preferences.fetch(connection, tools.tenant, who) if who else NOTHING_SAID
+    if not said.wants_reminder(reminder["before"], wished=reminder.pop("wished")):
         return "not wanted"
     told = payload(booking, standing.event_type, standing.tenant, standing.parties)
     whom = told["booking"]["attendee"]

@@ -20,6 +20,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection
 
+from nxsched.domain import checks
 from nxsched.domain.bookings import BookingStatus
 from nxsched.domain.commands import MakeToken
 from nxsched.domain.instants import epoch_exact, epoch_floor
@@ -141,7 +142,8 @@ def make(connection: Connection, command: MakeToken, tools: Tools, keyring: Keyr
     if command.to is not None:
         purpose = _unsubscribing(connection, command.id, tools).get(command.to, ())
         if not purpose:
-            reason = f"must be attendee, with an e-mail address, or host: and the slug of one, not {command.to!r}"
+            given = checks.shown(command.to)
+            reason = f"must be attendee, with an e-mail address, or host: and the slug of one, not {given}"
             raise InvalidInput(field="to", reason=reason)
     elif status not in _LINKED:
         raise InvalidTransition(id=command.id, from_status=status, to_status="managed")

@@ -19,6 +19,14 @@ VALUES (:tenant, :who, CAST(CAST(:definition AS text) AS jsonb), :now)
 ON CONFLICT (tenant_id, who) DO UPDATE SET definition = excluded.definition, saved_at = excluded.saved_at
 """)
 
+_END_REMINDERS: Final = text("""
+INSERT INTO nxsched.message_preference AS p (tenant_id, who, definition, saved_at)
+VALUES (:tenant, :who, '{"reminders": []}', :now)
+ON CONFLICT (tenant_id, who) DO UPDATE
+SET definition = p.definition || excluded.definition, saved_at = excluded.saved_at
+RETURNING definition::text
+""")
+
 _DELETE: Final = text(
     "DELETE FROM nxsched.message_preference WHERE tenant_id = :tenant AND who = ANY(CAST(:who AS text[]))"
 )
@@ -37,6 +45,12 @@ def save(connection: Connection, tenant: str, who: str, preferences: MessagePref
         return
     values = {"tenant": tenant, "who": who, "definition": write_preferences(preferences), "now": now}
     connection.execute(_SAVE, values)
+
+
+def end_reminders(connection: Connection, tenant: str, who: str, now: datetime) -> MessagePreferences:
+    """Have somebody want no reminders, whatever else they have said; gives all of it."""
+    found = connection.execute(_END_REMINDERS, {"tenant": tenant, "who": who, "now": now}).scalar_one()
+    return read_preferences(json.loads(found))
 
 
 def delete(connection: Connection, tenant: str, who: list[str]) -> None:

@@ -31,7 +31,8 @@ REMINDERS: Final = Queue(
     table="reminder",
     line=["id"],
     read=_event,
-    payload="jsonb_build_object('reminder', jsonb_build_object('recipient', e.recipient, 'before', e.before))",
+    payload="jsonb_build_object('reminder', jsonb_build_object('recipient', e.recipient, 'before', e.before,"
+    " 'wished', e.wished))",
     kept=""", ended = CASE m.outcome WHEN 'delivered' THEN 'sent' WHEN 'skipped' THEN 'skipped' WHEN 'dead' THEN 'dead'
             ELSE e.ended END""",
     also=""", went_out AS (
@@ -61,8 +62,8 @@ DELETE FROM nxsched.reminder WHERE tenant_id = :tenant AND ended_at <= :before A
 
 # What was due at this moment and has not gone out is due again, as that of the event type is.
 _INSERT_WISHED: Final = text("""
-INSERT INTO nxsched.reminder (tenant_id, id, booking_id, version, kind, recipient, before, occurred_at, due_at)
-SELECT :tenant, gen_random_uuid(), r.id, r.version, 'booking.reminder', r.recipient, r.before, r.due_at, r.due_at
+INSERT INTO nxsched.reminder (tenant_id, id, booking_id, version, kind, recipient, before, wished, occurred_at, due_at)
+SELECT :tenant, gen_random_uuid(), r.id, r.version, 'booking.reminder', r.recipient, r.before, true, r.due_at, r.due_at
 FROM jsonb_to_recordset(CAST(CAST(:rows AS text) AS jsonb))
     AS r(id uuid, version int, recipient text, before text, due_at timestamptz)
 WHERE r.due_at > :now OR EXISTS (
@@ -85,7 +86,7 @@ def insert_wished(
     bookings: Sequence[tuple[Booking, Sequence[Mapping[str, Any]]]],
     wishes: Mapping[str, MessagePreferences],
 ) -> None:
-    """Write reminders of bookings that those who are reminded wish for, beside those of the event type."""
+    """Write reminders of bookings that those who are reminded wish for, where they are not there already."""
     rows = [row for booking, reminders in bookings for row in _wished(booking, reminders, wishes)]
     if rows:
         connection.execute(_INSERT_WISHED, {"tenant": tenant, "now": now, "rows": json.dumps(rows)})
@@ -94,18 +95,16 @@ def insert_wished(
 def _wished(
     booking: Booking, reminders: Sequence[Mapping[str, Any]], wishes: Mapping[str, MessagePreferences]
 ) -> Iterator[Mapping[str, Any]]:
-    there = {(one["recipient"], one["before"]) for one in reminders}
     for one in {one["recipient"]: one for one in reminders}.values():
         wish = wishes.get(one["who"])
         for reminder in (wish and wish.reminders) or ():
-            if (one["recipient"], reminder.before) not in there:
-                yield {
-                    "id": booking.id,
-                    "version": booking.version,
-                    "recipient": one["recipient"],
-                    "before": reminder.before,
-                    "due_at": due(booking.start, one["timezone"], reminder).isoformat(),
-                }
+            yield {
+                "id": booking.id,
+                "version": booking.version,
+                "recipient": one["recipient"],
+                "before": reminder.before,
+                "due_at": due(booking.start, one["timezone"], reminder).isoformat(),
+            }
 
 
 def list_reminders(connection: Connection, tenant: str, booking: str, now: datetime) -> list[ScheduledReminder]:

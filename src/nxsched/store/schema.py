@@ -298,6 +298,7 @@ reminder: Final = _table(
     _needed("kind", Text),
     _needed("recipient", Text),
     _needed("before", Text),
+    Column("wished", Boolean, nullable=False, server_default=text("false")),
     _needed("occurred_at", _INSTANT),
     *_queued(),
     Column("ended_at", _INSTANT, Computed("coalesce(done_at, dead_at)", persisted=True)),

@@ -95,37 +95,37 @@ _LOCK_SERIES: Final = text(_locked("b.series_id = CAST(:series AS uuid)"))
 
 # Who moves a booking to another occurrence, or joins one, has this lock: so under it nothing of a series goes away, and
 # nobody comes to its occurrences in another order.
-_LOCK_ITS_EVENT_TYPE: Final = text("""
-SELECT event_type_no FROM nxsched.event_type WHERE tenant_id = :tenant AND event_type_no IN (
-    SELECT event_type_no FROM nxsched.booking WHERE tenant_id = :tenant AND series_id = CAST(:series AS uuid))
-ORDER BY event_type_no FOR NO KEY UPDATE
-""")
+_THEIR_EVENT_TYPES: Final = """
+SELECT event_type_no FROM nxsched.event_type WHERE tenant_id = :tenant AND event_type_no = ANY(ARRAY(
+    SELECT b.event_type_no FROM nxsched.booking b WHERE b.tenant_id = :tenant AND {which}))
+ORDER BY event_type_no FOR NO KEY UPDATE"""
+
+_LOCK_ITS_EVENT_TYPE: Final = text(_THEIR_EVENT_TYPES.format(which="b.series_id = CAST(:series AS uuid)"))
 
 # The array is made once: while we wait for a row, it may become somebody else's, by the confirmation of a hold.
-_LOCK_THEIRS: Final = text(
-    _locked(
-        f"""b.id = ANY(ARRAY({THEIRS}))
-    AND (b.attendee_reference = :reference OR b.attendee_address = lower(:email))""",
-        occurrences=False,
-    )
-)
+_ALL_OF_THEM: Final = f"""b.id = ANY(ARRAY({THEIRS}))
+    AND (b.attendee_reference = :reference OR b.attendee_address = lower(:email))"""
+
+_LOCK_THEIRS: Final = text(_locked(_ALL_OF_THEM, occurrences=False))
+
+# Who takes several bookings of an occurrence without the occurrence, takes them after the event type, as those do who
+# reassign it: they take one booking of it before the others.
+_LOCK_THEIR_EVENT_TYPES: Final = text(_THEIR_EVENT_TYPES.format(which=_ALL_OF_THEM))
 
 # What somebody is reminded of, as the attendee or as a host.
 _REMINDED: Final = """b.status = 'confirmed' AND b.starts_at > :now AND b.id = ANY(ARRAY(
     SELECT id FROM nxsched.booking WHERE tenant_id = :tenant AND starts_at > :now AND {theirs}))"""
 
-_LOCK_ATTENDEES: Final = text(_locked(_REMINDED.format(theirs="attendee_address = lower(:who)"), occurrences=False))
-
-_LOCK_HOSTS: Final = text(
-    _locked(
-        _REMINDED.format(
-            theirs="""occurrence_id = ANY(ARRAY(
+_ATTENDEES: Final = _REMINDED.format(theirs="attendee_address = lower(:who)")
+_HOSTS: Final = _REMINDED.format(
+    theirs="""occurrence_id = ANY(ARRAY(
         SELECT c.occurrence_id FROM nxsched.claim c
         JOIN nxsched.host h ON h.tenant_id = :tenant AND h.host_no = c.host_no
         WHERE c.tenant_id = :tenant AND h.slug = :who AND c.active AND c.busy_until > :now))"""
-        ),
-        occurrences=False,
-    )
+)
+_LOCK_ATTENDEES, _LOCK_HOSTS = (
+    (text(_THEIR_EVENT_TYPES.format(which=which)), text(_locked(which, occurrences=False)))
+    for which in (_ATTENDEES, _HOSTS)
 )
 
 _LOCK_OCCURRENCE: Final = text(
@@ -244,15 +244,19 @@ def fetch_claims(connection: Connection, tenant: str, occurrence: str) -> Claims
 
 
 def lock_attendee(connection: Connection, tenant: str, who: Person) -> list[Standing]:
-    """All bookings and holds of a person, locked in one order."""
-    return _settled(connection, _LOCK_THEIRS, {"tenant": tenant, "reference": who.reference, "email": who.email})
+    """All bookings and holds of a person, locked in one order, after their event types."""
+    values = {"tenant": tenant, "reference": who.reference, "email": who.email}
+    connection.execute(_LOCK_THEIR_EVENT_TYPES, values)
+    return _settled(connection, _LOCK_THEIRS, values)
 
 
 def lock_reminded(connection: Connection, tenant: str, who: str, now: datetime) -> list[Standing]:
-    """The bookings to come of somebody, as `nxsched.domain.preferences` calls them, locked in one order."""
+    """The bookings to come of somebody, as `nxsched.domain.preferences` calls them, locked as those of a person."""
     slug = who.removeprefix(HOST)
-    found = _LOCK_ATTENDEES if slug == who else _LOCK_HOSTS
-    return _settled(connection, found, {"tenant": tenant, "who": slug, "now": now})
+    event_types, bookings = _LOCK_ATTENDEES if slug == who else _LOCK_HOSTS
+    values = {"tenant": tenant, "who": slug, "now": now}
+    connection.execute(event_types, values)
+    return _settled(connection, bookings, values)
 
 
 def lock_due(connection: Connection, tenant: str, status: str, now: datetime, most: int) -> list[Standing]:
