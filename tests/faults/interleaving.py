@@ -20,6 +20,7 @@ from sqlalchemy import Engine, create_engine, event, text
 from sqlalchemy.pool import QueuePool
 
 from nxsched import NxschedError, Scheduler, SettableClock, Tenant
+from store.bridged import SECRET
 from store.conftest import Database
 
 PATIENCE = 20.0
@@ -79,7 +80,7 @@ class Explorer:
             actor = Actor(engine, pid)
             _gated(actor, rewrite)
             self._actors.append(actor)
-            self._tenants.append(Scheduler(engine, clock=clock, wake_relays=False).tenant("acme"))
+            self._tenants.append(Scheduler(engine, clock=clock, wake_relays=False, secrets=[SECRET]).tenant("acme"))
 
     def close(self) -> None:
         """Give the connections back."""

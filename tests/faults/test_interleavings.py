@@ -68,10 +68,14 @@ def within(level: str, act: Callable[..., Any]) -> Operation:
 
 
 class Meeting(NamedTuple):
-    """What meets: operations on a day of their own, after what is there already; and what may come of them."""
+    """What meets: operations on a day of their own, after what is there already; and what may come of them.
+
+    Of those with many statements a sample of the orders is taken.
+    """
 
     prepared: Callable[[Tenant, datetime, SettableClock], Sequence[Operation]]
     outcomes: set[tuple[str, ...]]
+    sampled: bool = False
 
 
 def same_slot(_: Tenant, nine: datetime, __: SettableClock) -> Sequence[Operation]:
@@ -222,12 +226,14 @@ MEETINGS = {
     "one confirms what has expired, where another books": Meeting(expired_and_confirmed, EITHER),
     "a series, and one who wants its second slot": Meeting(series_and_booking, EITHER),
     "two series": Meeting(two_series, EITHER),
-    "one erases whose booking another moves": Meeting(erasing_and_moving, {("done", CONFIRMED)}),
-    "one prefers what another erases": Meeting(preferring_and_erasing, {("done", "done")}),
+    "one erases whose booking another moves": Meeting(erasing_and_moving, {("done", CONFIRMED)}, sampled=True),
+    "one prefers what another erases": Meeting(preferring_and_erasing, {("done", "done")}, sampled=True),
     "one unsubscribes whom another erases": Meeting(
-        unsubscribing_and_erasing, {("done", "done"), ("invalid_token", "done")}
+        unsubscribing_and_erasing, {("done", "done"), ("invalid_token", "done")}, sampled=True
     ),
-    "a host prefers while another gives their class away": Meeting(preferring_and_giving_away, {("done", CONFIRMED)}),
+    "a host prefers while another gives their class away": Meeting(
+        preferring_and_giving_away, {("done", CONFIRMED)}, sampled=True
+    ),
     "one saves what another books": Meeting(saving_and_booking, {("done", CONFIRMED)}),
 }
 
@@ -245,7 +251,8 @@ def test_in_every_order_of_their_statements_two_come_to_what_one_after_the_other
     meeting = MEETINGS[name]
     seen: Counter[tuple[str, ...]] = Counter()
     with exploring(db, 2, clock) as explorer:
-        for taken, outcomes in explorer.every(partial(days, furnished, meeting, clock)):
+        prepare = partial(days, furnished, meeting, clock)
+        for taken, outcomes in explorer.sample(prepare, 60, seed=7) if meeting.sampled else explorer.every(prepare):
             assert tuple(outcomes) in meeting.outcomes, (taken, outcomes)
             seen[tuple(outcomes)] += 1
     print(name, dict(seen), explorer.given_up)  # noqa: T201 - shown with -s

@@ -285,7 +285,7 @@ class Chooser:
             ("block", {"of": self.chance.choice([host, None])}),
             ("replace_busy", busy),
         )
-        if self.blocked and self.chance.random() < 0.2:  # noqa: PLR2004 - as often as it is blocked
+        if self.blocked and self.chance.random() < 0.5:  # noqa: PLR2004 - before the process is killed
             key, id_ = self.blocked.pop()
             return "unblock", {"id": id_, "of": key}
         return self.chance.choice(found)
