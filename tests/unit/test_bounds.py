@@ -60,7 +60,7 @@ def rules(number: int) -> list[BlockedPeriod]:
     [
         question(windows=400, days=36_000, minutes=2),
         question(windows=10, days=600, hosts=400, minutes=2),
-        question(days=400, closures=rules(3_000)),
+        pytest.param(question(days=400, closures=rules(3_000)), marks=pytest.mark.slow),
     ],
     ids=["many windows", "many hosts", "many rules"],
 )

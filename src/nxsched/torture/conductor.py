@@ -36,6 +36,9 @@ _LOCKS: Final[Sequence[Locks]] = ("redis", "postgres", "none", "redis or nothing
 
 _HANGS: Final = 60.0
 
+_LONG: Final = 120.0
+"""Seconds for which a receiver takes nothing, at most."""
+
 
 @dataclass
 class Crew:
@@ -134,6 +137,7 @@ class Conductor:
                     lambda crew=crew: [*crew.living.values()],  # type: ignore[misc]
                     lambda crew=crew: [*crew.dies.values()],  # type: ignore[misc]
                     self.fails,
+                    min(_LONG, self.seconds / 20),
                 )
                 for subject in SUBJECTS
                 for crew in [self.relays if subject == RELAYS else self.crew]

@@ -43,7 +43,7 @@ class Tormentor:
     """Breaks what is of a subject, beside those who break what is of others.
 
     `processes` gives those that live of it, and `dies` by process how many statements it has left; while `fails` is
-    set, receivers take nothing.
+    set, receivers take nothing. `long` is for how many seconds that may last.
     """
 
     stage: Stage
@@ -52,6 +52,7 @@ class Tormentor:
     processes: Callable[[], Sequence[Any]]
     dies: Callable[[], Sequence[Any]]
     fails: Any
+    long: float
 
     def plan(self, lasts: float, every: float) -> list[Planned]:
         """What comes when: the same for the same seed, on the same stage. The last seconds are quiet."""
@@ -203,9 +204,9 @@ def _some(t: Tormentor) -> Sequence[Any]:
 
 
 def _receiver_away(t: Tormentor) -> int:
-    """All receivers, for some time."""
+    """All receivers, for a moment or for long."""
     t.fails.value = 1
-    time.sleep(t.chance.choice([0.5, 2, 5]))
+    time.sleep(t.chance.choice([0.5, 2, t.long]))
     t.fails.value = 0
     return 1
 

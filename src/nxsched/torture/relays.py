@@ -33,9 +33,7 @@ from nxsched.torture.mortal import mortal
 
 LEASE: Final = timedelta(seconds=2)
 
-BACKOFF: Final = Backoff(
-    attempts=100, first=timedelta(milliseconds=50), factor=1.5, longest=timedelta(milliseconds=500)
-)
+BACKOFF: Final = Backoff(attempts=100, first=timedelta(milliseconds=50), factor=1.5, longest=timedelta(seconds=4))
 """Nothing dies of being tried too often."""
 
 _FAILS: Final = 0.03
