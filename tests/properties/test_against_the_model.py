@@ -123,7 +123,7 @@ def test_explain_of_a_start_far_from_the_range_gives_the_models_reasons(data: st
     assert refusals(scenario, start) == codes(scenario, start)
 
 
-@in_turn(10)
+@in_turn(40)
 @given(st.data(), scenarios(max_days=1))
 def test_explain_is_empty_at_exactly_the_starts_that_are_offered(data: st.DataObject, scenario: Json) -> None:
     start = moment(scenario["from"])
