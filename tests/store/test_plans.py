@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -15,7 +15,19 @@ from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.pool import NullPool
 
 import servers
-from nxsched import Attendee, BlockedPeriod, EventType, Host, Limit, Scheduler, SettableClock, Tenant, WeeklyHours
+from nxsched import (
+    Attendee,
+    BlockedPeriod,
+    EventType,
+    Host,
+    Limit,
+    MessagePreferences,
+    Reminder,
+    Scheduler,
+    SettableClock,
+    Tenant,
+    WeeklyHours,
+)
 from nxsched.embedded import APP_ROLE, WORKER_ROLE, EmbeddedServer
 from store.conftest import DAY, HOUR, NOW
 from store.recording import nodes, plan, recorded
@@ -122,6 +134,11 @@ FILL = (
     INSERT INTO nxsched.webhook_delivery
         (tenant_id, id, webhook_id, event_id, booking_id, version, kind, occurred_at, due_at, done_at)
     SELECT tenant_id, gen_random_uuid(), gen_random_uuid(), id, id, 1, 'booking.confirmed', at, at, at FROM public.made
+    """,
+    """
+    INSERT INTO nxsched.message_preference (tenant_id, who, definition, saved_at)
+    SELECT 'tenant-' || t, 'person' || n || '@example.test', '{"reminders": [{"hours": 2}]}', CAST(:now AS timestamptz)
+    FROM generate_series(1, :tenants) AS t, generate_series(1, 5000) AS n
     """,
     """
     INSERT INTO nxsched.idempotency_key (tenant_id, key, fingerprint, result, created_at, expires_at)
@@ -275,6 +292,12 @@ def _actions(  # noqa: PLR0915 - all of them
     busy = [(NOW, NOW + HOUR)]
     yield "replace_busy", lambda: tenant.replace_busy("h00", source="cal", start=NOW, end=NOW + DAY, periods=busy)
     yield "busy", lambda: tenant.busy("h00", start=NOW, end=NOW + DAY)
+    wish = MessagePreferences(reminders=[Reminder(hours=3)])
+    yield "preferences", lambda: tenant.preferences.get("person7@example.test")
+    yield "prefer", lambda: tenant.preferences.save("person7@example.test", wish)
+    yield "prefer as a host", lambda: tenant.preferences.save("host:h07", wish)
+    wisher = replace(GRACE, email="person8@example.test")
+    yield "book with a wish", lambda: tenant.book("any", start=at[11], attendee=wisher)
     yield "sweep", tenant.sweep
 
 
