@@ -114,12 +114,15 @@ class Messages:
         sender: str | None = None,
         within: Joined | None = None,
     ) -> EmailMessage | None:
-        """A whole mail about an event, for any library that speaks SMTP; `None` where there is nothing to say.
+        """A whole mail about an event, for any library that speaks SMTP.
 
+        `None` where there is nothing to say, for who wants no mails, and for who has no address.
         `sender` is an address, that of the tenant unless one is given. The `Message-ID` is the same each time. In a
         reminder the link `unsubscribe` stands as `List-Unsubscribe` too, which has to be ended by one POST. Raises
-        `InvalidInput`, also where somebody has no address.
+        `InvalidInput`, also where nobody has said who sends.
         """
+        if not context.recipient(event.payload, to)["email"]:
+            return None
         made = self.render(event, to=to, locale=locale, links=links, within=within)
         return rendering.email(event, made, to, links or {}, sender=sender) if made else None
 

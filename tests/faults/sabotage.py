@@ -16,10 +16,10 @@ from typing import Any
 import psycopg
 from sqlalchemy import Engine, event
 
-from nxsched import BookingStatus
 from nxsched.service import relaying, reminding
 from nxsched.store.outbox import EVENTS
 from nxsched.store.queue import Settled
+from nxsched.store.standing import lock_booking
 from nxsched.torture import Worker
 from nxsched.torture.calls import Call, Chooser
 from nxsched.torture.journal import written
@@ -113,23 +113,18 @@ def in_no_order() -> None:
 
 
 def without_a_second_look() -> None:
-    """A reminder goes out for its booking as it was, whatever has become of that."""
-    its: Any = reminding
-    look, lock = its.look, its.lock_booking
-    one_at_a_time = threading.Lock()
+    """A reminder goes out for its booking as it was, wherever that has moved to."""
+    look = reminding.look
 
     def blind(connection: Any, asked: Any, tools: Any) -> Any:  # noqa: ANN401
-        def as_it_was(*which: Any) -> Any:  # noqa: ANN401
-            found = lock(*which)
-            as_then = replace(found.booking, version=asked.event.version, status=BookingStatus.CONFIRMED)
-            return replace(found, booking=as_then)
-
         time.sleep(0.1)
-        with one_at_a_time:
-            its.lock_booking = as_it_was
-            return look(connection, asked, tools)
+        standing = lock_booking(connection, tools.tenant, asked.event.booking_id)
+        assert standing is not None
+        as_now = replace(asked, event=replace(asked.event, version=standing.booking.version))
+        found = look(connection, as_now, tools)
+        return found if isinstance(found, str) else replace(found, version=asked.event.version)
 
-    its.look = blind
+    reminding.look = blind
 
 
 def _above(stage: Stage, *statements: str) -> None:

@@ -58,14 +58,15 @@ def test_whatever_breaks_what_was_promised_holds() -> None:
     assert report.violations == []
     assert report.ends["told"] > SECONDS
     assert report.faults.total() > SECONDS / 2
-    assert {name for name in report.planned if not report.faults[name]} == set()
+    assert {name for name in report.begun if not report.faults[name]} == set()
     assert report.planned == {one.name for one in FAULTS} or SECONDS < 60
     assert report.faults["tasks cancelled"]
     methods = {name for name in vars(Tenant) if not name.startswith("_")}
     assert methods - {BY_LINK.get(one, one) for one in (*report.calls, *report.reads)} == NOT_COUNTED or SECONDS < 60
     assert set(report.ends) >= {"told", "refused", "undone"}
     assert min(report.received[what] for what in ("events", "posts", "reminders")) > SECONDS
-    assert 0 < report.repeats < report.received.total() / 4
+    assert 0 < report.repeats < report.received.total() / 2
+    assert report.taken_up > 0
 
 
 NOT_COUNTED = {"id", "for_caller", "for_attendee", "manage_token", "messages", "preferences", "webhooks", "with_token"}
@@ -403,7 +404,10 @@ def invented(found: Evidence) -> None:
 
 
 def out_of_order(found: Evidence) -> None:
-    second = next(one for one in found.received if one.version > 1 and one.kind != REMINDER)
+    there = {(one.of, one.booking, one.version) for one in found.received if one.kind != REMINDER}
+    second = next(
+        one for one in found.received if one.kind != REMINDER and (one.of, one.booking, one.version - 1) in there
+    )
     found.received = [second._replace(received_at=0.0), *found.received]
 
 

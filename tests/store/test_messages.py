@@ -277,8 +277,16 @@ def test_what_render_is_given_is_checked(scheduler: Scheduler, acme: Tenant) -> 
         assert caught.value.field == field
     with pytest.raises(InvalidInput, match=r"^template: must be a MessageTemplate"):
         acme.messages.save_template(cast("MessageTemplate", "Hello"))
-    with pytest.raises(InvalidInput, match=r"^to: has no e-mail address: 'attendee'$"):
-        acme.messages.to_email(event)
+    assert acme.messages.to_email(event) is None, "the attendee has no address"
+
+
+def test_an_event_type_without_a_name_is_called_by_its_slug(scheduler: Scheduler, acme: Tenant) -> None:
+    acme.save_event_type(EventType(slug="check-up", duration=HALF, hosts=["ada"]))
+    acme.book("check-up", start=NINE, attendee=GRACE)
+    [event] = scheduler.outbox.events()
+    said = acme.messages.render(event)
+    assert said is not None
+    assert str(said.subject).startswith("Confirmed: check-up, ")
 
 
 # Text that people write.

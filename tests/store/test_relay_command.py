@@ -64,6 +64,20 @@ def test_once_it_posts_what_is_due_and_ends(db: Database, shop: tuple[Scheduler,
     assert (len(ours.posted), scheduler.outbox.status().depth) == (3, 0)
 
 
+def test_marking_events_as_delivered_marks_no_reminder_as_sent(
+    db: Database, shop: tuple[Scheduler, Tenant], ours: Endpoint
+) -> None:
+    _, acme = shop
+    booking = acme.book("visit", start=SOON, attendee=GRACE, force=True)
+    due = "UPDATE nxsched.reminder SET due_at = now(), occurred_at = now()"
+    with db.superuser.begin() as connection:
+        connection.exec_driver_sql(due)
+    done = run(db, "--endpoints", "--events-done", "--once", *HERE)
+    assert done.stdout.splitlines()[-2].startswith("events: 1 delivered")
+    assert {one.state for one in acme.reminders(booking.id)} == {"waiting"}
+    assert ours.posted == []
+
+
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
 def test_it_runs_until_it_is_told_to_stop(
     db: Database, shop: tuple[Scheduler, Tenant], ours: Endpoint, how: signal.Signals

@@ -300,6 +300,41 @@ def test_a_booking_that_changes_while_its_reminder_is_leased_is_looked_at_again(
 # What is late, and what fails.
 
 
+def test_a_booking_that_somebody_has_locked_holds_up_its_own_reminder_alone(
+    db: Database, acme: Tenant, clock: SettableClock, sent: Outbox
+) -> None:
+    locked, other = book(acme), book(acme, NEXT_WEEK + HOUR)
+    clock.set(NEXT_WEEK - HOUR)
+    patient = Scheduler(db.app, worker_url=db.worker, clock=clock, lock_timeout=timedelta(milliseconds=100))
+    with db.app.connect() as ours:
+        acme.update(locked.id, metadata={"a": 1}, within=ours)
+        got: list[str] = []
+
+        def deliver(event: OutboxEvent) -> None:
+            got.append(event.kind)
+            sent(event)
+
+        assert patient.relay(deliver, grace=2 * DAY).run_once() == Relayed(delivered=3)
+        ours.rollback()
+    assert sorted(got) == ["booking.confirmed", "booking.confirmed", "booking.reminder"]
+    assert [one.booking_id for one in sent.got] == [other.id]
+    assert {one.attempts for one in acme.reminders(locked.id)} == {0}
+    clock.move(timedelta(seconds=5))
+    assert patient.relay(sent, grace=2 * DAY).run_once().delivered == 2
+
+
+def test_many_reminders_do_not_hold_up_events_nor_events_reminders(
+    scheduler: Scheduler, acme: Tenant, clock: SettableClock
+) -> None:
+    for n in range(4):
+        book(acme, NEXT_WEEK + n * HOUR)
+    clock.set(NEXT_WEEK - HOUR)
+    got: list[str] = []
+    scheduler.relay(lambda event: got.append(event.kind), batch=1, grace=2 * DAY).run_once()
+    assert got[:4] == ["booking.reminder", "booking.confirmed"] * 2
+
+
+@every_face
 def test_what_comes_too_late_is_skipped_and_says_so(
     scheduler: Scheduler, acme: Tenant, clock: SettableClock, sent: Outbox
 ) -> None:

@@ -801,9 +801,25 @@ def test_where_one_login_does_all_a_tenant_still_has_its_own_deliveries_alone(db
                 call(one.id)
 
 
+def test_an_endpoint_that_was_switched_off_with_much_to_come_holds_up_nobody(
+    db: Database, acme: Tenant, clock: SettableClock, ours: Endpoint
+) -> None:
+    off, _ = (acme.webhooks.save(Webhook(url=ours.url + one)) for one in ("off", "on"))
+    for n in range(5):
+        acme.book("visit", start=NINE + n * HALF, attendee=GRACE)
+    acme.webhooks.save(replace(off, enabled=False))
+    with Scheduler(db.app, worker_url=db.worker, clock=clock) as scheduler, recorded(db.worker) as sent:
+        done = scheduler.relay(WebhookDelivery(allow=HERE, allow_http=True)).run_once()
+    assert done == Relayed(delivered=5, dead=5)
+    assert {one.path[-2:] for one in ours.posted} == {"on"}
+    assert sum("SKIP LOCKED" in one.sql for one in sent) == 2, "one lease for all of them, and one that finds nothing"
+
+
 def test_an_attempt_that_may_take_longer_than_half_of_the_lease_is_refused(scheduler: Scheduler) -> None:
     with pytest.raises(InvalidInput, match=r"^lease: must be at least twice as long as an attempt may take"):
         scheduler.relay(WebhookDelivery(timeout=timedelta(minutes=1)))
+    with pytest.raises(InvalidInput, match=r"^lease: must be at least twice as long as an attempt may take"):
+        scheduler.relay(WebhookDelivery(timeout=MINUTE).to("https://a.test/", secrets=[new_webhook_secret()]))
 
 
 def test_an_endpoint_of_a_newer_version_keeps_no_other_from_being_posted_to(

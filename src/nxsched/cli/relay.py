@@ -13,6 +13,7 @@ import click
 
 from nxsched.cli.errors import one_line_errors
 from nxsched.cli.outbox import worker_option, worker_scheduler
+from nxsched.store.outbox import EVENTS
 
 if TYPE_CHECKING:
     from nxsched.domain.outbox import OutboxEvent, Relayed
@@ -41,7 +42,7 @@ _LOOK_EVERY = 0.5
 @click.option(
     "--events-done",
     is_flag=True,
-    help="Mark every event as delivered: where the endpoints of tenants are all that wants them.",
+    help="Mark every event as delivered, but no reminder: where the endpoints of tenants are all that wants them.",
 )
 @click.option("--allow", metavar="NETWORK", multiple=True, help="Post into this network too, such as 10.0.0.0/8.")
 @click.option("--allow-http", is_flag=True, help="Post to http:// too.")
@@ -97,7 +98,7 @@ def _relays(
     if given["webhook"]:
         wanted.append(("events", posts.to(given["webhook"], secrets=secrets)))
     if given["events_done"]:
-        wanted.append(("events", _nothing))
+        wanted.append(("events", _Nothing()))
     if given["endpoints"]:
         wanted.append(("endpoints", posts))
     return [(what, _made(scheduler, what, deliver, concurrency)) for what, deliver in wanted]
@@ -116,8 +117,13 @@ def _made(scheduler: Scheduler, what: str, deliver: WebhookDelivery, concurrency
     return scheduler.relay(deliver, concurrency=concurrency, on_report=report)
 
 
-def _nothing(event: OutboxEvent) -> None:
-    """It has been posted to whoever wanted it, or will be."""
+class _Nothing:
+    """An event has been posted to whoever wanted it, or will be. Reminders are left: nobody would send them."""
+
+    queue = EVENTS
+
+    def __call__(self, event: OutboxEvent) -> None:
+        """Do nothing."""
 
 
 def _wait(running: list[Future[Relayed]], stop: threading.Event) -> None:

@@ -62,6 +62,7 @@ def torture(seconds: int, workers: int, seed: int | None, every: float, url: str
     received = ", ".join(f"{times:,} {what}" for what, times in report.received.most_common())
     share = report.repeats / max(1, report.received.total())
     console.print(f"{report.relays} relays delivered {received}; {share:.1%} of them were repeats.")
+    console.print(f"What they had when all were killed, others had after {report.taken_up:.1f} s.")
     if report.waited:
         console.print(
             f"Of 100 tries that a fault may have held up, 99 took {report.soon:.2f} s at most, its own time apart."

@@ -52,7 +52,11 @@ def context(payload: Mapping[str, Any], to: str, locale: str, links: Mapping[str
     said = words(locale)
     found: dict[str, Any] = {
         "tenant": {"id": payload["tenant"]["id"], "name": payload["tenant"]["name"]},
-        "event_type": {name: payload["event_type"][name] for name in ("slug", "name", "description")},
+        "event_type": {
+            "slug": payload["event_type"]["slug"],
+            "name": payload["event_type"]["name"] or payload["event_type"]["slug"],
+            "description": payload["event_type"]["description"],
+        },
         "booking": {
             **{name: booking[name] for name in ("id", "status", "seats", "location", "reference")},
             **_times(booking, zone, locale),
@@ -154,7 +158,7 @@ def _details(found: Mapping[str, Any], to: str, said: Mapping[str, str]) -> str:
     until = end["time"] if end["date"] == start["date"] else f"{end['date']}, {end['time']}"
     span = f"{start['time']} \N{EN DASH} {until}"
     lines = [
-        (said["what"], found["event_type"]["name"] or found["event_type"]["slug"]),
+        (said["what"], found["event_type"]["name"]),
         (said["when"], f"{start['weekday']}, {start['date']}, {span} ({start['timezone']})"),
         (said["where"], booking["location"]),
     ]

@@ -104,14 +104,13 @@ def preview(template: MessageTemplate, *, whole: bool = True) -> Message:
 
 
 def email(event: OutboxEvent, made: Message, to: str, links: Mapping[str, str], *, sender: str | None) -> EmailMessage:
-    """A whole mail, for any library that speaks SMTP. Raises `InvalidInput` where an address is missing or is none."""
+    """A whole mail, for any library that speaks SMTP. Raises `InvalidInput` for no address or sender."""
     payload = event.payload
     who = contexts.recipient(payload, to)
     from_address = sender or payload["tenant"]["sender"]
     if not from_address:
-        raise InvalidInput(field="sender", reason="is required: the tenant has no address of its own")
-    if not who["email"]:
-        raise InvalidInput(field="to", reason=f"has no e-mail address: {to!r}")
+        reason = "is required: the tenant has none of its own, which create_tenant and save_details give it"
+        raise InvalidInput(field="sender", reason=reason)
     checks.email("sender", from_address)
     mail = EmailMessage(policy=_POLICY)
     mail["From"] = _address("sender", payload["tenant"]["name"], from_address)

@@ -75,17 +75,17 @@ class AsyncRelay:
         return reporter.done
 
     async def _drain(self, stop: asyncio.Event, reporter: Reporter) -> None:
-        """Deliver batch after batch, until there is nothing left that was due at the beginning."""
+        """Deliver batch after batch, of each queue in turn, until nothing is left that was due at the beginning."""
         if not self._looked:
             await self._units.run(relaying.see_all, None, _NO_TENANT)
             self._looked = True
-        for queue in self._options.queues:
-            before: datetime | None = None
-            while not stop.is_set():
-                now, batch = await self._take(queue, before)
-                before = before or now
-                if not batch.items:
-                    break
+        left, before = [*self._options.queues], None
+        while left and not stop.is_set():
+            queue = left.pop(0)
+            now, batch = await self._take(queue, before)
+            before = before or now
+            if batch.items:
+                left.append(queue)
                 await self._deliver(batch, stop, reporter)
                 await self._report(reporter)
 
@@ -122,7 +122,8 @@ class AsyncRelay:
             if look := batch.to_look_at(item):
                 try:
                     found = await self._units.run(reminding.look, look, Call(tenant=item.tenant))
-                except PASSING:  # nothing was tried
+                except PASSING as error:  # nothing was tried
+                    batch.put_off(item, error)
                     return
                 if isinstance(found, str):
                     batch.skip(item, found)

@@ -50,6 +50,9 @@ SOON: Final = 0.06
 SETTLED_EVERY: Final = 1.0
 """Seconds after which what was delivered is written down, though others of the batch are not."""
 
+LATER: Final = timedelta(seconds=5)
+"""After so long a relay looks again at what it could not look at."""
+
 PASSING: Final = (StoreUnavailable, LockTimeout, TransactionConflict)
 """Errors that a relay outlasts."""
 
@@ -159,7 +162,8 @@ class Batch:
         """An attempt was made; `error` is what it ended with, `answer` what the receiver said where that is kept."""
         said = getattr(error, "answer", None) if error is not None else answer
         kept = said if self._wants.queue.keeps_answers and isinstance(said, dict) else None
-        if error is not None and (others := self._fails_with(item)):
+        tried = isinstance(said, dict) or not isinstance(error, Undeliverable)
+        if error is not None and tried and (others := self._fails_with(item)):
             self._failing.add(others)
         one = judged(item, error, kept, self._options.backoff)
         if one.outcome != "delivered":
@@ -181,6 +185,11 @@ class Batch:
         """It is not to be delivered any more."""
         LOG.info("%s is skipped: %s", self._named(item), reason)
         self._keep(Settled(item=item, outcome="skipped", error=reason))
+
+    def put_off(self, item: Queued, error: Exception) -> None:
+        """It could not be looked at, since somebody is just changing its booking: others come first."""
+        LOG.warning("%s is looked at again in %.0f s: %s", self._named(item), LATER.total_seconds(), error)
+        self._keep(Settled(item=item, outcome="later", wait=LATER))
 
     def bury(self, item: Queued) -> bool:
         """Whether something has had its attempts and never an answer: each time the relay died with it."""

@@ -85,6 +85,7 @@ class _Poster:
         async def post(event: OutboxEvent) -> None:
             await self._post(_Post(url, keys, event.id, event.read_at, _body(event, event.id)))
 
+        post.timeout = self.timeout  # type: ignore[attr-defined]  # a lease is to be longer
         return post
 
     def _is_allowed(self, url: str) -> bool:
@@ -180,7 +181,12 @@ class WebhookDelivery(_Poster):
         Raises `InvalidInput`.
         """
         post = self._sender(url, secrets)
-        return lambda event: asyncio.run(post(event))
+
+        def deliver(event: OutboxEvent) -> None:
+            asyncio.run(post(event))
+
+        deliver.timeout = self.timeout  # type: ignore[attr-defined]  # a lease is to be longer
+        return deliver
 
 
 class AsyncWebhookDelivery(_Poster):

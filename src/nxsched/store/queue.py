@@ -119,14 +119,15 @@ WITH due AS (
 )
 SELECT {seen} FROM leased e {joined} ORDER BY e.due_at, e.occurred_at"""
 
-Outcome = Literal["delivered", "skipped", "failed", "dead", "untouched"]
+Outcome = Literal["delivered", "skipped", "failed", "dead", "untouched", "later"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settled:
-    """What became of what was leased: `wait` is for how long it rests where it `failed`.
+    """What became of what was leased: `wait` is for how long it rests where it `failed`, or is for `later`.
 
-    One that was `untouched` goes back as if it had not been leased. `answer`, as JSON, is what the receiver said.
+    One that was `untouched` goes back as if it had not been leased, and so does one for later, but for the rest.
+    `answer`, as JSON, is what the receiver said.
     """
 
     item: Queued
@@ -134,6 +135,12 @@ class Settled:
     error: str | None = None
     wait: timedelta = timedelta()
     answer: Mapping[str, Any] | None = None
+
+    @property
+    def _is_named(self) -> bool:
+        """Whether it is about a person, as far as whoever delivers it has left its payload as it was."""
+        booking = self.item.payload.get("booking", {})
+        return not isinstance(booking, Mapping) or bool(booking.get("attendee"))
 
     def row(self) -> dict[str, Any]:
         """The row of `told`."""
@@ -143,7 +150,7 @@ class Settled:
             "outcome": self.outcome,
             "error": self.error,
             "error_type": self.error and self.error.partition(":")[0],
-            "named": bool(self.item.payload.get("booking", {}).get("attendee")),
+            "named": self._is_named,
             "wait": self.wait.total_seconds(),
             "answer": self.answer,
         }
@@ -163,11 +170,11 @@ WITH told AS (
 ), settled AS (
     UPDATE nxsched.{table} e SET leased_until = NULL,
         lease_owner = CASE WHEN m.outcome = 'delivered' THEN e.lease_owner END,
-        attempts = e.attempts - CASE WHEN m.outcome = 'untouched' THEN 1 ELSE 0 END,
-        last_error = CASE WHEN m.outcome = 'untouched' THEN e.last_error ELSE {error} END,
+        attempts = e.attempts - CASE WHEN m.outcome IN ('untouched', 'later') THEN 1 ELSE 0 END,
+        last_error = CASE WHEN m.outcome IN ('untouched', 'later') THEN e.last_error ELSE {error} END,
         done_at = CASE WHEN m.outcome IN ('delivered', 'skipped') THEN CAST(:now AS timestamptz) END,
         dead_at = CASE WHEN m.outcome = 'dead' THEN CAST(:now AS timestamptz) END,
-        due_at = CASE WHEN m.outcome = 'failed' THEN m.next ELSE e.due_at END{kept}
+        due_at = CASE WHEN m.outcome IN ('failed', 'later') THEN m.next ELSE e.due_at END{kept}
     FROM mine m WHERE e.tenant_id = m.tenant_id AND e.id = m.id AND e.lease_owner = :owner AND {undone}
     RETURNING e.tenant_id, {line}, e.version, m.outcome, m.next, m.answer
 ), following AS (

@@ -20,9 +20,9 @@ from nxsched.errors import NxschedError
 from nxsched.scheduler import Scheduler
 from nxsched.torture.calls import Board, Call
 from nxsched.torture.checker import Violation
-from nxsched.torture.faults import QUIET, REDIS, RELAYS, SUBJECTS, Planned, Tormentor
+from nxsched.torture.faults import DATABASE, QUIET, RELAYS, SUBJECTS, WORKERS, Planned, Tormentor
 from nxsched.torture.journal import AFTERWARDS, Asked, Journal
-from nxsched.torture.relays import LEASE, RelayOrders, relay
+from nxsched.torture.relays import HANGS, LEASE, TAKES, RelayOrders, relay
 from nxsched.torture.report import Report, Span
 from nxsched.torture.stage import Stage
 from nxsched.torture.worker import KEYS_LAST, SECRET, Answer, Locks, Orders, Worker, judged, told_of, work
@@ -106,7 +106,7 @@ class Conductor:
     sabotage_relays: Callable[[], None] | None
     crew: Crew = field(init=False)
     relays: Crew = field(init=False)
-    fails: Any = field(init=False)
+    receiver: Any = field(init=False)
     ends: Any = field(init=False)
     boards: Mapping[str, Board] = field(init=False)
     first: datetime = field(init=False)
@@ -118,7 +118,7 @@ class Conductor:
         self.boards = {tenant: Board(self.processes) for tenant in TENANTS}
         today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
         self.first = today + timedelta(days=2)
-        self.fails, self.ends = self._number(), self._number()
+        self.receiver, self.ends = self._number(), self._number()
         self.crew = Crew("workers", self.workers, self._worker, self._number)
         self.relays = Crew("relays", len(_FACES), self._relay, self._number)
 
@@ -136,7 +136,7 @@ class Conductor:
                     random.Random(f"{self.report.seed} {subject}"),  # noqa: S311 - to be played again
                     lambda crew=crew: [*crew.living.values()],  # type: ignore[misc]
                     lambda crew=crew: [*crew.dies.values()],  # type: ignore[misc]
-                    self.fails,
+                    self.receiver,
                     min(_LONG, self.seconds / 20),
                 )
                 for subject in SUBJECTS
@@ -170,6 +170,7 @@ class Conductor:
             if self.over.wait(max(0.0, at - self.passed)) or self.passed > self.seconds - QUIET:
                 break  # faults take their time, too
             self.tell(self.passed, fault.name)
+            self.report.begun.add(fault.name)
             began = time.monotonic()
             try:
                 times = fault.do(tormentor)
@@ -177,8 +178,8 @@ class Conductor:
                 self.report.violations.append(Violation("what was broken is well again", f"{fault.name}: {error}"))
             else:
                 self.report.faults[fault.name] += times
-            # Whatever Redis does, nobody is to wait for it.
-            self.report.spans.append(Span(began, time.monotonic(), excuses=tormentor.subject != REDIS))
+            # Whatever Redis and relays do, nobody is to wait for it.
+            self.report.spans.append(Span(began, time.monotonic(), excuses=tormentor.subject in {DATABASE, WORKERS}))
 
     @property
     def passed(self) -> float:
@@ -189,7 +190,7 @@ class Conductor:
         """Let the time of some reminders come: bookings are days away, and this lasts for minutes."""
         while not self.over.wait(0.2):
             with suppress(psycopg.OperationalError), psycopg.connect(plain(self.stage.above), autocommit=True) as above:
-                above.execute(_HURRY)
+                above.execute(_HURRY, [5])
 
     def _see_to(self) -> None:
         self.report.violations += self.relays.see_to()
@@ -229,7 +230,7 @@ class Conductor:
             face=_FACES[n],
             url=self.stage.relay_url,
             journal=self.stage.folder / f"{name}.journal",
-            fails=self.fails,
+            mode=self.receiver,
             dies=dies,
             ends=self.ends,
             sabotage=self.sabotage_relays,
@@ -242,27 +243,34 @@ class Conductor:
         process.start()
         return process
 
+    def _taken(self, above: psycopg.Connection[Any], *, still: bool = False) -> list[set[str]]:
+        """Who has leases, by the names of batches; with `still`, also those that have ended."""
+        asked = _TAKEN if still else f"{_TAKEN} AND leased_until > now()"
+        return [{owner for (owner,) in above.execute(asked.format(table=table))} for table in QUEUES]
+
     def drain(self) -> datetime:
         """Kill all relays in the midst of their work, and let others take it up, until nothing is left to do.
 
         Gives the time, as the database tells it, until which that was so.
         """
         with psycopg.connect(plain(self.stage.above), autocommit=True) as above:
+            self.receiver.value = HANGS  # so that they have something
+            above.execute(_HURRY, [100])
+            until = time.monotonic() + _TAKEN_UP
+            while not any(taken := self._taken(above)) and time.monotonic() < until:
+                time.sleep(0.01)
             self.relays.kill()
-            taken = [above.execute(_TAKEN.format(table=table)).fetchall() for table in QUEUES]
+            self.receiver.value = TAKES
+            self.report.violations += self.relays.see_to()
             began = time.monotonic()
             bound = LEASE.total_seconds() + _TAKEN_UP
-            self.report.violations += self.relays.see_to()
-            if any(taken):
-                while left := [above.execute(_STILL.format(table=t), [of]).fetchone() for t, of in _by(taken)]:
-                    self.report.taken_up = time.monotonic() - began
-                    if not any(one and one[0] for one in left):
-                        break
-                    if self.report.taken_up > bound:
-                        found = f"{left} of what killed relays had was with nobody else after {bound:.0f} s"
-                        self.report.violations.append(Violation("what a dead relay had is taken up", found))
-                        break
-                    time.sleep(0.05)
+            while left := sum(map(len, _in_common(taken, self._taken(above, still=True)))):
+                self.report.taken_up = time.monotonic() - began
+                if self.report.taken_up > bound:
+                    found = f"{left} leases of killed relays were with nobody else after {bound:.0f} s"
+                    self.report.violations.append(Violation("what a dead relay had is taken up", found))
+                    break
+                time.sleep(0.05)
             [now] = above.execute("SELECT clock_timestamp()").fetchone() or [None]
             assert isinstance(now, datetime)  # noqa: S101 - it tells the time
             until = time.monotonic() + _HANGS
@@ -281,9 +289,8 @@ def plain(url: str) -> str:
     return url.replace("+psycopg", "", 1)
 
 
-def _by(taken: Sequence[Sequence[Any]]) -> Iterator[tuple[str, list[str]]]:
-    for table, rows in zip(QUEUES, taken, strict=True):
-        yield table, [owner for (owner,) in rows]
+def _in_common(one: Sequence[set[str]], other: Sequence[set[str]]) -> Iterator[set[str]]:
+    yield from (mine & theirs for mine, theirs in zip(one, other, strict=True))
 
 
 QUEUES: Final = ("outbox_event", "reminder", "webhook_delivery")
@@ -292,17 +299,16 @@ _FACES: Final = ("threads", "asyncio")
 """Of relays, each of which has one for events and reminders, and one for posts."""
 
 _TAKEN_UP: Final = 5.0
-"""Seconds beyond their lease."""
+"""Seconds beyond their lease, and until there is something to be taken up."""
 
 _HURRY: Final = """
 UPDATE nxsched.reminder r SET occurred_at = now(), due_at = now() FROM (
     SELECT tenant_id, id FROM nxsched.reminder
     WHERE done_at IS NULL AND dead_at IS NULL AND attempts = 0 AND due_at > now() + interval '1 hour'
-    ORDER BY random() LIMIT 5 FOR UPDATE SKIP LOCKED
+    ORDER BY random() LIMIT %s FOR UPDATE SKIP LOCKED
 ) AS others WHERE (r.tenant_id, r.id) = (others.tenant_id, others.id)"""
 _UNDONE: Final = "FROM nxsched.{table} WHERE done_at IS NULL AND dead_at IS NULL"
-_TAKEN: Final = f"SELECT DISTINCT lease_owner {_UNDONE} AND leased_until > now()"
-_STILL: Final = f"SELECT count(*) {_UNDONE} AND lease_owner = ANY(%s)"
+_TAKEN: Final = f"SELECT DISTINCT lease_owner {_UNDONE} AND lease_owner IS NOT NULL"
 _LEFT_TO_DO: Final = f"SELECT count(*) {_UNDONE} AND (due_at <= now() OR attempts > 0)"
 
 

@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 import psycopg
 
 from nxsched.torture.proxy import CUT_AFTER, CUT_BEFORE, LATE, NONSENSE, PASS, REFUSE, Proxy
+from nxsched.torture.relays import FAILS, HANGS, TAKES
 from nxsched.torture.stage import Redis, Stage
 from nxsched.torture.worker import STATEMENT_TIMEOUT
 
@@ -42,8 +43,8 @@ class Planned(NamedTuple):
 class Tormentor:
     """Breaks what is of a subject, beside those who break what is of others.
 
-    `processes` gives those that live of it, and `dies` by process how many statements it has left; while `fails` is
-    set, receivers take nothing. `long` is for how many seconds that may last.
+    `processes` gives those that live of it, and `dies` by process how many statements it has left; `receiver` is
+    what receivers do, and `long` for how many seconds they may take nothing.
     """
 
     stage: Stage
@@ -51,7 +52,7 @@ class Tormentor:
     chance: random.Random
     processes: Callable[[], Sequence[Any]]
     dies: Callable[[], Sequence[Any]]
-    fails: Any
+    receiver: Any
     long: float
 
     def plan(self, lasts: float, every: float) -> list[Planned]:
@@ -128,11 +129,17 @@ def _hold_lock(t: Tormentor) -> int:
             "SELECT 1 FROM nxsched.booking ORDER BY random() LIMIT 50 FOR UPDATE",
             "LOCK TABLE nxsched.claim IN ACCESS EXCLUSIVE MODE",
             "LOCK TABLE nxsched.idempotency_key IN SHARE ROW EXCLUSIVE MODE",
+            "SELECT 1 FROM nxsched.outbox_event WHERE done_at IS NULL FOR UPDATE",
+            "SELECT 1 FROM nxsched.reminder WHERE done_at IS NULL AND dead_at IS NULL FOR UPDATE",
         ]
     )
-    with t.above() as above, above.transaction():
-        above.execute("SET LOCAL lock_timeout = '5s'")
-        with suppress(psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected):
+    for _ in range(3):  # who locks in no order may be in the way of others, or they in its
+        with (
+            suppress(psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected),
+            t.above() as above,
+            above.transaction(),
+        ):
+            above.execute("SET LOCAL lock_timeout = '5s'")
             above.execute(what)
             time.sleep(STATEMENT_TIMEOUT + t.chance.random())
             return 1
@@ -142,7 +149,8 @@ def _hold_lock(t: Tormentor) -> int:
 def _cutting(mode: int) -> Callable[[Tormentor], int]:
     def cut(t: Tormentor) -> int:
         """As often as there is a COMMIT within two seconds."""
-        proxy, most = t.stage.proxy, t.chance.choice([1, 2, 5])
+        proxy = t.stage.relay_proxy if t.subject == RELAYS else t.stage.proxy
+        most = t.chance.choice([1, 2, 5])
         proxy.times.value = most
         proxy.mode.value = mode
         until = time.monotonic() + 2
@@ -158,7 +166,7 @@ def _cutting(mode: int) -> Callable[[Tormentor], int]:
 
 def _unreachable(t: Tormentor) -> int:
     """New connections are refused, and those that are there are closed."""
-    with _mode(t.stage.proxy, REFUSE):
+    with _mode(t.stage.proxy, REFUSE), _mode(t.stage.relay_proxy, REFUSE):
         with t.above() as above:
             ended = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = ANY(%s)"
             above.execute(ended, [t.stage.logins])
@@ -180,7 +188,8 @@ def _die_at(t: Tormentor) -> int:
     until = time.monotonic() + 2
     while left.value > 0 and time.monotonic() < until:
         time.sleep(0.01)
-    return int(left.value == 0)
+    met, left.value = left.value == 0, 0
+    return int(met)
 
 
 def _pause(t: Tormentor) -> int:
@@ -199,15 +208,15 @@ def _pause(t: Tormentor) -> int:
 
 
 def _some(t: Tormentor) -> Sequence[Any]:
-    processes = t.processes()
+    processes = [one for one in t.processes() if one.is_alive()]
     return t.chance.sample(processes, min(len(processes), t.chance.choice([1, 1, 2])))
 
 
 def _receiver_away(t: Tormentor) -> int:
     """All receivers, for a moment or for long."""
-    t.fails.value = 1
+    t.receiver.value = t.chance.choice([FAILS, FAILS, HANGS])
     time.sleep(t.chance.choice([0.5, 2, t.long]))
-    t.fails.value = 0
+    t.receiver.value = TAKES
     return 1
 
 
@@ -273,6 +282,7 @@ FAULTS: Final = (
     Fault(WORKERS, "workers paused", 2, "", _pause),
     Fault(RELAYS, "relays killed", 3, "", _kill),
     Fault(RELAYS, "a relay dies between two statements", 5, "", _die_at),
+    Fault(RELAYS, "a relay cut between COMMIT and its answer", 3, "", _cutting(CUT_AFTER)),
     Fault(RELAYS, "relays paused", 2, "", _pause),
     Fault(RELAYS, "the receiver fails", 3, "", _receiver_away),
     Fault(REDIS, "Redis killed, started empty", 2, "own redis", _redis_killed),

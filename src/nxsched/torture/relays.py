@@ -43,17 +43,23 @@ _FORGETS: Final = 0.02
 _SLOW: Final = 0.02
 """Seconds that it takes at most."""
 
+_LOCK_TIMEOUT: Final = timedelta(seconds=1)
+"""Shorter than the tormentor holds locks."""
+
+TAKES, FAILS, HANGS = range(3)
+"""What the receiver does: take what it is given, fail at once, or after a second."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class RelayOrders:
-    """What a process begins with. While `fails` is set the receiver takes nothing; `dies` is as that of workers."""
+    """What a process begins with: `mode` says what the receiver does, `dies` is as that of workers."""
 
     name: str
     seed: int
     face: str
     url: str
     journal: Path
-    fails: Any
+    mode: Any
     dies: Any
     ends: Any
     sabotage: Callable[[], None] | None = None
@@ -77,9 +83,13 @@ class Receiver:
         self.chance = random.Random(self.orders.seed)  # noqa: S311 - to be played again
         self.journal = Journal(self.orders.journal)
 
+    def waits(self) -> float:
+        """Seconds until it takes something."""
+        return 1.0 if self.orders.mode.value == HANGS else self.chance.random() * _SLOW
+
     def take(self, one: OutboxEvent | Delivery) -> None:
         """Write it down, or fail."""
-        if self.orders.fails.value or self.chance.random() < _FAILS:
+        if self.orders.mode.value != TAKES or self.chance.random() < _FAILS:
             raise ConnectionError("the receiver is away")
         if is_poison(one.id):
             raise Undeliverable("nobody wants it")
@@ -109,14 +119,14 @@ class _Posts:
 
     def __call__(self, one: Delivery) -> None:
         """Take it after a while."""
-        time.sleep(self._receiver.chance.random() * _SLOW)
+        time.sleep(self._receiver.waits())
         self._receiver.take(one)
 
 
 class _AsyncPosts(_Posts):
     async def __call__(self, one: Delivery) -> None:  # type: ignore[override]
         """Take it after a while."""
-        await asyncio.sleep(self._receiver.chance.random() * _SLOW)
+        await asyncio.sleep(self._receiver.waits())
         self._receiver.take(one)
 
 
@@ -145,10 +155,10 @@ def relay(orders: RelayOrders) -> None:
 def _for_threads(orders: RelayOrders, receiver: Receiver) -> None:
     stop = threading.Event()
     engine = mortal(create_engine(orders.url), orders.dies)
-    with Scheduler(engine, worker_url=engine) as scheduler:
+    with Scheduler(engine, worker_url=engine, lock_timeout=_LOCK_TIMEOUT) as scheduler:
 
         def deliver(event: OutboxEvent) -> None:
-            time.sleep(receiver.chance.random() * _SLOW)
+            time.sleep(receiver.waits())
             receiver.take(event)
 
         posts: Any = _Posts(receiver)
@@ -166,10 +176,13 @@ async def _for_tasks(orders: RelayOrders, receiver: Receiver) -> None:
     stop = asyncio.Event()
     engine = create_async_engine(orders.url.replace("+psycopg", "+asyncpg", 1).replace("sslmode=", "ssl=", 1))
     mortal(engine.sync_engine, orders.dies)
-    async with AsyncScheduler(engine, worker_url=engine) as scheduler, asyncio.TaskGroup() as group:
+    async with (
+        AsyncScheduler(engine, worker_url=engine, lock_timeout=_LOCK_TIMEOUT) as scheduler,
+        asyncio.TaskGroup() as group,
+    ):
 
         async def deliver(event: OutboxEvent) -> None:
-            await asyncio.sleep(receiver.chance.random() * _SLOW)
+            await asyncio.sleep(receiver.waits())
             receiver.take(event)
 
         posts: Any = _AsyncPosts(receiver)

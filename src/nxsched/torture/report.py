@@ -42,6 +42,7 @@ class Report:
     violations: list[Violation] = field(default_factory=list)
     faults: Counter[str] = field(default_factory=Counter)
     planned: set[str] = field(default_factory=set)
+    begun: set[str] = field(default_factory=set)
     calls: Counter[str] = field(default_factory=Counter)
     reads: Counter[str] = field(default_factory=Counter)
     ends: Counter[str] = field(default_factory=Counter)

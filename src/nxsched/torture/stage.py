@@ -107,6 +107,7 @@ class Stage:
     app: URL
     relay: URL
     proxy: Proxy
+    relay_proxy: Proxy
     redis: Redis | None
     folder: Path
     data: Path | None = None
@@ -120,17 +121,17 @@ class Stage:
     @property
     def url(self) -> str:
         """As workers see the database: through the proxy."""
-        return self._through(self.app)
+        return self._through(self.app, self.proxy)
 
     @property
     def relay_url(self) -> str:
-        """As relays see it."""
-        return self._through(self.relay)
+        """As relays see it: through one of their own, for they commit more often than those who book."""
+        return self._through(self.relay, self.relay_proxy)
 
-    def _through(self, login: URL) -> str:
+    def _through(self, login: URL, proxy: Proxy) -> str:
         # Where a server takes nothing else, the proxy cannot see what is a COMMIT, and cuts none.
         plain = {"sslmode": "disable" if self.data else "allow"}
-        found = login.set(host="127.0.0.1", port=self.proxy.port.value, query=plain)
+        found = login.set(host="127.0.0.1", port=proxy.port.value, query=plain)
         return found.render_as_string(hide_password=False)
 
     @property
@@ -178,9 +179,15 @@ def staged(url: str | None, redis_url: str | None, processes: Any) -> Iterator[S
                 raise InvalidInput(field="url", reason="must be a postgresql:// URL of a login that may make databases")
             above = above.set(drivername="postgresql+psycopg")
         app, relay = _made(above, name, after)
-        pg = _proxy(_place_of(app), processes, after)
         stage = Stage(
-            above.set(database=name).render_as_string(hide_password=False), app, relay, pg, None, folder, data
+            above=above.set(database=name).render_as_string(hide_password=False),
+            app=app,
+            relay=relay,
+            proxy=_proxy(_place_of(app), processes, after),
+            relay_proxy=_proxy(_place_of(app), processes, after),
+            redis=None,
+            folder=folder,
+            data=data,
         )
         stage.redis = _redis(server_of_redis, folder, processes, after)
         yield stage
