@@ -74,6 +74,7 @@ docs: $(VENV)/dev ## Build the documentation; a warning is an error
 
 docs-output: $(VENV)/dev ## Write the outputs in README and docs anew; read the diff
 	$(BIN)/python tests/docs/test_docs.py
+	$(BIN)/python tests/docs/events.py
 	$(BIN)/nxsched slots examples/clinic.json --picture docs/images/clinic.svg > /dev/null
 	$(BIN)/python benchmarks/fairness.py --picture docs/images/fairness.svg
 

@@ -14,9 +14,11 @@ import pytest
 from markdown_it import MarkdownIt
 
 import nxsched
+from docs import events
 from nxsched import InvalidInput, slots
 from nxsched.domain import bounds
 from nxsched.domain.bookings import ACTIVE, SHOWN, BookingStatus
+from nxsched.domain.events import KINDS, REMINDER
 from nxsched.domain.refusals import RULES
 from nxsched.slots import scenario
 from nxsched.store.roles import RIGHTS
@@ -207,6 +209,12 @@ def test_the_rights_are_those_of_the_code() -> None:
         r"^\| `(\w+)` \| ([A-Z, ]+) \| ([A-Z, ]+) \|$", text("docs/how-to/database.md"), flags=re.MULTILINE
     )
     assert {table: (app, worker) for table, app, worker in rows} == RIGHTS
+
+
+def test_the_tables_of_events_are_those_of_their_schemas() -> None:
+    page = text("docs/events.md")
+    assert events.written(page) == page, "run make docs-output"
+    assert all(f"`{kind}`" in page for kind in (*KINDS, REMINDER))
 
 
 def test_every_public_name_is_in_the_reference() -> None:
