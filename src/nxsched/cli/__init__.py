@@ -1,4 +1,4 @@
-"""The command line: `nxsched slots`, `migrate`, `doctor`, `outbox`, `relay`, `torture`; with the extra `cli`."""
+"""The command line, with the extra `cli`: `nxsched slots`, `migrate`, `doctor`, `outbox`, `relay`, `sweep`, `torture`."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from nxsched.cli.database import doctor, migrate
 from nxsched.cli.outbox import outbox
 from nxsched.cli.relay import relay
 from nxsched.cli.slots import slots
+from nxsched.cli.sweep import sweep
 from nxsched.cli.torture import torture
 
 
@@ -40,4 +41,5 @@ main.add_command(migrate)
 main.add_command(doctor)
 main.add_command(outbox)
 main.add_command(relay)
+main.add_command(sweep)
 main.add_command(torture)
