@@ -31,7 +31,7 @@ def test_it_ends_what_is_over_and_deletes_what_was_delivered(db: Database, acme:
 def test_what_it_cannot_do_it_says_in_a_line(db: Database) -> None:
     for arguments, role, words in (
         (["--keep-days", "9999999"], WORKER_ROLE, "--keep-days: must lie between 0 and"),
-        ([], APP_ROLE, "--worker-url: must log in as a role that sees the events of all tenants"),
+        ([], APP_ROLE, "--worker-url: must log in as a role that sees all tenants"),
     ):
         done = run(db, *arguments, role=role)
         assert (done.exit_code, done.stderr.count("\n")) == (2, 1)

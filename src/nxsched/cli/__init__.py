@@ -1,4 +1,4 @@
-"""The command line, with the extra `cli`: `nxsched slots`, `migrate`, `doctor`, `outbox`, `relay`, `sweep`, `torture`."""
+"""The command line: `nxsched slots`, `migrate`, `doctor`, `outbox`, `relay`, `sweep`, `torture`; it is an extra."""
 
 from __future__ import annotations
 
