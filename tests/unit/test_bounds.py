@@ -10,10 +10,12 @@ import pytest
 from dateutil.rrule import rrulestr
 
 from nxsched import BlockedPeriod, EventType, Host, HostGroup, InvalidInput, Limit, WeeklyHours
+from nxsched.domain.bounds import MAX_WORK
 from nxsched.domain.effort import Effort
 from nxsched.domain.instants import DAY
 from nxsched.domain.recurrence import recurrence
 from nxsched.slots import SlotQuery, calculator, explain, find_slots
+from nxsched.slots.expand import blocked_time
 from nxsched.slots.prepared import Prepared
 from nxsched.slots.terrain import Terrain
 
@@ -79,6 +81,15 @@ def test_the_work_of_all_pieces_of_a_long_range_is_added_up() -> None:
 
 def test_a_limit_that_is_reached_soon_spares_the_work() -> None:
     assert len(find_slots(question(windows=400, days=36_000), limit=5)) == 5
+
+
+def test_the_occurrences_of_rules_count_in_what_a_question_looks_at() -> None:
+    spent = Effort()
+    spent.spend(MAX_WORK - 100)
+    first = int(START.timestamp())
+    with pytest.raises(InvalidInput) as caught:
+        list(blocked_time(rules(2), ["closures[0]", "closures[1]"], "UTC", first, first + 90 * 86_400, spent))
+    assert caught.value.field == "range", "and not a rule"
 
 
 def test_a_limit_looks_at_a_week_first_and_then_at_twice_as_much(monkeypatch: pytest.MonkeyPatch) -> None:
