@@ -248,19 +248,29 @@ class Conductor:
         asked = _TAKEN if still else f"{_TAKEN} AND leased_until > now()"
         return [{owner for (owner,) in above.execute(asked.format(table=table))} for table in QUEUES]
 
+    def _killed_at_work(self, above: psycopg.Connection[Any]) -> list[set[str]]:
+        """Kill all relays when they have something; gives the names of the batches that die with them."""
+        self.receiver.value = HANGS
+        taken: list[set[str]] = []
+        for _ in range(3):  # who ends a batch at that moment dies with nothing
+            self.report.violations += self.relays.see_to()
+            above.execute(_HURRY, [100])
+            until = time.monotonic() + _TAKEN_UP
+            while not any(self._taken(above)) and time.monotonic() < until:
+                time.sleep(0.01)
+            self.relays.kill()
+            if any(taken := self._taken(above)):
+                break
+        self.receiver.value = TAKES
+        return taken
+
     def drain(self) -> datetime:
         """Kill all relays in the midst of their work, and let others take it up, until nothing is left to do.
 
         Gives the time, as the database tells it, until which that was so.
         """
         with psycopg.connect(plain(self.stage.above), autocommit=True) as above:
-            self.receiver.value = HANGS  # so that they have something
-            above.execute(_HURRY, [100])
-            until = time.monotonic() + _TAKEN_UP
-            while not any(taken := self._taken(above)) and time.monotonic() < until:
-                time.sleep(0.01)
-            self.relays.kill()
-            self.receiver.value = TAKES
+            taken = self._killed_at_work(above)
             self.report.violations += self.relays.see_to()
             began = time.monotonic()
             bound = LEASE.total_seconds() + _TAKEN_UP
