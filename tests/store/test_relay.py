@@ -393,6 +393,15 @@ def test_a_coroutine_that_nobody_awaits_is_no_delivery(scheduler: Scheduler, acm
     assert error == "InvalidInput: deliver: gave a coroutine, which nobody awaits: AsyncScheduler has a relay"
 
 
+def test_whoever_changes_a_payload_harms_nobody(scheduler: Scheduler, acme: Tenant) -> None:
+    book(acme)
+
+    def deliver(event: OutboxEvent) -> None:
+        event.payload["booking"] = None  # type: ignore[index]
+
+    assert scheduler.relay(deliver).run_once() == Relayed(delivered=1)
+
+
 @every_face
 def test_the_lag_is_the_age_of_the_oldest_event_that_is_not_delivered(
     scheduler: Scheduler, acme: Tenant, clock: SettableClock
