@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from nxsched.domain import checks
 from nxsched.domain.bookings import Actor
-from nxsched.domain.commands import MakeToken, SavePreferences
+from nxsched.domain.commands import MakeUnsubscribeToken, SavePreferences
 from nxsched.domain.preferences import ATTENDEE, MessagePreferences, whose
 from nxsched.service import preferring, tokens
 from nxsched.service.unit import Call, Joined, Units
@@ -53,11 +52,10 @@ class Preferences:
         `to` is a recipient: `"attendee"`, or `"host:ada"`. It ends sooner where the booking comes to have another
         address, or other hosts. Raises `BookingNotFound`, and `InvalidInput` where the scheduler has no `secrets`.
         """
-        checks.kind("to", to, str)
         keyring = self._units.keyring
         return self._units.run(
-            lambda connection, asked, tools: tokens.make(connection, asked, tools, keyring),
-            MakeToken(id=booking_id, expires=expires, to=to),
+            lambda connection, asked, tools: tokens.make_unsubscribing(connection, asked, tools, keyring),
+            MakeUnsubscribeToken(id=booking_id, expires=expires, to=to),
             self._asks.given(within),
         )
 

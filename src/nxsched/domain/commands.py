@@ -202,18 +202,27 @@ class Reassign:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MakeToken:
-    """Make a link to a booking that is good until `expires`, or one that ends reminders of `to`."""
+    """Make a link to a booking that is good until `expires`."""
 
     id: str
     expires: datetime
-    to: str | None = None
 
     def __post_init__(self) -> None:
         """Check the values."""
         object.__setattr__(self, "id", booking_id("booking_id", self.id))
         epoch_exact("expires", self.expires)
-        if self.to is not None:
-            checks.kind("to", self.to, str)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MakeUnsubscribeToken(MakeToken):
+    """Make a link that ends the reminders of `to`, a recipient of what is written about the booking."""
+
+    to: str
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        MakeToken.__post_init__(self)
+        checks.kind("to", self.to, str)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,7 +22,7 @@ from sqlalchemy import Connection
 
 from nxsched.domain import checks
 from nxsched.domain.bookings import BookingStatus
-from nxsched.domain.commands import MakeToken
+from nxsched.domain.commands import MakeToken, MakeUnsubscribeToken
 from nxsched.domain.instants import epoch_exact, epoch_floor
 from nxsched.domain.preferences import ATTENDEE, HOST, of_recipient
 from nxsched.errors import BookingNotFound, InvalidInput, InvalidToken, InvalidTransition
@@ -133,20 +133,32 @@ def check(connection: Connection, token: Token, keyring: Keyring, tools: Tools, 
 
 def make(connection: Connection, command: MakeToken, tools: Tools, keyring: Keyring) -> str:
     """A token for a booking that stands."""
-    until = epoch_exact("expires", command.expires)
+    nonce, status = _nonce(connection, command, tools)
+    if status not in _LINKED:
+        raise InvalidTransition(id=command.id, from_status=status, to_status="managed")
+    return _signed(command, nonce, MANAGE, tools, keyring)
+
+
+def make_unsubscribing(connection: Connection, command: MakeUnsubscribeToken, tools: Tools, keyring: Keyring) -> str:
+    """A token that ends somebody's reminders, whatever has become of the booking."""
+    nonce, _ = _nonce(connection, command, tools)
+    purpose = _unsubscribing(connection, command.id, tools).get(command.to)
+    if purpose is None:
+        given = checks.shown(command.to)
+        reason = f"must be attendee, with an e-mail address, or host: and the slug of one, not {given}"
+        raise InvalidInput(field="to", reason=reason)
+    return _signed(command, nonce, purpose, tools, keyring)
+
+
+def _nonce(connection: Connection, command: MakeToken, tools: Tools) -> tuple[str, BookingStatus]:
     found = fetch_nonce(connection, tools.tenant, command.id, tools.now)
     if found is None:
         raise BookingNotFound(id=command.id)
-    nonce, status, _ = found
-    purpose = MANAGE
-    if command.to is not None:
-        purpose = _unsubscribing(connection, command.id, tools).get(command.to, ())
-        if not purpose:
-            given = checks.shown(command.to)
-            reason = f"must be attendee, with an e-mail address, or host: and the slug of one, not {given}"
-            raise InvalidInput(field="to", reason=reason)
-    elif status not in _LINKED:
-        raise InvalidTransition(id=command.id, from_status=status, to_status="managed")
+    return found[:2]
+
+
+def _signed(command: MakeToken, nonce: str, purpose: Purpose, tools: Tools, keyring: Keyring) -> str:
+    until = epoch_exact("expires", command.expires)
     if not _after(until, tools.now):
         raise InvalidInput(field="expires", reason=f"must lie in the future, not at {command.expires.isoformat()}")
     return keyring.sign(tools.tenant, command.id, nonce, until, purpose)

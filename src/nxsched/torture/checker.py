@@ -13,7 +13,7 @@ from itertools import groupby, pairwise
 from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
-from nxsched.torture.evidence import Entry, Evidence, Row
+from nxsched.torture.evidence import Entry, Evidence, Row, is_poison
 from nxsched.torture.journal import AFTERWARDS, Asked, written
 from nxsched.torture.world import EVENT_LIMITS, EVENT_TYPES_SAVED, FORCED, HALF, HOST_LIMITS, HOSTS, HOSTS_SAVED, SEATS
 
@@ -415,7 +415,7 @@ def everything_is_delivered_at_least_once(found: Evidence) -> Iterator[str]:
         what = f"{one.kind} {one.version} of {one.booking}{f' to {one.of}' if one.of else ''}"
         if one.done and one.ended in {None, "sent"} and one.id not in received:
             yield f"{what} counts as delivered, and was not received"
-        if one.dead and not one.id.endswith("00"):
+        if one.dead and not is_poison(one.id):
             yield f"{what} was given up"
         if found.drained_at and not (one.done or one.dead) and one.at < found.drained_at:
             yield f"{what} is left"

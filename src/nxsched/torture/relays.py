@@ -15,6 +15,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,7 +28,7 @@ from nxsched.errors import Undeliverable
 from nxsched.scheduler import Scheduler
 from nxsched.store.async_connect import create_async_engine
 from nxsched.store.webhooks import DELIVERIES
-from nxsched.torture.evidence import Received
+from nxsched.torture.evidence import Received, is_poison
 from nxsched.torture.journal import Journal, written
 from nxsched.torture.mortal import mortal
 
@@ -63,11 +64,6 @@ class RelayOrders:
     dies: Any
     ends: Any
     sabotage: Callable[[], None] | None = None
-
-
-def is_poison(id_: str) -> bool:
-    """Whether the receiver will never take it: one of 256."""
-    return id_.endswith("00")
 
 
 @dataclass
@@ -109,25 +105,11 @@ class Receiver:
             raise ConnectionError("the receiver has taken it, and its answer is lost")
 
 
-class _Posts:
-    """A receiver of what goes to endpoints."""
-
-    queue = DELIVERIES
-
-    def __init__(self, receiver: Receiver) -> None:
-        self._receiver = receiver
-
-    def __call__(self, one: Delivery) -> None:
-        """Take it after a while."""
-        time.sleep(self._receiver.waits())
-        self._receiver.take(one)
-
-
-class _AsyncPosts(_Posts):
-    async def __call__(self, one: Delivery) -> None:  # type: ignore[override]
-        """Take it after a while."""
-        await asyncio.sleep(self._receiver.waits())
-        self._receiver.take(one)
+def _posts(deliver: Any) -> Any:  # noqa: ANN401 - a function of either face
+    """The same for what goes to endpoints."""
+    found: Any = partial(deliver)
+    found.queue = DELIVERIES
+    return found
 
 
 _OPTIONS: Final[dict[str, Any]] = {
@@ -157,13 +139,12 @@ def _for_threads(orders: RelayOrders, receiver: Receiver) -> None:
     engine = mortal(create_engine(orders.url), orders.dies)
     with Scheduler(engine, worker_url=engine, lock_timeout=_LOCK_TIMEOUT) as scheduler:
 
-        def deliver(event: OutboxEvent) -> None:
+        def deliver(one: OutboxEvent) -> None:
             time.sleep(receiver.waits())
-            receiver.take(event)
+            receiver.take(one)
 
-        posts: Any = _Posts(receiver)
         with ThreadPoolExecutor(2) as pool:
-            at_work = [pool.submit(scheduler.relay(one, **_OPTIONS).run, stop) for one in (deliver, posts)]
+            at_work = [pool.submit(scheduler.relay(one, **_OPTIONS).run, stop) for one in (deliver, _posts(deliver))]
             while not (orders.ends.value or any(one.done() for one in at_work)):
                 time.sleep(0.05)
             stop.set()
@@ -181,12 +162,11 @@ async def _for_tasks(orders: RelayOrders, receiver: Receiver) -> None:
         asyncio.TaskGroup() as group,
     ):
 
-        async def deliver(event: OutboxEvent) -> None:
+        async def deliver(one: OutboxEvent) -> None:
             await asyncio.sleep(receiver.waits())
-            receiver.take(event)
+            receiver.take(one)
 
-        posts: Any = _AsyncPosts(receiver)
-        for one in (deliver, posts):
+        for one in (deliver, _posts(deliver)):
             group.create_task(scheduler.relay(one, **_OPTIONS).run(stop))
         while not orders.ends.value:  # noqa: ASYNC110 - another process says so
             await asyncio.sleep(0.05)
